@@ -1,0 +1,99 @@
+"""Engines and transactions: SQLite set up so that several processes can write, PostgreSQL as is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event, func, select
+from sqlalchemy.engine import make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from datagen.errors import InvalidRequest
+
+BUSY_SECONDS = 30.0
+_PRAGMAS = (
+    f"PRAGMA busy_timeout={int(BUSY_SECONDS * 1000)}",
+    "PRAGMA journal_mode=WAL",
+    # FULL, because an accepted job must survive a power loss; NORMAL may lose the last commits.
+    "PRAGMA synchronous=FULL",
+    "PRAGMA foreign_keys=ON",
+)
+
+Transaction = Callable[[], Any]
+
+
+def open_engine(url: str) -> Engine:
+    """An engine for `sqlite:///…` or `postgresql+psycopg://…`.
+
+    Raises:
+        InvalidRequest: another database, or no URL at all.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        parsed = None
+    if parsed is None or parsed.drivername not in {"sqlite", "postgresql+psycopg"}:
+        raise InvalidRequest(
+            "DATAGEN_DATABASE_URL is neither sqlite:///… nor postgresql+psycopg://…; "
+            "give one of these.",
+            field="DATAGEN_DATABASE_URL",
+        )
+    if parsed.drivername == "sqlite":
+        return _sqlite(url, parsed.database)
+    return create_engine(parsed, pool_pre_ping=True, pool_size=10, max_overflow=20)
+
+
+def _sqlite(url: str, database: str | None) -> Engine:
+    if not database or database == ":memory:":
+        raise InvalidRequest(
+            "DATAGEN_DATABASE_URL names a database in memory, which no second process sees; "
+            "give a file.",
+            field="DATAGEN_DATABASE_URL",
+        )
+    Path(database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS})
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+        # The driver's own implicit, deferred BEGIN fails with "locked" under several writers.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in _PRAGMAS:
+            cursor.execute(pragma)
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Any) -> None:
+        deferred = connection.get_execution_options().get("datagen_read_only", False)
+        connection.exec_driver_sql("BEGIN" if deferred else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Session]:
+    """A session in one write transaction: committed at the end, rolled back by an exception."""
+    with Session(engine, expire_on_commit=False) as session, session.begin():
+        yield session
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Session]:
+    """A session that only reads; it does not wait for writers."""
+    with Session(engine.execution_options(datagen_read_only=True)) as session:
+        yield session
+
+
+def now(session: Session) -> datetime:
+    """The database's clock, so that hosts whose clocks differ agree on leases."""
+    if session.get_bind().dialect.name == "sqlite":
+        return datetime.now(UTC)
+    moment: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+    return moment.astimezone(UTC)

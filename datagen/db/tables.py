@@ -1,0 +1,284 @@
+"""The tables, as the migrations build them on SQLite and PostgreSQL.
+
+Two columns need a word. `attempt` counts the starts of a piece of work and is its fencing token:
+every claim raises it, so a worker whose claim was taken over holds an old number, and its closing
+UPDATE finds no row. `samples` has no foreign key and no second index: rows come a thousand at a
+time, in the transaction that closes their batch, and a label is a range of indices.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+from uuid import UUID
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    Uuid,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+STATES = ("queued", "running", "succeeded", "failed", "cancelled")
+
+
+def new_id() -> UUID:
+    """A UUID of version 7 (RFC 9562): random, and ordered by the millisecond of its making."""
+    milliseconds = time.time_ns() // 1_000_000
+    value = (milliseconds & (2**48 - 1)) << 80 | 0x7 << 76 | secrets.randbits(12) << 64
+    return UUID(int=value | 0b10 << 62 | secrets.randbits(62))
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware UTC time with every database; SQLite itself keeps no zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse naive times; store UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value!r} has no time zone")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Give UTC back."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Table(DeclarativeBase):
+    """Base of all tables, with names for constraints that both databases and migrations share."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_N_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        datetime: UtcDateTime(),
+        UUID: Uuid(),
+        bytes: LargeBinary(),
+        dict[str, Any]: JSON(),
+        list[str]: JSON(),
+        list[int]: JSON(),
+    }
+
+
+def _state_check() -> CheckConstraint:
+    return CheckConstraint(f"state IN {STATES!r}", name="state")
+
+
+class Owner(Table):
+    """Who owns keys, datasets, models, jobs and exports."""
+
+    __tablename__ = "owners"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    quota_images: Mapped[int | None] = mapped_column(BigInteger)
+    created_at: Mapped[datetime]
+
+
+class ApiKey(Table):
+    """An API key: `dg_<id>_<secret>`; only the secret's SHA-256 is kept."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("owners.id"), index=True)
+    secret_hash: Mapped[bytes] = mapped_column(LargeBinary(32))
+    scopes: Mapped[list[str]]
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+
+class Dataset(Table):
+    """Real labelled images; the splits lie in the store as `<prefix>/<split>.safetensors`."""
+
+    __tablename__ = "datasets"
+    __table_args__ = (
+        UniqueConstraint("owner_id", "name", "version"),
+        UniqueConstraint("owner_id", "name", "digest"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("owners.id"))
+    name: Mapped[str] = mapped_column(String(64))
+    version: Mapped[int]
+    digest: Mapped[str] = mapped_column(String(64))
+    class_names: Mapped[list[str]]
+    image_shape: Mapped[list[int]]
+    counts: Mapped[dict[str, Any]]
+    storage_prefix: Mapped[str] = mapped_column(String(200))
+    created_at: Mapped[datetime]
+
+
+class Claimed:
+    """Columns of what workers claim: batches, exports and trainings."""
+
+    attempt: Mapped[int] = mapped_column(default=0)
+    lease_until: Mapped[datetime | None]
+    available_at: Mapped[datetime]
+    sent_at: Mapped[datetime | None]
+    error: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+
+
+class Model(Claimed, Table):
+    """A trained generator with its judge, or one in training."""
+
+    __tablename__ = "models"
+    __table_args__ = (
+        UniqueConstraint("owner_id", "name", "version"),
+        Index("ix_models_state_lease_until", "state", "lease_until"),
+        _state_check(),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("owners.id"))
+    name: Mapped[str] = mapped_column(String(64))
+    version: Mapped[int]
+    state: Mapped[str] = mapped_column(String(16))
+    visibility: Mapped[str] = mapped_column(String(16))
+    dataset_id: Mapped[UUID | None] = mapped_column(ForeignKey("datasets.id"), index=True)
+    options: Mapped[dict[str, Any]]
+    class_names: Mapped[list[str]]
+    image_shape: Mapped[list[int]]
+    metrics: Mapped[dict[str, Any]]
+    progress: Mapped[dict[str, Any]]
+    digest: Mapped[str | None] = mapped_column(String(64))
+    checkpoint_key: Mapped[str | None] = mapped_column(String(200))
+    judge_digest: Mapped[str | None] = mapped_column(String(64))
+    judge_key: Mapped[str | None] = mapped_column(String(200))
+    state_key: Mapped[str | None] = mapped_column(String(200))
+
+
+class Job(Table):
+    """A request for images; its images are numbered 0 to `images_requested` - 1."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (Index("ix_jobs_owner_id_id", "owner_id", "id"), _state_check())
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("owners.id"))
+    model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id"), index=True)
+    state: Mapped[str] = mapped_column(String(16), index=True)
+    seed: Mapped[int] = mapped_column(BigInteger)
+    temperature: Mapped[float] = mapped_column(Float)
+    images_requested: Mapped[int] = mapped_column(BigInteger)
+    images_stored: Mapped[int] = mapped_column(BigInteger, default=0)
+    next_index: Mapped[int] = mapped_column(BigInteger, default=0)
+    batch_size: Mapped[int]
+    follow_exports: Mapped[list[str]]
+    seconds_latents: Mapped[float] = mapped_column(Float, default=0.0)
+    seconds_decode: Mapped[float] = mapped_column(Float, default=0.0)
+    seconds_score: Mapped[float] = mapped_column(Float, default=0.0)
+    seconds_encode: Mapped[float] = mapped_column(Float, default=0.0)
+    seconds_store: Mapped[float] = mapped_column(Float, default=0.0)
+    error: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+
+
+class JobLabel(Table):
+    """One stretch of a job's plan: `requested` images of `label`, starting at index `start`."""
+
+    __tablename__ = "job_labels"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    label: Mapped[int]
+    start: Mapped[int] = mapped_column(BigInteger)
+    requested: Mapped[int] = mapped_column(BigInteger)
+    stored: Mapped[int] = mapped_column(BigInteger, default=0)
+    # Sum of the scores in units of 1e-4, to which they are rounded: whole numbers add up exactly.
+    score_sum: Mapped[int] = mapped_column(BigInteger, default=0)
+    agreed: Mapped[int] = mapped_column(BigInteger, default=0)
+
+
+class Batch(Claimed, Table):
+    """One unit of work: the images `start` to `stop` - 1 of a job, stored as one shard."""
+
+    __tablename__ = "batches"
+    __table_args__ = (
+        UniqueConstraint("job_id", "start"),
+        Index("ix_batches_state_lease_until", "state", "lease_until"),
+        _state_check(),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"))
+    start: Mapped[int] = mapped_column(BigInteger)
+    stop: Mapped[int] = mapped_column(BigInteger)
+    state: Mapped[str] = mapped_column(String(16))
+    shard_key: Mapped[str | None] = mapped_column(String(200))
+    shard_digest: Mapped[str | None] = mapped_column(String(64))
+    shard_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    device: Mapped[str | None] = mapped_column(String(64))
+    torch_version: Mapped[str | None] = mapped_column(String(64))
+
+
+class Sample(Table):
+    """One image with its label and metadata; its pixels lie in the batch's shard."""
+
+    __tablename__ = "samples"
+    __table_args__: ClassVar[dict[str, Any]] = {"sqlite_with_rowid": False}
+
+    job_id: Mapped[UUID] = mapped_column(primary_key=True)
+    index: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    label: Mapped[int]
+    score: Mapped[float] = mapped_column(Float)
+    judged_label: Mapped[int]
+    attempt: Mapped[int] = mapped_column(SmallInteger)
+    digest: Mapped[bytes] = mapped_column(LargeBinary(32))
+
+
+class Export(Claimed, Table):
+    """A dataset written in a format, kept in the store as one zip archive."""
+
+    __tablename__ = "exports"
+    __table_args__ = (
+        Index("ix_exports_owner_id_id", "owner_id", "id"),
+        Index("ix_exports_state_lease_until", "state", "lease_until"),
+        _state_check(),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("owners.id"))
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), index=True)
+    format: Mapped[str] = mapped_column(String(40))
+    state: Mapped[str] = mapped_column(String(16))
+    images_written: Mapped[int] = mapped_column(BigInteger, default=0)
+    images_total: Mapped[int] = mapped_column(BigInteger)
+    archive_key: Mapped[str | None] = mapped_column(String(200))
+    digest: Mapped[str | None] = mapped_column(String(64))
+    bytes: Mapped[int | None] = mapped_column(BigInteger)

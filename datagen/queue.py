@@ -1,0 +1,129 @@
+"""Queue: how the service tells workers that there is something to do.
+
+A message is only a hint with an id in it. The database knows what is to be done, so a message that
+is lost is sent again by `requeue_stale`, and one that comes twice is refused by the claim.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from datagen.errors import QueueUnavailable
+
+RUN_BATCH = "datagen.run_batch"
+RUN_EXPORT = "datagen.run_export"
+RUN_TRAINING = "datagen.run_training"
+MAKE_BATCHES = "datagen.make_batches"
+REQUEUE_STALE = "datagen.requeue_stale"
+SWEEP_STORAGE = "datagen.sweep_storage"
+
+BULK = "bulk"
+TRAIN = "train"
+CONTROL = "control"
+EXPORT = "export"
+QUEUE_OF = {
+    RUN_BATCH: BULK,
+    RUN_TRAINING: TRAIN,
+    RUN_EXPORT: EXPORT,
+    MAKE_BATCHES: CONTROL,
+    REQUEUE_STALE: CONTROL,
+    SWEEP_STORAGE: CONTROL,
+}
+TORCH_QUEUES = (BULK, TRAIN)
+LIGHT_QUEUES = (CONTROL, EXPORT)
+
+# A worker that died keeps an unacknowledged message for this long; no task may run half as long.
+VISIBILITY_SECONDS = 3600
+HARD_LIMIT_SECONDS = 1500
+
+
+@dataclass(frozen=True)
+class Message:
+    """One hint: the task's name and its JSON arguments."""
+
+    task: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def queue(self) -> str:
+        """Name of the queue that the task belongs to."""
+        return QUEUE_OF[self.task]
+
+
+class Queue(Protocol):
+    """Where messages go."""
+
+    def send(self, messages: Iterable[Message]) -> None:
+        """Send all, in order.
+
+        Raises:
+            QueueUnavailable: the broker did not take a message; nothing need be undone.
+        """
+
+
+class CeleryQueue:
+    """Sends by task name through Celery, so that the sender need not know the workers' code."""
+
+    def __init__(self, broker_url: str) -> None:
+        from celery import Celery  # noqa: PLC0415 - 0.2 s that readers of the database need not pay
+
+        self._celery = Celery("datagen-sender", broker=broker_url, set_as_current=False)
+        self._celery.conf.update(
+            task_ignore_result=True,
+            broker_connection_timeout=2.0,
+            broker_transport_options={
+                "visibility_timeout": VISIBILITY_SECONDS,
+                "socket_connect_timeout": 2.0,
+                "socket_timeout": 5.0,
+            },
+            task_publish_retry=False,
+        )
+
+    def send(self, messages: Iterable[Message]) -> None:
+        """See `Queue.send`."""
+        from kombu.exceptions import OperationalError  # noqa: PLC0415 - as above
+
+        try:
+            with self._celery.producer_pool.acquire(block=True, timeout=5.0) as producer:
+                for message in messages:
+                    self._celery.send_task(
+                        message.task,
+                        kwargs=dict(message.arguments),
+                        queue=message.queue,
+                        producer=producer,
+                        ignore_result=True,
+                    )
+        except (OperationalError, OSError) as error:
+            raise QueueUnavailable(
+                f"The broker did not take a message ({error}); the work is recorded and will be "
+                "sent again when the broker is back."
+            ) from error
+
+
+class MemoryQueue:
+    """Keeps messages in the process; tests step it with `run_next`."""
+
+    def __init__(self, tasks: Mapping[str, Callable[..., object]] | None = None) -> None:
+        self.tasks = dict(tasks or {})
+        self.waiting: deque[Message] = deque()
+
+    def send(self, messages: Iterable[Message]) -> None:
+        """See `Queue.send`."""
+        self.waiting.extend(messages)
+
+    def run_next(self) -> Message:
+        """Run the oldest message's task; raises IndexError when none waits."""
+        message = self.waiting.popleft()
+        self.tasks[message.task](**message.arguments)
+        return message
+
+    def run_all(self) -> int:
+        """Run until no message waits; returns how many ran."""
+        ran = 0
+        while self.waiting:
+            self.run_next()
+            ran += 1
+        return ran

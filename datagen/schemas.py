@@ -1,0 +1,245 @@
+"""The wire types that the API and the client share, and their limits.
+
+Unknown fields are refused in requests (a misspelt option must not pass in silence) and ignored in
+answers (an older client keeps reading a newer server).
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from typing import Annotated, Any, Generic, Literal, TypeVar
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+ENDED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
+
+MAX_SEED = 2**63 - 1
+MAX_IMAGES = 10_000_000_000
+MAX_TEMPERATURE = 10.0
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+
+Name = Annotated[
+    str,
+    Field(
+        pattern=NAME_PATTERN,
+        description="Lower-case letters, digits, '.', '_' and '-', at most 64.",
+        examples=["defects"],
+    ),
+]
+Count = Annotated[int, Field(ge=1, le=MAX_IMAGES, strict=True)]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED, strict=True)]
+
+
+class Request(BaseModel):
+    """A body that a client sends."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Resource(BaseModel):
+    """Something that the API answers with."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, from_attributes=True)
+
+
+class JobCreate(Request):
+    """A request for images: counts by label name, or the same count for all labels."""
+
+    model: str = Field(
+        min_length=1,
+        max_length=200,
+        description="Name, name@version or id of a model.",
+        examples=["mnist"],
+    )
+    labels: dict[str, Count] | None = Field(
+        default=None, max_length=100_000, examples=[{"3": 500, "8": 200}]
+    )
+    all: Count | None = Field(default=None, description="This many of every label.")
+    seed: Seed | None = Field(default=None, description="Drawn, and told, if absent.")
+    temperature: float = Field(default=1.0, ge=0.0, le=MAX_TEMPERATURE)
+    exports: list[str] = Field(
+        default_factory=list, max_length=8, description="Formats to export when it has succeeded."
+    )
+
+    @field_validator("temperature")
+    @classmethod
+    def _finite(cls, temperature: float) -> float:
+        if not math.isfinite(temperature):
+            raise ValueError("must be a finite number")
+        return temperature
+
+    @model_validator(mode="after")
+    def _one_plan(self) -> JobCreate:
+        if (self.labels is None) == (self.all is None):
+            raise ValueError("give either 'labels' or 'all'")
+        if self.labels is not None and not self.labels:
+            raise ValueError("'labels' is empty; ask for at least one image")
+        return self
+
+
+class LabelProgress(Resource):
+    """How far a job is with one label."""
+
+    label: str
+    requested: int
+    stored: int
+    mean_score: float | None = Field(description="Mean of the judge's probability of the label.")
+    agreement: float | None = Field(description="Share of images that the judge gives this label.")
+
+
+class ModelRef(Resource):
+    """The model that a job used."""
+
+    id: UUID
+    name: str
+    version: int
+    digest: str | None
+
+
+class StageSeconds(Resource):
+    """Worker seconds that a job spent, summed over all its batches."""
+
+    latents: float
+    decode: float
+    score: float
+    encode: float
+    store: float
+
+
+class Job(Resource):
+    """A request for images and what has become of it."""
+
+    id: UUID
+    state: State
+    model: ModelRef
+    seed: int
+    temperature: float
+    images_requested: int
+    images_stored: int
+    labels: list[LabelProgress]
+    seconds: StageSeconds
+    exports: list[UUID] = Field(default_factory=list)
+    error: str | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+class Sample(Resource):
+    """One image with its label and metadata."""
+
+    index: int
+    label: str
+    score: float
+    judged_label: str
+    attempt: int
+    digest: str = Field(description="SHA-256 of the PNG, hexadecimal.")
+
+
+class ExportCreate(Request):
+    """A dataset to be written from a job."""
+
+    job: UUID
+    format: str = Field(min_length=1, max_length=40, examples=["parquet"])
+
+
+class Export(Resource):
+    """A dataset written in a format."""
+
+    id: UUID
+    job: UUID
+    format: str
+    state: State
+    images_written: int
+    images_total: int
+    bytes: int | None
+    digest: str | None = Field(description="SHA-256 of the archive, hexadecimal.")
+    error: str | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+class Dataset(Resource):
+    """Real labelled images, registered and versioned."""
+
+    id: UUID
+    name: str
+    version: int
+    digest: str
+    class_names: list[str]
+    image_shape: list[int] = Field(description="Channels, height, width.")
+    counts: dict[str, list[int]] = Field(description="Per split, images per class.")
+    created_at: datetime
+
+
+class TrainingOptionsIn(Request):
+    """Options of a training; absent means the recommended value."""
+
+    epochs: int | None = Field(default=None, ge=1, le=10_000)
+    refine_epochs: int | None = Field(default=None, ge=0, le=10_000)
+    judge_epochs: int | None = Field(default=None, ge=1, le=10_000)
+    latent_dim: int | None = Field(default=None, ge=1, le=1024)
+    width: int | None = Field(default=None, ge=8, le=2048)
+    batch_size: int | None = Field(default=None, ge=2, le=65_536)
+    seed: Seed | None = None
+
+
+class ModelCreate(Request):
+    """A generator to be trained on a dataset."""
+
+    name: Name
+    dataset: str = Field(min_length=1, max_length=200, description="Name, name@version or id.")
+    options: TrainingOptionsIn = TrainingOptionsIn()
+
+
+class Model(Resource):
+    """A trained generator, or one in training."""
+
+    id: UUID
+    name: str
+    version: int
+    state: State
+    visibility: Literal["private", "public"]
+    dataset: UUID | None
+    class_names: list[str]
+    image_shape: list[int]
+    digest: str | None
+    judge_digest: str | None
+    options: dict[str, Any]
+    metrics: dict[str, Any]
+    progress: dict[str, Any]
+    error: str | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+Item = TypeVar("Item")
+
+
+class Page(Resource, Generic[Item]):
+    """Some items of a list; `next_cursor` asks for those that follow."""
+
+    items: list[Item]
+    next_cursor: str | None = None
+
+
+class Readiness(Resource):
+    """Which parts of the service answer."""
+
+    ready: bool
+    parts: dict[str, str] = Field(description="Part, and 'ok' or what is wrong with it.")
+
+
+class Problem(Resource):
+    """An error, as `application/problem+json` (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    field: str | None = None

@@ -1,0 +1,130 @@
+"""Settings, read once at the edges from `DATAGEN_*` and handed down as a value.
+
+Nothing below the command line, the API's factory and the workers' entry point reads the environment.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from datagen.errors import InvalidRequest
+
+Seconds = Annotated[float, Field(gt=0, le=7 * 86_400)]
+
+
+class Settings(BaseSettings):
+    """What one process of datagen needs to know; the README's table lists the public ones."""
+
+    model_config = SettingsConfigDict(env_prefix="DATAGEN_", frozen=True, extra="ignore")
+
+    home: Path = Field(
+        default=Path("~/.datagen"),
+        description="State folder of the one-machine stack: database, storage, broker, local key.",
+    )
+    url: str | None = Field(
+        default=None, description="Server that the client and the command line talk to."
+    )
+    api_key: SecretStr | None = Field(
+        default=None,
+        description="Key that the client sends; `datagen api` accepts it as an administrator's.",
+    )
+    database_url: str | None = Field(
+        default=None,
+        description="SQLAlchemy URL: sqlite:///… or postgresql+psycopg://…; "
+        "default: datagen.db in the home.",
+    )
+    broker_url: str | None = Field(
+        default=None,
+        description="Redis or Valkey for messages; default: the embedded Valkey's socket.",
+    )
+    storage_url: str | None = Field(
+        default=None,
+        description="Object store: file:///…, s3://bucket/prefix; default: storage/ in the home.",
+    )
+    workers: int | None = Field(
+        default=None, ge=1, le=1024, description="Worker processes with torch; default: one a core."
+    )
+    batch_size: int = Field(
+        default=2000, ge=1, le=65_536, description="Images in a batch, the unit of work and of storage."
+    )
+    device: str = Field(
+        default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N."
+    )
+    max_attempts: int = Field(
+        default=8, ge=1, le=100, description="Starts of a batch, export or training before it fails."
+    )
+    window: int = Field(
+        default=64,
+        ge=1,
+        le=100_000,
+        description="Batches that are queued or running at once, over all jobs; "
+        "at least twice the number of worker processes.",
+    )
+    lease_seconds: Seconds = Field(
+        default=15.0, description="How long a silent worker keeps what it claimed."
+    )
+    tick_seconds: Seconds = Field(
+        default=5.0, description="How often beat looks for stale work."
+    )
+    resend_seconds: Seconds = Field(
+        default=30.0, description="After how long a queued batch's message counts as lost."
+    )
+    backoff_seconds: Seconds = Field(
+        default=1.0, description="Wait before the second attempt; doubles, up to 30 seconds."
+    )
+    sweep_seconds: Seconds = Field(
+        default=3600.0, description="Age at which a stored file that no row names is removed."
+    )
+    slice_seconds: Seconds = Field(
+        default=180.0, description="Length of one slice of a training; its task queues the next."
+    )
+    quota_images: int = Field(
+        default=50_000_000, ge=0, description="Images that an owner may have, unless told otherwise."
+    )
+    max_body_bytes: int = Field(
+        default=1_000_000, ge=1024, description="Largest body of a request, uploads aside."
+    )
+    max_upload_bytes: int = Field(
+        default=8_000_000_000, ge=1024, description="Largest uploaded dataset."
+    )
+
+    @field_validator("home", mode="after")
+    @classmethod
+    def _absolute(cls, home: Path) -> Path:
+        return Path(os.path.abspath(home.expanduser()))  # noqa: PTH100 - resolve() follows links
+
+    @field_validator("url", "database_url", "broker_url", "storage_url", "api_key", mode="before")
+    @classmethod
+    def _blank_is_absent(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @property
+    def database(self) -> str:
+        """URL of the database that this process uses."""
+        return self.database_url or f"sqlite:///{self.home / 'datagen.db'}"
+
+    @property
+    def storage(self) -> str:
+        """URL of the object store that this process uses."""
+        return self.storage_url or (self.home / "storage").as_uri()
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read `DATAGEN_*`, with explicit values on top.
+
+    Raises:
+        InvalidRequest: a variable has a value that cannot be used; `field` names it.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "DATAGEN_" + "_".join(str(part) for part in first["loc"]).upper()
+        raise InvalidRequest(
+            f"{name} is {first['input']!r}, which cannot be used: {first['msg']}.", field=name
+        ) from None

@@ -1,0 +1,232 @@
+"""Object store: put, get, open, delete, exists, list, by key under one root.
+
+A missing key is `FileNotFoundError` with every backend. What was put is whole or not there: local
+files are written under a temporary name, synced and renamed; object stores do so by themselves.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, Protocol, cast
+from urllib.parse import unquote, urlsplit
+
+from datagen.errors import InvalidRequest, StorageFailure
+
+CHUNK_BYTES = 1 << 20
+_REFUSALS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EACCES: "the folder is not writable",
+    errno.EPERM: "the folder is not writable",
+    errno.EROFS: "the file system is read-only",
+}
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """A key with its size in bytes and the time of its last change."""
+
+    key: str
+    size: int
+    changed_at: datetime
+
+
+class Storage(Protocol):
+    """What every backend can do; one contract test runs over all."""
+
+    def put(self, key: str, data: bytes | BinaryIO) -> None:
+        """Store whole, replacing what was there. Raises StorageFailure when refused."""
+
+    def get(self, key: str) -> bytes:
+        """The bytes. Raises FileNotFoundError."""
+
+    def open(self, key: str) -> BinaryIO:
+        """A seekable reader, to be closed. Raises FileNotFoundError."""
+
+    def exists(self, key: str) -> bool:
+        """Whether the key is there."""
+
+    def delete(self, key: str) -> None:
+        """Remove; a key that is not there is no error."""
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """All keys that begin with the prefix, in no order."""
+
+
+def checked(key: str) -> str:
+    """The key, if it stays inside the root.
+
+    Raises:
+        InvalidRequest: absolute, empty, or with `..`, a NUL or a backslash in it.
+    """
+    parts = PurePosixPath(key).parts
+    if not parts or key.startswith("/") or ".." in parts or "\0" in key or "\\" in key:
+        raise InvalidRequest(f"{key!r} is not a storage key; use relative names without '..'.")
+    return key
+
+
+@contextmanager
+def _refusals_named(where: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _REFUSALS:
+            raise StorageFailure(
+                f"The storage at {where} cannot be written: {_REFUSALS[error.errno]}; "
+                "free space or permissions are needed there."
+            ) from error
+        raise
+
+
+class FileStorage:
+    """A folder on this machine or on a shared file system."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._incoming = root / ".incoming"
+
+    def _path(self, key: str) -> Path:
+        return self.root / checked(key)
+
+    def put(self, key: str, data: bytes | BinaryIO) -> None:
+        """See `Storage.put`."""
+        target = self._path(key)
+        with _refusals_named(str(self.root)):
+            self._incoming.mkdir(parents=True, exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            incoming = self._incoming / uuid.uuid4().hex
+            try:
+                with incoming.open("wb") as file:
+                    if isinstance(data, bytes):
+                        file.write(data)
+                    else:
+                        shutil.copyfileobj(data, file, CHUNK_BYTES)
+                    file.flush()
+                    os.fsync(file.fileno())
+                incoming.replace(target)
+                self._sync_folder(target.parent)
+            finally:
+                incoming.unlink(missing_ok=True)
+
+    @staticmethod
+    def _sync_folder(folder: Path) -> None:
+        # Without this a power loss may forget the rename, though the row that names it survives.
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def get(self, key: str) -> bytes:
+        """See `Storage.get`."""
+        return self._path(key).read_bytes()
+
+    def open(self, key: str) -> BinaryIO:
+        """See `Storage.open`."""
+        return self._path(key).open("rb")
+
+    def exists(self, key: str) -> bool:
+        """See `Storage.exists`."""
+        return self._path(key).is_file()
+
+    def delete(self, key: str) -> None:
+        """See `Storage.delete`."""
+        self._path(key).unlink(missing_ok=True)
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """See `Storage.list`."""
+        start = self._path(prefix.rstrip("/")) if prefix.rstrip("/") else self.root
+        folder = start if start.is_dir() else start.parent
+        for at, _, names in os.walk(folder):
+            for name in names:
+                path = Path(at, name)
+                key = path.relative_to(self.root).as_posix()
+                if not key.startswith(prefix) or path.is_relative_to(self._incoming):
+                    continue
+                try:
+                    status = path.stat()
+                except FileNotFoundError:
+                    continue
+                yield StoredObject(
+                    key, status.st_size, datetime.fromtimestamp(status.st_mtime, tz=UTC)
+                )
+
+
+class ObjectStorage:
+    """Any object store that fsspec knows: S3 and its like, or memory."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        import fsspec  # noqa: PLC0415 - a local folder does not need it
+
+        self._files, root = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
+        self._root = root.rstrip("/")
+
+    def _path(self, key: str) -> str:
+        return f"{self._root}/{checked(key)}"
+
+    def put(self, key: str, data: bytes | BinaryIO) -> None:
+        """See `Storage.put`."""
+        with _refusals_named(self._root):
+            if isinstance(data, bytes):
+                self._files.pipe_file(self._path(key), data)
+                return
+            with self._files.open(self._path(key), "wb") as file:
+                shutil.copyfileobj(data, file, CHUNK_BYTES)
+
+    def get(self, key: str) -> bytes:
+        """See `Storage.get`."""
+        return cast("bytes", self._files.cat_file(self._path(key)))
+
+    def open(self, key: str) -> BinaryIO:
+        """See `Storage.open`."""
+        return cast("BinaryIO", self._files.open(self._path(key), "rb"))
+
+    def exists(self, key: str) -> bool:
+        """See `Storage.exists`."""
+        return bool(self._files.isfile(self._path(key)))
+
+    def delete(self, key: str) -> None:
+        """See `Storage.delete`."""
+        try:
+            self._files.rm_file(self._path(key))
+        except FileNotFoundError:
+            return
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """See `Storage.list`."""
+        folder = prefix.rpartition("/")[0]
+        start = f"{self._root}/{folder}".rstrip("/")
+        try:
+            found = self._files.find(start, detail=True)
+        except FileNotFoundError:
+            return
+        for path, status in found.items():
+            key = path.removeprefix(self._root).lstrip("/")
+            changed = status.get("LastModified") or status.get("created") or datetime.now(UTC)
+            if key.startswith(prefix):
+                yield StoredObject(key, int(status["size"]), changed)
+
+
+def open_storage(url: str) -> Storage:
+    """The backend that a URL names.
+
+    Raises:
+        InvalidRequest: a scheme that is not file, s3 or memory.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        return FileStorage(Path(unquote(parts.path)))
+    if parts.scheme in {"s3", "memory"}:
+        return ObjectStorage(url)
+    raise InvalidRequest(
+        f"DATAGEN_STORAGE_URL is {url!r}; use file:///…, s3://bucket/prefix or memory://….",
+        field="DATAGEN_STORAGE_URL",
+    )
