@@ -1,0 +1,69 @@
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+CONSTRAINTS := -c constraints.txt
+# One stamp a kind of installation: a second `make` installs nothing.
+DEMO_STAMP := $(VENV)/.installed
+TEST_STAMP := $(VENV)/.installed-test
+# Tests bring their own parallelism; more threads in each process only get in each other's way.
+TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-long format lint types imports unit bench-throughput bundled sample clean
+
+help: ## Show what can be made
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "datagen needs Python 3.11 or newer; name one with make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+$(DEMO_STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) -e .
+	@touch $@
+
+$(TEST_STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) -e '.[test]'
+	@touch $@ $(DEMO_STAMP)
+
+demo: $(DEMO_STAMP) ## Install, then make 1,000 digits into ./datagen-demo (again: make demo DEMO_FLAGS=--force)
+	$(BIN)/datagen demo --out datagen-demo $(DEMO_FLAGS)
+
+test: $(TEST_STAMP) ## Formatting, lint, types, import contract, tests (under 15 minutes on two cores)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+
+test-long: $(TEST_STAMP) ## Chaos and soak: real processes, killed at random (bounded, about half an hour)
+	$(TEST_ENV) $(BIN)/python -m pytest tests/long --timeout 1800
+
+format: $(TEST_STAMP) ## Format the code and mend what lint can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: $(TEST_STAMP) ## Lint alone
+	$(BIN)/ruff check .
+
+types: $(TEST_STAMP) ## Types alone
+	$(BIN)/mypy
+
+imports: $(TEST_STAMP) ## The import contract alone: which room may import which
+	$(BIN)/lint-imports
+
+unit: $(TEST_STAMP) ## The unit tests alone
+	$(TEST_ENV) $(BIN)/python -m pytest tests/unit -n $(WORKERS)
+
+bench-throughput: $(DEMO_STAMP) ## Images per second: bare loop, service and a plain script, in one run
+	$(BIN)/python benchmarks/throughput.py
+
+sample: $(DEMO_STAMP) ## Make sample:mnist again: make sample MNIST=DIR
+	$(BIN)/python scripts/make_sample.py "$(MNIST)" datagen/bundled/sample-mnist.parquet
+
+bundled: $(DEMO_STAMP) ## Train the bundled model and its judge again: make bundled MNIST=DIR
+	$(BIN)/python scripts/make_bundled.py "$(MNIST)" datagen/bundled
+
+clean: ## Remove the virtual environment and what the tools cached
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

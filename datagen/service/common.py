@@ -1,0 +1,133 @@
+"""What the use cases share: finding things for their owner, and paging."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from typing import Any, TypeVar
+from uuid import UUID
+
+from sqlalchemy import Select, or_, select
+from sqlalchemy.orm import Session
+
+from datagen.db.tables import Dataset, Export, Job, Model
+from datagen.errors import InvalidRequest, NotFound
+
+MAX_PAGE = 1000
+
+Owned = TypeVar("Owned", Job, Export)
+Versioned = TypeVar("Versioned", Dataset, Model)
+
+
+def parse_id(text: str) -> UUID | None:
+    """The UUID that a text spells, if it does."""
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
+
+
+def owned(session: Session, kind: type[Owned], owner_id: UUID, row_id: UUID) -> Owned:
+    """A row of the owner's.
+
+    Raises:
+        NotFound: no such row, or another owner's.
+    """
+    row = session.get(kind, row_id)
+    if row is None or row.owner_id != owner_id:
+        raise NotFound(f"There is no {kind.__name__.lower()} {row_id}.")
+    return row
+
+
+def _version_of(kind: type[Versioned], reference: str) -> Select[tuple[Versioned]] | None:
+    """The query for `name`, `name@version` or an id; None where it can be none of them."""
+    row_id = parse_id(reference)
+    if row_id is not None:
+        return select(kind).where(kind.id == row_id)
+    name, _, version = reference.partition("@")
+    found = select(kind).where(kind.name == name).order_by(kind.version.desc()).limit(1)
+    if not version:
+        return found
+    if not version.isascii() or not version.isdigit() or len(version) > 9:  # noqa: PLR2004 - int32
+        return None
+    return found.where(kind.version == int(version))
+
+
+def find_dataset(session: Session, owner_id: UUID, reference: str) -> Dataset:
+    """A dataset by `name` (the latest version), `name@version` or id.
+
+    Raises:
+        NotFound: the owner has none such.
+    """
+    query = _version_of(Dataset, reference)
+    row = None if query is None else session.scalar(query.where(Dataset.owner_id == owner_id))
+    if row is None:
+        raise NotFound(f"There is no dataset {reference!r}; `datagen dataset list` shows them.")
+    return row
+
+
+def find_model(
+    session: Session, owner_id: UUID, reference: str, *, usable: bool = False
+) -> Model:
+    """A model by `name` (the latest version), `name@version` or id: the owner's or a public one.
+
+    With `usable`, a bare name means the latest version whose training has succeeded. Where the
+    owner has a model of a public one's name, the owner's is meant.
+
+    Raises:
+        NotFound: there is none such.
+    """
+    query = _version_of(Model, reference)
+    row = None
+    if query is not None:
+        if usable and "@" not in reference and parse_id(reference) is None:
+            query = query.where(Model.state == "succeeded")
+        mine, public = Model.owner_id == owner_id, Model.visibility == "public"
+        query = query.where(or_(mine, public))
+        row = session.scalar(query.where(mine)) or session.scalar(query)
+    if row is None:
+        raise NotFound(f"There is no model {reference!r}; `datagen model list` shows them.")
+    return row
+
+
+def encode_cursor(position: Any) -> str:
+    """An opaque text that says where the next page begins."""
+    return base64.urlsafe_b64encode(json.dumps(position).encode()).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str) -> Any:
+    """The position that `encode_cursor` was given.
+
+    Raises:
+        InvalidRequest: not a cursor of ours.
+    """
+    try:
+        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
+        return json.loads(base64.urlsafe_b64decode(padded))
+    except (ValueError, binascii.Error, RecursionError):
+        raise _bad_cursor(cursor) from None
+
+
+def decode_id_cursor(cursor: str) -> UUID:
+    """The id that a list's cursor holds. Raises InvalidRequest."""
+    position = decode_cursor(cursor)
+    row_id = parse_id(position) if isinstance(position, str) else None
+    if row_id is None:
+        raise _bad_cursor(cursor)
+    return row_id
+
+
+def decode_index_cursor(cursor: str) -> int:
+    """The sample index that a cursor holds. Raises InvalidRequest."""
+    position = decode_cursor(cursor)
+    if not isinstance(position, int) or not 0 <= position < 2**63:
+        raise _bad_cursor(cursor)
+    return position
+
+
+def _bad_cursor(cursor: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"The cursor {cursor[:40]!r} is not one of ours; use next_cursor of the page before.",
+        field="cursor",
+    )

@@ -1,0 +1,329 @@
+"""Jobs: requests for images, from creation to reading what they gave."""
+
+from __future__ import annotations
+
+import secrets
+from collections import defaultdict
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import case, func, select
+from sqlalchemy.orm import Session
+
+from datagen import schemas
+from datagen.db.session import now
+from datagen.db.tables import Batch, Export, Job, JobLabel, Model, Owner, Sample, new_id
+from datagen.errors import Conflict, InvalidRequest, NotFound, QuotaExceeded, UnknownLabel
+from datagen.export.formats import known_format
+from datagen.queue import MAKE_BATCHES, Message
+from datagen.schemas import ENDED, MAX_IMAGES, JobCreate, Page
+from datagen.service import batches
+from datagen.service.common import (
+    MAX_PAGE,
+    decode_id_cursor,
+    decode_index_cursor,
+    encode_cursor,
+    find_model,
+    owned,
+)
+from datagen.settings import Settings
+from datagen.shards import read_sample as read_shard_sample
+from datagen.storage import Storage
+
+LISTED_LABELS = 20
+
+
+def create(
+    session: Session, settings: Settings, owner_id: UUID, request: JobCreate
+) -> tuple[schemas.Job, list[Message]]:
+    """Write a job and cut its first batches.
+
+    Raises:
+        NotFound: no such model.
+        Conflict: the model is not trained yet.
+        UnknownLabel: a label that the model does not know.
+        QuotaExceeded: more images than the owner may have.
+        InvalidRequest: an unknown export format.
+    """
+    model = find_model(session, owner_id, request.model, usable=True)
+    if model.state != "succeeded":
+        raise Conflict(
+            f"The model {request.model!r} is {model.state}; wait until its training has succeeded."
+        )
+    counts = _counts(request, model)
+    for name in request.exports:
+        known_format(name)
+    total = sum(count for _, count in counts)
+    _within_quota(session, settings, owner_id, total)
+    moment = now(session)
+    job = Job(
+        id=new_id(),
+        owner_id=owner_id,
+        model_id=model.id,
+        state="queued",
+        seed=secrets.randbits(63) if request.seed is None else request.seed,
+        temperature=request.temperature,
+        images_requested=total,
+        batch_size=settings.batch_size,
+        follow_exports=list(dict.fromkeys(request.exports)),
+        created_at=moment,
+    )
+    session.add(job)
+    session.flush()
+    session.add_all(_plan(job.id, counts))
+    session.flush()
+    messages = batches.make_batches(session, settings)
+    return _shown(session, [job])[0], messages
+
+
+def _counts(request: JobCreate, model: Model) -> list[tuple[int, int]]:
+    """Pairs of label and count, in the order of the model's classes."""
+    if request.labels is None:
+        return [(label, request.all or 0) for label in range(len(model.class_names))]
+    number = {name: label for label, name in enumerate(model.class_names)}
+    unknown = [name for name in request.labels if name not in number]
+    if unknown:
+        known = ", ".join(model.class_names[:LISTED_LABELS])
+        more = ", …" if len(model.class_names) > LISTED_LABELS else ""
+        raise UnknownLabel(
+            f"The model {model.name!r} has no label {unknown[0][:80]!r}; it knows {known}{more}.",
+            field="labels",
+        )
+    return sorted((number[name], count) for name, count in request.labels.items())
+
+
+def _plan(job_id: UUID, counts: Sequence[tuple[int, int]]) -> list[JobLabel]:
+    parts, start = [], 0
+    for position, (label, count) in enumerate(counts):
+        parts.append(
+            JobLabel(job_id=job_id, position=position, label=label, start=start, requested=count)
+        )
+        start += count
+    return parts
+
+
+def _within_quota(session: Session, settings: Settings, owner_id: UUID, wanted: int) -> None:
+    # The owner's row is locked, so that requests that come together are counted one by one.
+    owner = session.scalars(select(Owner).where(Owner.id == owner_id).with_for_update()).one()
+    quota = settings.quota_images if owner.quota_images is None else owner.quota_images
+    ended = Job.state.in_(sorted(ENDED))
+    used = session.scalar(
+        select(
+            func.coalesce(
+                func.sum(case((ended, Job.images_stored), else_=Job.images_requested)), 0
+            )
+        ).where(Job.owner_id == owner_id)
+    )
+    left = max(0, quota - int(used or 0))
+    if wanted > min(left, MAX_IMAGES):
+        raise QuotaExceeded(
+            f"The job asks for {wanted:,} images and {left:,} of the quota of {quota:,} are left; "
+            "ask for fewer, or have the quota raised.",
+            field="labels",
+        )
+
+
+def read(session: Session, owner_id: UUID, job_id: UUID) -> schemas.Job:
+    """A job of the owner's. Raises NotFound."""
+    return _shown(session, [owned(session, Job, owner_id, job_id)])[0]
+
+
+def list_jobs(
+    session: Session,
+    owner_id: UUID,
+    *,
+    state: str | None = None,
+    limit: int = 50,
+    cursor: str | None = None,
+) -> Page[schemas.Job]:
+    """The owner's jobs, newest first. Raises InvalidRequest for a bad cursor."""
+    query = select(Job).where(Job.owner_id == owner_id).order_by(Job.id.desc())
+    if state is not None:
+        query = query.where(Job.state == state)
+    if cursor is not None:
+        query = query.where(Job.id < decode_id_cursor(cursor))
+    limit = min(limit, MAX_PAGE)
+    rows = list(session.scalars(query.limit(limit + 1)))
+    following = encode_cursor(str(rows[limit - 1].id)) if len(rows) > limit else None
+    return Page(items=_shown(session, rows[:limit]), next_cursor=following)
+
+
+def cancel(
+    session: Session, owner_id: UUID, job_id: UUID
+) -> tuple[schemas.Job, list[Message]]:
+    """End a job now; what it has stored stays, and its workers stop at their next look.
+
+    Raises:
+        NotFound: no such job of the owner's.
+        Conflict: the job has ended already.
+    """
+    owned(session, Job, owner_id, job_id)
+    job = session.scalars(
+        select(Job).where(Job.id == job_id).with_for_update().execution_options(populate_existing=True)
+    ).one()
+    if job.state in ENDED:
+        raise Conflict(f"Job {job_id} is {job.state} already; there is nothing to cancel.")
+    moment = now(session)
+    job.state, job.ended_at = "cancelled", moment
+    batches.cancel_open(session, job_id, moment)
+    session.flush()
+    return _shown(session, [job])[0], [Message(MAKE_BATCHES)]
+
+
+def list_samples(
+    session: Session,
+    owner_id: UUID,
+    job_id: UUID,
+    *,
+    label: str | None = None,
+    limit: int = 100,
+    cursor: str | None = None,
+) -> Page[schemas.Sample]:
+    """The samples that a job has stored, by index.
+
+    Raises:
+        NotFound: no such job of the owner's.
+        UnknownLabel: a label that the job's model does not know.
+        InvalidRequest: a bad cursor.
+    """
+    job = owned(session, Job, owner_id, job_id)
+    names = session.get_one(Model, job.model_id).class_names
+    query = select(Sample).where(Sample.job_id == job_id).order_by(Sample.index)
+    if label is not None:
+        query = query.where(Sample.label == _label_number(names, label))
+        first, last = _range_of(session, job_id, names.index(label))
+        # A label is a range of indices: the primary key finds it, whatever the job's size.
+        query = query.where(Sample.index >= first, Sample.index < last)
+    if cursor is not None:
+        query = query.where(Sample.index > decode_index_cursor(cursor))
+    limit = min(limit, MAX_PAGE)
+    rows = list(session.scalars(query.limit(limit + 1)))
+    following = encode_cursor(rows[limit - 1].index) if len(rows) > limit else None
+    return Page(items=[_sample(row, names) for row in rows[:limit]], next_cursor=following)
+
+
+def _label_number(names: Sequence[str], label: str) -> int:
+    if label not in names:
+        known = ", ".join(names[:LISTED_LABELS])
+        raise UnknownLabel(
+            f"The job's model has no label {label[:80]!r}; it knows {known}.", field="label"
+        )
+    return names.index(label)
+
+
+def _range_of(session: Session, job_id: UUID, label: int) -> tuple[int, int]:
+    first, last = session.execute(
+        select(func.min(JobLabel.start), func.max(JobLabel.start + JobLabel.requested)).where(
+            JobLabel.job_id == job_id, JobLabel.label == label
+        )
+    ).one()
+    return (first or 0), (last or 0)
+
+
+def read_sample(session: Session, owner_id: UUID, job_id: UUID, index: int) -> schemas.Sample:
+    """One sample's metadata. Raises NotFound."""
+    job = owned(session, Job, owner_id, job_id)
+    names = session.get_one(Model, job.model_id).class_names
+    return _sample(_stored_sample(session, job_id, index), names)
+
+
+def sample_image(
+    session: Session, storage: Storage, owner_id: UUID, job_id: UUID, index: int
+) -> bytes:
+    """One sample's PNG. Raises NotFound."""
+    owned(session, Job, owner_id, job_id)
+    _stored_sample(session, job_id, index)
+    batch = session.scalars(
+        select(Batch).where(
+            Batch.job_id == job_id, Batch.start <= index, Batch.stop > index
+        )
+    ).one()
+    try:
+        with storage.open(str(batch.shard_key)) as shard:
+            return read_shard_sample(shard, index - batch.start)
+    except FileNotFoundError:
+        raise NotFound(
+            f"The shard {batch.shard_key} of job {job_id} is missing from the storage."
+        ) from None
+
+
+def _stored_sample(session: Session, job_id: UUID, index: int) -> Sample:
+    row = session.get(Sample, (job_id, index)) if 0 <= index < 2**63 else None
+    if row is None:
+        raise NotFound(f"Job {job_id} has stored no sample {index}.")
+    return row
+
+
+def _sample(row: Sample, names: Sequence[str]) -> schemas.Sample:
+    return schemas.Sample(
+        index=row.index,
+        label=names[row.label],
+        score=row.score,
+        judged_label=names[row.judged_label],
+        attempt=row.attempt,
+        digest=row.digest.hex(),
+    )
+
+
+def _shown(session: Session, jobs: Sequence[Job]) -> list[schemas.Job]:
+    """The wire form of jobs, read with three queries however many there are."""
+    ids = [job.id for job in jobs]
+    models = {
+        model.id: model
+        for model in session.scalars(
+            select(Model).where(Model.id.in_({job.model_id for job in jobs}))
+        )
+    }
+    parts: dict[UUID, list[JobLabel]] = defaultdict(list)
+    for part in session.scalars(
+        select(JobLabel).where(JobLabel.job_id.in_(ids)).order_by(JobLabel.position)
+    ):
+        parts[part.job_id].append(part)
+    exports: dict[UUID, list[UUID]] = defaultdict(list)
+    for job_id, export_id in session.execute(
+        select(Export.job_id, Export.id).where(Export.job_id.in_(ids)).order_by(Export.id)
+    ):
+        exports[job_id].append(export_id)
+    return [_show(job, models[job.model_id], parts[job.id], exports[job.id]) for job in jobs]
+
+
+def _show(
+    job: Job, model: Model, parts: Sequence[JobLabel], exports: Sequence[UUID]
+) -> schemas.Job:
+    return schemas.Job.model_validate(
+        {
+            **{name: getattr(job, name) for name in _PLAIN},
+            "model": schemas.ModelRef.model_validate(model),
+            "labels": [_progress(part, model.class_names) for part in parts],
+            "seconds": {
+                stage: round(getattr(job, f"seconds_{stage}"), 4)
+                for stage in schemas.StageSeconds.model_fields
+            },
+            "exports": list(exports),
+        }
+    )
+
+
+_PLAIN = (
+    "id",
+    "state",
+    "seed",
+    "temperature",
+    "images_requested",
+    "images_stored",
+    "error",
+    "created_at",
+    "started_at",
+    "ended_at",
+)
+
+
+def _progress(part: JobLabel, names: Sequence[str]) -> schemas.LabelProgress:
+    stored = part.stored
+    return schemas.LabelProgress(
+        label=names[part.label],
+        requested=part.requested,
+        stored=stored,
+        mean_score=part.score_sum / batches.SCORE_UNITS / stored if stored else None,
+        agreement=part.agreed / stored if stored else None,
+    )

@@ -1,0 +1,1 @@
+"""The use cases that need torch, run by workers only."""

@@ -1,0 +1,126 @@
+"""Generators: a decoder and its judge, loaded once a process and kept for the batches that follow."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from sqlalchemy import Engine, select
+
+from datagen.db.session import reading
+from datagen.db.tables import Model
+from datagen.errors import InvalidFile
+from datagen.images import encode_png
+from datagen.model.checkpoint import load_generator
+from datagen.model.decoding import Decoder, resolve_device
+from datagen.quality.judge import Scorer, load_judge
+from datagen.settings import Settings
+from datagen.storage import Storage
+
+KEPT = 4
+
+
+@dataclass(frozen=True)
+class Generator:
+    """What a worker needs to make images of one model."""
+
+    decoder: Decoder
+    scorer: Scorer
+    latent_dim: int
+
+
+class GeneratorCache:
+    """The generators used last, by the digests of their weights."""
+
+    def __init__(self, storage: Storage, device: str) -> None:
+        self._storage = storage
+        self._device = resolve_device(device)
+        self._kept: OrderedDict[tuple[str, str], Generator] = OrderedDict()
+
+    def get(
+        self, *, digest: str, checkpoint_key: str, judge_digest: str, judge_key: str
+    ) -> Generator:
+        """The generator of these weights, loaded from the store where it is not at hand.
+
+        Raises:
+            InvalidFile: weights that are missing from the store, damaged, or not the ones named.
+        """
+        name = (digest, judge_digest)
+        if name not in self._kept:
+            with fetched(self._storage, checkpoint_key, digest) as path:
+                model, header = load_generator(path, self._device)
+            with fetched(self._storage, judge_key, judge_digest) as path:
+                judge, _ = load_judge(path, self._device)
+            self._kept[name] = Generator(
+                Decoder(model, self._device), Scorer(judge, self._device), model.config.latent_dim
+            )
+            if len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(name)
+        return self._kept[name]
+
+
+@contextmanager
+def fetched(storage: Storage, key: str, digest: str) -> Iterator[Path]:
+    """A local copy of stored weights, checked against their digest.
+
+    Raises:
+        InvalidFile: missing from the store, or not what the database says.
+    """
+    try:
+        data = storage.get(key)
+    except FileNotFoundError:
+        raise InvalidFile(
+            f"The weights {key} are missing from the storage; train or import the model again."
+        ) from None
+    found = hashlib.sha256(data).hexdigest()
+    if found != digest:
+        raise InvalidFile(
+            f"The weights {key} have the digest {found[:16]}… and not {digest[:16]}…; "
+            "the file was changed or damaged."
+        )
+    with tempfile.TemporaryDirectory(prefix="datagen-") as folder:
+        path = Path(folder, "weights.safetensors")
+        path.write_bytes(data)
+        yield path
+
+
+def use_threads(settings: Settings) -> None:
+    """Share the machine's cores among the worker processes."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(max(1, cores // (settings.workers or cores)))
+
+
+def warm_up(engine: Engine, cache: GeneratorCache, settings: Settings) -> None:
+    """Load the models that are likely to be asked for, and run each once.
+
+    The first pass through a network costs far more than the second: a user who asks for ten images
+    should not pay for it.
+    """
+    use_threads(settings)
+    with reading(engine) as session:
+        ready = session.scalars(
+            select(Model)
+            .where(Model.state == "succeeded")
+            .order_by(Model.visibility.desc(), Model.ended_at.desc())
+            .limit(2)
+        ).all()
+    for model in ready:
+        generator = cache.get(
+            digest=str(model.digest),
+            checkpoint_key=str(model.checkpoint_key),
+            judge_digest=str(model.judge_digest),
+            judge_key=str(model.judge_key),
+        )
+        latents = np.zeros((1, generator.latent_dim), dtype=np.float32)
+        for images in generator.decoder.tiles(latents, np.zeros(1, dtype=np.int64)):
+            generator.scorer.score(images)
+            encode_png(images)
