@@ -1,0 +1,85 @@
+"""The application: routes, guards and error answers put together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+from anyio.to_thread import run_sync
+from fastapi import FastAPI
+
+import datagen
+from datagen.api.backends import Backends
+from datagen.api.errors import install_error_answers
+from datagen.api.guards import BodyLimit, HostGuard, RequestLog
+from datagen.api.openapi import install_openapi, operation_id
+from datagen.api.preparation import prepare
+from datagen.api.readiness import Looks
+from datagen.api.routes import datasets, exports, formats, health, jobs, models
+from datagen.client.address import is_loopback
+from datagen.queue import Queue
+from datagen.settings import Settings
+
+UPLOAD_PATH = "/v1/datasets"
+
+
+def create_app(
+    settings: Settings, *, host: str = "127.0.0.1", queue: Queue | None = None
+) -> FastAPI:
+    """The API as an ASGI application; its start-up checks the schema and needs the database.
+
+    Args:
+        settings: where database, storage and broker are.
+        host: the address that the server is bound to. On loopback, requests for other host names
+            than this machine's and the one in `DATAGEN_URL` are refused.
+        queue: where messages go; Celery on the broker of the settings if None.
+
+    Raises:
+        InvalidRequest: the URL of the database or the storage cannot be used.
+    """
+    backends = Backends(settings, queue)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await run_sync(prepare, backends)
+        try:
+            yield
+        finally:
+            backends.close()
+
+    app = FastAPI(
+        title="datagen",
+        version=datagen.__version__,
+        lifespan=lifespan,
+        generate_unique_id_function=operation_id,
+        redirect_slashes=False,
+        # The interactive pages fetch their scripts from a network that may not be there.
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.backends = backends
+    app.state.looks = Looks()
+    install_error_answers(app)
+    install_openapi(app)
+    for room in (jobs, exports, datasets, models, formats, health):
+        app.include_router(room.router)
+    # The last one added is the first that a request meets.
+    app.add_middleware(BodyLimit, limit_of=_body_limits(settings))
+    if is_loopback(host):
+        app.add_middleware(HostGuard, extra_hosts=_named_hosts(settings))
+    app.add_middleware(RequestLog)
+    return app
+
+
+def _body_limits(settings: Settings) -> Callable[[str], int]:
+    def limit_of(path: str) -> int:
+        return settings.max_upload_bytes if path == UPLOAD_PATH else settings.max_body_bytes
+
+    return limit_of
+
+
+def _named_hosts(settings: Settings) -> frozenset[str]:
+    # A proxy on this machine passes the public name on, which DATAGEN_URL then holds.
+    name = urlsplit(settings.url).hostname if settings.url else None
+    return frozenset({name} if name else ())

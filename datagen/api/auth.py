@@ -1,0 +1,36 @@
+"""Who asks: the key in `Authorization: Bearer dg_…`, and the scope that a route needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import Depends
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from datagen.api.backends import Wired
+from datagen.db.session import reading
+from datagen.errors import Unauthorized
+from datagen.service import keys
+from datagen.service.keys import Principal
+
+_bearer = HTTPBearer(auto_error=False, description="An API key, `dg_<id>_<secret>`.")
+Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+
+
+def needs(scope: str) -> Callable[[Wired, Credentials], Principal]:
+    """A dependency: the principal of the request's key, which must reach `scope`."""
+
+    def principal(backends: Wired, credentials: Credentials) -> Principal:
+        if credentials is None:
+            raise Unauthorized("The request carries no key; send Authorization: Bearer dg_….")
+        with reading(backends.engine) as session:
+            found = keys.authenticate(session, credentials.credentials)
+        keys.require(found, scope)
+        return found
+
+    return principal
+
+
+Reader = Annotated[Principal, Depends(needs("read"))]
+Writer = Annotated[Principal, Depends(needs("write"))]

@@ -1,0 +1,76 @@
+"""What the OpenAPI document says beside the routes' own words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+
+from datagen.api.errors import PROBLEM_JSON
+from datagen.schemas import Problem
+
+DESCRIPTION = """\
+Labelled synthetic images from a conditional variational autoencoder.
+
+Ask for images with `POST /v1/jobs`, follow the job until its `state` is `succeeded`, then write
+what it made in a format with `POST /v1/exports` and download that. Every request under `/v1`
+carries an API key: `Authorization: Bearer dg_…`. Every error is `application/problem+json` whose
+`type` is stable, whose `detail` is one sentence, and whose `field` names the value that was wrong.
+Lists come in pages: send a page's `next_cursor` as `cursor` to get the following one."""
+
+TAGS = [
+    {"name": "jobs", "description": "Requests for images, and the samples that came of them."},
+    {"name": "exports", "description": "What a job has stored, written as a dataset to download."},
+    {"name": "datasets", "description": "Real labelled images, registered and versioned."},
+    {"name": "models", "description": "Trained generators, and training new ones."},
+    {"name": "service", "description": "Whether the service lives and is ready."},
+]
+
+_MEANINGS = {
+    400: "The request cannot be read.",
+    401: "A valid API key is needed.",
+    403: "The key's scopes do not reach this far.",
+    404: "There is nothing of that name or id that the key's owner may see.",
+    409: "The state does not allow this.",
+    413: "The body is too large.",
+    416: "The range lies outside the file.",
+    422: "A value cannot be used; `field` names it.",
+    507: "The storage cannot be written.",
+}
+_ALWAYS = (400, 401, 403, 422)
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The error answers of a route: those of every route under /v1, and these."""
+    content = {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {
+        status: {"description": _MEANINGS[status], "content": content}
+        for status in sorted({*_ALWAYS, *statuses})
+    }
+
+
+def operation_id(route: APIRoute) -> str:
+    """The name of the route's function: `create_job`, `list_exports`."""
+    return route.name
+
+
+def install_openapi(app: FastAPI) -> None:
+    """Make the document once, with the schema that all error answers refer to."""
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            made = get_openapi(
+                title=app.title,
+                version=app.version,
+                description=DESCRIPTION,
+                routes=app.routes,
+                tags=TAGS,
+            )
+            schemas = made.setdefault("components", {}).setdefault("schemas", {})
+            schemas["Problem"] = Problem.model_json_schema()
+            app.openapi_schema = made
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign] # the framework's documented way

@@ -1,0 +1,106 @@
+"""Looking at each part of the service, with a time limit on every look."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+
+import anyio
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
+from sqlalchemy import text
+
+from datagen.api.backends import Backends
+from datagen.db.migrate import check
+from datagen.db.session import reading
+from datagen.errors import DatagenError, Unavailable
+from datagen.schemas import Readiness
+
+SECONDS_PER_PART = 2.0
+# Whoever asks without a key, and often, must not make the storage write and the broker answer.
+SECONDS_REMEMBERED = 1.0
+_THREADS = 8
+
+
+def _database(backends: Backends) -> None:
+    with reading(backends.engine) as session:
+        session.execute(text("SELECT 1"))
+
+
+def _schema(backends: Backends) -> None:
+    check(backends.engine)
+
+
+def _storage(backends: Backends) -> None:
+    # Under uploads/, where the sweep would remove what a crash in between leaves.
+    key = f"uploads/ready-{uuid.uuid4().hex}"
+    backends.storage.put(key, b"ready")
+    backends.storage.delete(key)
+
+
+def _broker(backends: Backends) -> None:
+    url = backends.settings.broker_url
+    if url is None:
+        raise Unavailable("DATAGEN_BROKER_URL names none")
+    from redis import Redis  # noqa: PLC0415 - only here does the API itself speak to the broker
+
+    seconds = SECONDS_PER_PART / 2
+    with Redis.from_url(
+        url.replace("redis+socket://", "unix://", 1),
+        socket_timeout=seconds,
+        socket_connect_timeout=seconds,
+    ) as broker:
+        broker.ping()
+
+
+PARTS: dict[str, Callable[[Backends], None]] = {
+    "database": _database,
+    "schema": _schema,
+    "storage": _storage,
+    "broker": _broker,
+}
+
+
+class Looks:
+    """The last look at the parts of one application, and the threads that may look."""
+
+    def __init__(self) -> None:
+        self.limiter = CapacityLimiter(_THREADS)
+        self.lock = anyio.Lock()
+        self.at = float("-inf")
+        self.found = Readiness(ready=False, parts={})
+
+
+async def look_at_parts(backends: Backends, looks: Looks) -> Readiness:
+    """Look at all parts at once; one that is slower than two seconds counts as away."""
+    async with looks.lock:
+        if time.monotonic() - looks.at < SECONDS_REMEMBERED:
+            return looks.found
+        answers: dict[str, str] = {}
+
+        async def look(part: str) -> None:
+            answers[part] = f"no answer within {SECONDS_PER_PART:g} s"
+            with anyio.move_on_after(SECONDS_PER_PART):
+                answers[part] = await run_sync(
+                    _answer, PARTS[part], backends, abandon_on_cancel=True, limiter=looks.limiter
+                )
+
+        async with anyio.create_task_group() as group:
+            for part in PARTS:
+                group.start_soon(look, part)
+        ready = all(answer == "ok" for answer in answers.values())
+        looks.found = Readiness(ready=ready, parts={part: answers[part] for part in PARTS})
+        looks.at = time.monotonic()
+        return looks.found
+
+
+def _answer(look: Callable[[Backends], None], backends: Backends) -> str:
+    try:
+        look(backends)
+    except DatagenError as error:
+        return error.detail
+    except Exception as error:  # noqa: BLE001 - whatever a driver raises, the part is away
+        # Its text may hold an address or a password; the kind says enough to whoever asks.
+        return f"does not answer ({type(error).__name__})"
+    return "ok"

@@ -1,0 +1,1 @@
+"""One file a resource. A route parses, calls, commits, sends and returns."""

@@ -1,0 +1,103 @@
+"""Jobs and their samples."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Path, Query, Response
+
+from datagen.api.auth import Reader, Writer
+from datagen.api.backends import Wired
+from datagen.api.openapi import problems
+from datagen.db.session import reading, writing
+from datagen.schemas import MAX_IMAGES, Job, JobCreate, Page, Sample, State
+from datagen.service import jobs
+from datagen.service.common import MAX_PAGE
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="Items on a page.")]
+Cursor = Annotated[str | None, Query(max_length=400, description="`next_cursor` of a page.")]
+Index = Annotated[int, Path(ge=0, lt=MAX_IMAGES, description="The image's number in its job.")]
+
+
+@router.post("", status_code=202, summary="Ask for images", responses=problems(404, 409, 413))
+def create_job(wanted: JobCreate, answer: Response, backends: Wired, asker: Writer) -> Job:
+    """Accept a job: it ends succeeded, failed with a reason, or cancelled."""
+    with writing(backends.engine) as session:
+        row, messages = jobs.create(session, backends.settings, asker.owner_id, wanted)
+    backends.send(messages)
+    answer.headers["Location"] = f"{router.prefix}/{row.id}"
+    return row
+
+
+@router.get("", summary="List jobs, newest first", responses=problems())
+def list_jobs(
+    backends: Wired,
+    asker: Reader,
+    state: State | None = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[Job]:
+    """Your jobs, in pages."""
+    with reading(backends.engine) as session:
+        return jobs.list_jobs(session, asker.owner_id, state=state, limit=limit, cursor=cursor)
+
+
+@router.get("/{job_id}", summary="Read a job", responses=problems(404))
+def read_job(job_id: UUID, backends: Wired, asker: Reader) -> Job:
+    """The job as it is now, with its progress per label."""
+    with reading(backends.engine) as session:
+        return jobs.read(session, asker.owner_id, job_id)
+
+
+@router.post("/{job_id}/cancel", summary="Cancel a job", responses=problems(404, 409))
+def cancel_job(job_id: UUID, backends: Wired, asker: Writer) -> Job:
+    """Stop a job that has not ended; what it has stored stays and can be exported."""
+    with writing(backends.engine) as session:
+        job, messages = jobs.cancel(session, asker.owner_id, job_id)
+    backends.send(messages)
+    return job
+
+
+@router.get("/{job_id}/samples", summary="List a job's samples", responses=problems(404))
+def list_samples(
+    job_id: UUID,
+    backends: Wired,
+    asker: Reader,
+    *,
+    label: Annotated[str | None, Query(max_length=400, description="Only this label.")] = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Page[Sample]:
+    """What is stored, by index, in pages."""
+    with reading(backends.engine) as session:
+        return jobs.list_samples(
+            session, asker.owner_id, job_id, label=label, limit=limit, cursor=cursor
+        )
+
+
+@router.get("/{job_id}/samples/{index}", summary="Read a sample", responses=problems(404))
+def read_sample(job_id: UUID, index: Index, backends: Wired, asker: Reader) -> Sample:
+    """One image's label, score and digest."""
+    with reading(backends.engine) as session:
+        return jobs.read_sample(session, asker.owner_id, job_id, index)
+
+
+@router.get(
+    "/{job_id}/samples/{index}/image",
+    summary="Fetch a sample's image",
+    response_class=Response,
+    responses={**problems(404), 200: {"content": {"image/png": {}}, "description": "The PNG."}},
+)
+def read_sample_image(job_id: UUID, index: Index, backends: Wired, asker: Reader) -> Response:
+    """One image as PNG; its bytes have the sample's digest and never change."""
+    with reading(backends.engine) as session:
+        png = jobs.sample_image(session, backends.storage, asker.owner_id, job_id, index)
+    headers = {
+        "ETag": f'"{hashlib.sha256(png).hexdigest()}"',
+        "Cache-Control": "private, max-age=31536000, immutable",
+    }
+    return Response(png, media_type="image/png", headers=headers)

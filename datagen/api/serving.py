@@ -1,0 +1,69 @@
+"""Running the application with uvicorn."""
+
+from __future__ import annotations
+
+import socket
+
+import uvicorn
+
+from datagen.api.app import create_app
+from datagen.api.logs import configure_logs
+from datagen.api.preparation import has_keys
+from datagen.client.address import is_loopback
+from datagen.errors import InvalidRequest
+from datagen.settings import Settings
+
+DRAIN_SECONDS = 10
+BACKLOG = 2048
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        InvalidRequest: the port is taken, or the host is none of this machine's.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, address = found[0][0], found[0][4]
+        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
+    except (OSError, OverflowError) as error:
+        raise InvalidRequest(
+            f"Port {port} on {host} cannot be used ({error}); choose another with --port.",
+            field="port",
+        ) from error
+
+
+def refuse_open_door(settings: Settings, host: str) -> None:
+    """Do not listen beyond this machine while no key is set: whoever comes first would make one.
+
+    Raises:
+        InvalidRequest: the host is not loopback, and there is no key.
+    """
+    if is_loopback(host) or settings.api_key is not None or has_keys(settings):
+        return
+    raise InvalidRequest(
+        f"--host {host} opens the API to other machines and no key is configured; "
+        "set DATAGEN_API_KEY.",
+        field="host",
+    )
+
+
+def serve(settings: Settings, host: str, port: int) -> None:
+    """Serve until SIGINT or SIGTERM; requests in flight are finished.
+
+    Raises:
+        InvalidRequest: the port is taken, or the door would be open without a key.
+    """
+    configure_logs()
+    refuse_open_door(settings, host)
+    listener = bind(host, port)
+    config = uvicorn.Config(
+        create_app(settings, host=host),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+    )
+    with listener:
+        uvicorn.Server(config).run(sockets=[listener])

@@ -1,0 +1,42 @@
+"""Taking a body in as a file, chunk by chunk."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+from anyio import open_file
+from fastapi import Request
+
+from datagen.errors import MalformedRequest, StorageFailure
+
+BUFFER_BYTES = 1 << 20
+
+
+async def receive_file(request: Request, target: Path) -> None:
+    """Write the body to a file; memory does not grow with its size.
+
+    Raises:
+        MalformedRequest: there is no body.
+        StorageFailure: the disk for temporary files is full.
+    """
+    buffer = bytearray()
+    size = 0
+    try:
+        async with await open_file(target, "wb") as file:
+            async for chunk in request.stream():
+                size += len(chunk)
+                buffer += chunk
+                if len(buffer) >= BUFFER_BYTES:
+                    await file.write(bytes(buffer))
+                    buffer.clear()
+            await file.write(bytes(buffer))
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        raise StorageFailure(
+            f"The server's disk for temporary files was full after {size:,} bytes of the upload; "
+            "free space is needed there."
+        ) from error
+    if size == 0:
+        raise MalformedRequest("The body is empty; send the dataset as a tar file.")

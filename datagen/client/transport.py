@@ -1,0 +1,158 @@
+"""HTTP to one server: the key on every request, datagen's errors, retries where they are safe."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import httpx
+import stamina
+from pydantic import BaseModel, ValidationError
+
+import datagen
+from datagen.client.address import Address
+from datagen.errors import (
+    PROBLEM_PREFIX,
+    DatagenError,
+    ServerUnreachable,
+    Unavailable,
+    error_for,
+)
+from datagen.schemas import Problem
+
+ATTEMPTS = 4
+_PASSING = frozenset({502, 503, 504})
+
+Answer = TypeVar("Answer", bound=BaseModel)
+
+
+def quoted(reference: object) -> str:
+    """An id or a name, fit to be one part of a path."""
+    return quote(str(reference), safe="")
+
+
+class Transport:
+    """A pool of connections to one server. Not a public name: `Client` is."""
+
+    def __init__(self, address: Address, timeout: float) -> None:
+        headers = {"User-Agent": f"datagen/{datagen.__version__}"}
+        if address.api_key is not None:
+            headers["Authorization"] = f"Bearer {address.api_key}"
+        self.url = address.url
+        self.timeout = timeout
+        self._http = httpx.Client(
+            base_url=address.url,
+            headers=headers,
+            timeout=timeout,
+            # A proxy from the environment cannot reach a server on this machine.
+            trust_env=not address.is_local,
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def get(self, path: str, answer: type[Answer], **query: Any) -> Answer:
+        """Read a resource; tried again when the server is away for a moment."""
+        return self._parsed(self._get(path, query), answer)
+
+    def get_bytes(self, path: str) -> bytes:
+        """Read a file that fits in memory; tried again like `get`."""
+        return self._get(path, {}).content
+
+    def post(
+        self, path: str, answer: type[Answer], body: Mapping[str, Any] | None = None
+    ) -> Answer:
+        """Create or change; sent once, because a lost answer does not tell whether it was done."""
+        # json.dumps and not httpx: the server, not the client, is to refuse NaN in its own words.
+        content = None if body is None else json.dumps(body)
+        headers = None if body is None else {"Content-Type": "application/json"}
+        with self._failures_named():
+            response = self._http.post(path, content=content, headers=headers)
+        self._raise_for_problem(response)
+        return self._parsed(response, answer)
+
+    def upload(
+        self, path: str, answer: type[Answer], chunks: Iterator[bytes], size: int, **query: Any
+    ) -> Answer:
+        """Send `size` bytes as the body, chunk by chunk."""
+        headers = {"Content-Type": "application/x-tar", "Content-Length": str(size)}
+        # The server reads the whole set before it answers: only the connection has a time limit.
+        patient = httpx.Timeout(self.timeout, read=None, write=None)
+        with self._failures_named():
+            response = self._http.post(
+                path, params=query, content=chunks, headers=headers, timeout=patient
+            )
+        self._raise_for_problem(response)
+        return self._parsed(response, answer)
+
+    @contextmanager
+    def stream(self, path: str, headers: Mapping[str, str]) -> Iterator[httpx.Response]:
+        """Read a body chunk by chunk; failures to connect or read are httpx's own."""
+        with self._http.stream("GET", path, headers=dict(headers)) as response:
+            if response.is_error:
+                response.read()
+            self._raise_for_problem(response)
+            yield response
+
+    def _get(self, path: str, query: Mapping[str, Any]) -> httpx.Response:
+        wanted = {name: value for name, value in query.items() if value is not None}
+        for attempt in stamina.retry_context(
+            on=Unavailable, attempts=ATTEMPTS, wait_initial=0.1, wait_max=1.0, wait_jitter=0.1
+        ):
+            with attempt, self._failures_named():
+                response = self._http.get(path, params=wanted)
+                if response.status_code in _PASSING:
+                    self._raise_for_problem(response)
+        self._raise_for_problem(response)
+        return response
+
+    @contextmanager
+    def _failures_named(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx.TransportError as error:
+            raise self.failure(error) from error
+
+    def failure(self, error: httpx.TransportError) -> Unavailable:
+        """The error of ours that says what httpx's means."""
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+            return ServerUnreachable(
+                f"No server answers at {self.url} ({error}); check the address, "
+                "or start a server with `datagen up`."
+            )
+        if isinstance(error, httpx.TimeoutException):
+            return Unavailable(f"{self.url} gave no answer within {self.timeout:g} s; try again.")
+        return Unavailable(
+            f"The connection to {self.url} broke ({error or type(error).__name__}); try again."
+        )
+
+    def _raise_for_problem(self, response: httpx.Response) -> None:
+        if response.is_success:
+            return
+        if response.has_redirect_location:
+            raise DatagenError(
+                f"{self.url} redirects to {response.headers['location']}; use that server's URL."
+            )
+        try:
+            problem = Problem.model_validate_json(response.content)
+        except ValidationError:
+            kind = error_for(PROBLEM_PREFIX, response.status_code)
+            raise kind(
+                f"{self.url} answered {response.status_code} {response.reason_phrase} "
+                f"to {response.request.method} {response.request.url.path}."
+            ) from None
+        raise error_for(problem.type, problem.status)(problem.detail, field=problem.field)
+
+    def _parsed(self, response: httpx.Response, answer: type[Answer]) -> Answer:
+        try:
+            return answer.model_validate_json(response.content)
+        except ValidationError as error:
+            raise DatagenError(
+                f"{self.url} did not answer as a datagen server does "
+                f"({response.request.method} {response.request.url.path}); "
+                "check the address and the server's version."
+            ) from error
