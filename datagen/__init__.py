@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version as _version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from datagen.client import Client
 
+    __version__: str
+
 __all__ = ["Client", "__version__"]
-__version__ = _version("datagen")
 
 
 def __getattr__(name: str) -> object:
-    # The client pulls in httpx and pydantic: a worker that imports one room need not pay for it.
+    # The client pulls in httpx and pydantic, the version reads the installed metadata: who imports
+    # one room, and `datagen --help`, need not pay for them.
     if name == "Client":
         from datagen.client import Client  # noqa: PLC0415
 
         return Client
+    if name == "__version__":
+        from importlib.metadata import version  # noqa: PLC0415
+
+        return version("datagen")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -155,7 +155,7 @@ def _sentence(error: Mapping[str, Any], field: str | None) -> str:
         return f"'{field}' is missing; give it."
     if error["type"] == "extra_forbidden":
         return f"'{field}' is no field of this request; check its spelling."
-    if _is_own(error) or field is None:
+    if field is None or f"'{field}'" in message:
         return message[:1].upper() + message[1:] + "."
     return f"'{field}' is {_quoted(error['input'])}: {message[:1].lower()}{message[1:]}."
 

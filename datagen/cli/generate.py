@@ -1,0 +1,136 @@
+"""`datagen generate`: ask for images, and bring them here."""
+
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from datagen.cli.connect import Connection, connected
+from datagen.cli.exports import check_out, fetch_export
+from datagen.cli.jobs import end_code, follow_job, print_job
+from datagen.cli.output import AsJson, note, print_json, say, usage_error
+from datagen.errors import DatagenError
+
+if TYPE_CHECKING:
+    from datagen.schemas import Job
+
+DEFAULT_FORMAT = "parquet"
+SEED_LIMIT = 2**63
+
+
+def generate(
+    *,
+    model: Annotated[str, typer.Option(help="Name, name@version or id.")] = "mnist",
+    labels: Annotated[
+        str | None, typer.Option(metavar="LABEL=N,…", help="Such as 3=500,8=200.")
+    ] = None,
+    per_label: Annotated[int | None, typer.Option(min=1, help="This many of every label.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="INTEGER", help="Same seed, same images.")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="Below 1: safer and less varied. Default 1.")
+    ] = None,
+    export_format: Annotated[
+        str | None, typer.Option("--format", help="Export in this format; parquet with --out.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder that becomes the export's root; not there yet.")
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Answer at once; do not wait.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Generate labelled images, wait for them, and export them."""
+    counts = _parse_labels(labels)
+    _check(counts, per_label, seed, temperature)
+    if out is not None:
+        if detach:
+            raise usage_error("--out waits for the images and --detach does not; leave one out.")
+        check_out(out)
+        export_format = export_format or DEFAULT_FORMAT
+    with connected(must_run=detach) as connection:
+        job = connection.client.jobs.create(
+            model,
+            counts,
+            per_label=per_label,
+            seed=seed,
+            temperature=temperature,
+            exports=[] if export_format is None else [export_format],
+        )
+        if not detach:
+            job = _wait(connection, job)
+            job = _finish(connection, job, out)
+    if as_json:
+        print_json(job)
+    elif detach:
+        say(f"Job {job.id} is {job.state}; follow it with: datagen job watch {job.id}")
+    else:
+        print_job(job)
+        if out is not None and job.state == "succeeded":
+            say(f"The {export_format} export is in {out}")
+    return 0 if detach else end_code(job)
+
+
+def _parse_labels(text: str | None) -> dict[str, int] | None:
+    if text is None:
+        return None
+    counts: dict[str, int] = {}
+    for part in text.split(","):
+        label, _, count = part.strip().rpartition("=")
+        if not label or not (count.isascii() and count.isdigit() and len(count) < 20):  # noqa: PLR2004
+            raise usage_error(f"--labels has {part!r}; write LABEL=N, such as 3=500,8=200.")
+        if label in counts:
+            raise usage_error(f"--labels names {label!r} twice; name each label once.")
+        counts[label] = int(count)
+    return counts
+
+
+def _check(
+    counts: dict[str, int] | None,
+    per_label: int | None,
+    seed: int | None,
+    temperature: float | None,
+) -> None:
+    if (counts is None) == (per_label is None):
+        raise usage_error("Give either --labels, such as 3=500,8=200, or --per-label N.")
+    zero = [label for label, count in (counts or {}).items() if count == 0]
+    if zero:
+        raise usage_error(
+            f"--labels asks for 0 of {zero[0]!r}; ask for at least 1, or leave it out."
+        )
+    check_seed(seed)
+    if temperature is not None and not (math.isfinite(temperature) and temperature >= 0):
+        raise usage_error(f"--temperature is {temperature}; give a number that is not negative.")
+
+
+def check_seed(seed: int | None) -> None:
+    """Refuse what no job takes as a seed. Raises InvalidRequest."""
+    if seed is not None and not 0 <= seed < SEED_LIMIT:
+        raise usage_error(f"--seed is {seed}; give a number from 0 to {SEED_LIMIT - 1}.")
+
+
+def _wait(connection: Connection, job: Job) -> Job:
+    try:
+        return follow_job(connection.client, job.id)
+    except KeyboardInterrupt:
+        if connection.is_own:
+            # Its workers end with this command; a job that nobody does would stay "running".
+            with suppress(DatagenError):
+                connection.client.jobs.cancel(job.id)
+            note(f"Job {job.id} is cancelled.")
+        else:
+            note(f"Job {job.id} goes on; follow it with: datagen job watch {job.id}")
+        raise
+
+
+def _finish(connection: Connection, job: Job, out: Path | None) -> Job:
+    """Wait for the exports that followed the job, and fetch the one that was asked for."""
+    client = connection.client
+    if job.state != "succeeded" or not job.exports:
+        return job
+    fetch_export(client, job.exports[0], out)
+    return client.jobs.get(job.id)
