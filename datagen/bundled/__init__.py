@@ -1,0 +1,11 @@
+"""The files that ship with datagen: the model `mnist`, its judge, and `sample:mnist`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_HERE = Path(__file__).parent
+
+MODEL = _HERE / "mnist.safetensors"
+JUDGE = _HERE / "mnist-judge.safetensors"
+SAMPLE = _HERE / "sample-mnist.parquet"

@@ -1,0 +1,180 @@
+"""The shard: one Parquet file a batch, which the usual dataset loaders open as it is.
+
+Columns: `image` struct<bytes, path>, `label`, then what each image answers for itself with. Row
+groups are small, so that one sample is fetched without reading the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from datagen.errors import InvalidFile
+
+ROW_GROUP = 256
+IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+FIELDS: tuple[tuple[str, pa.DataType], ...] = (
+    ("image", IMAGE_TYPE),
+    ("label", pa.int64()),
+    ("index", pa.int64()),
+    ("seed", pa.int64()),
+    ("attempt", pa.int64()),
+    ("score", pa.float64()),
+    ("judged_label", pa.int64()),
+)
+
+
+@dataclass(frozen=True)
+class SampleBatch:
+    """Samples of one job, by columns: no object an image.
+
+    Attributes:
+        indices, labels, judged_labels, attempts: int64 of shape (n,).
+        scores: float64 of shape (n,), rounded to 1e-4.
+        digests: SHA-256 of each PNG, 32 bytes.
+        images: PNG files.
+    """
+
+    indices: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+    judged_labels: np.ndarray
+    attempts: np.ndarray
+    digests: list[bytes]
+    images: list[bytes]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True)
+class ShardInfo:
+    """What all samples of a shard share; kept in the file's own metadata."""
+
+    class_names: tuple[str, ...]
+    job_id: str
+    model_name: str
+    model_version: int
+    model_digest: str
+    seed: int
+    temperature: float
+
+
+def loader_metadata(
+    class_names: Sequence[str], columns: Sequence[tuple[str, pa.DataType]]
+) -> dict[bytes, bytes]:
+    """The schema metadata by which the `datasets` library knows images and class labels.
+
+    `label` and `judged_label` become ClassLabel, `image` becomes Image, the rest plain values.
+    """
+    names = {"names": list(class_names), "_type": "ClassLabel"}
+    features: dict[str, Any] = {}
+    for name, kind in columns:
+        if name == "image":
+            features[name] = {"_type": "Image"}
+        elif name in {"label", "judged_label"}:
+            features[name] = names
+        else:
+            features[name] = {"dtype": _value_type(kind), "_type": "Value"}
+    return {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+
+
+def _value_type(kind: pa.DataType) -> str:
+    return {"double": "float64", "bool": "bool"}.get(str(kind), str(kind))
+
+
+def image_column(files: Sequence[bytes], paths: Sequence[str | None]) -> pa.StructArray:
+    """The `image` column: PNG bytes with the name that each would have as a file."""
+    return pa.StructArray.from_arrays(
+        [pa.array(files, pa.binary()), pa.array(paths, pa.string())], fields=list(IMAGE_TYPE)
+    )
+
+
+def write_shard(samples: SampleBatch, info: ShardInfo) -> bytes:
+    """The shard's file, the same bytes for the same samples."""
+    schema = pa.schema(
+        FIELDS,
+        metadata=loader_metadata(info.class_names, FIELDS)
+        | {b"datagen": json.dumps(asdict(info)).encode()},
+    )
+    count = len(samples)
+    table = pa.table(
+        [
+            image_column(samples.images, [None] * count),
+            pa.array(samples.labels),
+            pa.array(samples.indices),
+            pa.array(np.full(count, info.seed, dtype=np.int64)),
+            pa.array(samples.attempts),
+            pa.array(samples.scores),
+            pa.array(samples.judged_labels),
+        ],
+        schema=schema,
+    )
+    out = io.BytesIO()
+    # PNG does not compress further, and statistics of bytes would copy whole images into the footer.
+    pq.write_table(
+        table,
+        out,
+        row_group_size=ROW_GROUP,
+        compression="none",
+        use_dictionary=False,
+        write_statistics=False,
+    )
+    return out.getvalue()
+
+
+def _opened(file: BinaryIO) -> pq.ParquetFile:
+    try:
+        shard = pq.ParquetFile(file)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise InvalidFile(f"The shard is damaged: {error}.") from error
+    missing = [name for name, _ in FIELDS if name not in shard.schema_arrow.names]
+    if missing:
+        raise InvalidFile(f"The shard lacks the columns {', '.join(missing)}.")
+    return shard
+
+
+def _row_group(shard: pq.ParquetFile, number: int, columns: list[str] | None = None) -> pa.Table:
+    try:
+        return shard.read_row_group(number, columns=columns, use_threads=False)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise InvalidFile(f"Row group {number} of the shard is damaged: {error}.") from error
+
+
+def read_shard(file: BinaryIO) -> Iterator[SampleBatch]:
+    """The samples, a row group at a time. Raises InvalidFile for a damaged shard."""
+    shard = _opened(file)
+    for number in range(shard.num_row_groups):
+        table = _row_group(shard, number)
+        images = _images(table)
+        yield SampleBatch(
+            indices=table["index"].to_numpy(),
+            labels=table["label"].to_numpy(),
+            scores=table["score"].to_numpy(),
+            judged_labels=table["judged_label"].to_numpy(),
+            attempts=table["attempt"].to_numpy(),
+            digests=[hashlib.sha256(image).digest() for image in images],
+            images=images,
+        )
+
+
+def _images(table: pa.Table) -> list[bytes]:
+    files: list[bytes] = table["image"].combine_chunks().field("bytes").to_pylist()
+    return files
+
+
+def read_sample(file: BinaryIO, row: int) -> bytes:
+    """The PNG of one row, reading its row group alone. Raises InvalidFile, IndexError."""
+    shard = _opened(file)
+    if not 0 <= row < shard.metadata.num_rows:
+        raise IndexError(f"row {row} of {shard.metadata.num_rows}")
+    images = _images(_row_group(shard, row // ROW_GROUP, ["image"]))
+    return images[row % ROW_GROUP]
