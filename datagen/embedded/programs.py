@@ -1,0 +1,107 @@
+"""The programs of the stack, each with its command line and its environment."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from datagen.embedded import valkey
+from datagen.embedded.children import Program
+from datagen.queue import CONTROL, EXPORT, TORCH_QUEUES
+from datagen.settings import Settings
+
+BROKER = "valkey"
+API = "api"
+WORKER = "worker"
+EXPORTER = "export-worker"
+TICKER = "control-worker"
+BEAT = "beat"
+
+# Stopped in this order: those who send work and do it, then the broker that they speak to.
+_FIRST, _LAST = 0, 1
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """Our environment with exactly these settings, for a process in any current directory."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        # Celery reads some variables over the settings that it is given.
+        if not name.startswith(("DATAGEN_", "CELERY_"))
+    }
+    for name in Settings.model_fields:
+        value = getattr(settings, name)
+        if value is not None:
+            plain = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+            kept[f"DATAGEN_{name.upper()}"] = plain
+    # A folder named `workers` or `migrations` where the user stands must not win over ours.
+    return kept | {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def broker(state: Path, socket: Path, variables: Mapping[str, str], lock: int) -> Program:
+    """The Valkey server.
+
+    Raises:
+        Unavailable: there is none for this machine.
+    """
+
+    def heal(deaths: int) -> None:
+        # Once may be chance. A log that cannot be read stops the server again and again.
+        if deaths == _DEATHS_BEFORE_HEALING:
+            valkey.set_damaged_log_aside(state)
+
+    return Program(
+        name=BROKER,
+        command=valkey.command(valkey.find_binary(), state, socket),
+        environment=variables,
+        pass_fds=(lock,),
+        stop_turn=_LAST,
+        before_restart=heal,
+    )
+
+
+_DEATHS_BEFORE_HEALING = 2
+
+
+def api(host: str, listener: int, variables: Mapping[str, str], lock: int) -> Program:
+    """The API, on a socket that is ours: a restart loses neither the port nor who waits on it."""
+    return Program(
+        name=API,
+        command=_module("datagen.embedded.server", "--host", host, "--fd", str(listener)),
+        environment=variables,
+        pass_fds=(listener, lock),
+        stop_turn=_FIRST,
+    )
+
+
+def workers(variables: Mapping[str, str], lock: int, *, torch: bool) -> list[Program]:
+    """The workers and beat; exports and ticks have workers of their own, so neither waits."""
+    queues = {EXPORTER: EXPORT, TICKER: CONTROL}
+    counts = {EXPORTER: ("--workers", "1"), TICKER: ()}
+    programs = [
+        _program(name, variables, lock, "worker", "--queues", queue, *counts[name])
+        for name, queue in queues.items()
+    ]
+    programs.append(_program(BEAT, variables, lock, "beat"))
+    if torch:
+        named = ",".join(TORCH_QUEUES)
+        programs.insert(0, _program(WORKER, variables, lock, "worker", "--queues", named))
+    return programs
+
+
+def _program(name: str, variables: Mapping[str, str], lock: int, *arguments: str) -> Program:
+    return Program(
+        name=name,
+        command=_module("workers", *arguments),
+        environment=variables,
+        pass_fds=(lock,),
+        stop_turn=_FIRST,
+    )
+
+
+def _module(name: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-P", "-m", name, *arguments]

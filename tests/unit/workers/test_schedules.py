@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+from datagen.queue import QUEUE_OF
+from datagen.settings import Settings
+from workers.schedules import beat_schedule
+
+
+def test_stale_work_is_looked_for_at_every_tick() -> None:
+    assert beat_schedule(Settings(tick_seconds=2.5))["requeue-stale"]["schedule"] == 2.5
+
+
+def test_storage_is_swept_at_least_hourly() -> None:
+    assert beat_schedule(Settings(sweep_seconds=86_400))["sweep-storage"]["schedule"] == 3600
+
+
+def test_every_entry_names_a_task_and_expires() -> None:
+    for entry in beat_schedule(Settings()).values():
+        assert entry["task"] in QUEUE_OF
+        assert entry["options"]["expires"] >= entry["schedule"]

@@ -1,0 +1,1 @@
+"""The worker processes: Celery on the use cases of `datagen.service` and `datagen.work`."""

@@ -1,0 +1,86 @@
+"""The tasks: each reads its arguments, calls a use case, and sends what follows from it.
+
+Any of them may run twice, or be told of something that is long done; the use cases refuse that.
+Unknown arguments are ignored, so that a newer sender may add some while older workers still run.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import structlog
+from celery import shared_task
+
+from datagen.db.session import writing
+from datagen.queue import (
+    MAKE_BATCHES,
+    REQUEUE_STALE,
+    RUN_BATCH,
+    RUN_EXPORT,
+    RUN_TRAINING,
+    SWEEP_STORAGE,
+)
+from datagen.service import batches, exports, stale, sweep
+from datagen.service.common import parse_id
+from workers.context import context, generation
+
+log = structlog.get_logger()
+
+
+@shared_task(name=RUN_BATCH)
+def run_batch(batch_id: object = None, **_unknown: Any) -> None:
+    """Make one batch of images."""
+    if (row_id := _id_in(RUN_BATCH, batch_id)) is not None:
+        generation().run_batch(row_id)
+
+
+@shared_task(name=RUN_TRAINING)
+def run_training(model_id: object = None, **_unknown: Any) -> None:
+    """Run one slice of a training."""
+    from datagen.work.training import run_training  # noqa: PLC0415 - light workers have no torch
+
+    if (row_id := _id_in(RUN_TRAINING, model_id)) is not None:
+        own = context()
+        run_training(own.engine, own.storage, own.queue, own.settings, row_id)
+
+
+@shared_task(name=RUN_EXPORT)
+def run_export(export_id: object = None, **_unknown: Any) -> None:
+    """Write one export."""
+    if (row_id := _id_in(RUN_EXPORT, export_id)) is not None:
+        own = context()
+        exports.run(own.engine, own.storage, own.settings, row_id)
+
+
+@shared_task(name=MAKE_BATCHES)
+def make_batches(**_unknown: Any) -> None:
+    """Cut batches from the jobs that wait."""
+    own = context()
+    with writing(own.engine) as session:
+        messages = batches.make_batches(session, own.settings)
+    own.queue.send(messages)
+
+
+@shared_task(name=REQUEUE_STALE)
+def requeue_stale(**_unknown: Any) -> None:
+    """Put right what was lost or fell silent."""
+    own = context()
+    with writing(own.engine) as session:
+        messages = stale.requeue_stale(session, own.settings)
+    own.queue.send(messages)
+
+
+@shared_task(name=SWEEP_STORAGE)
+def sweep_storage(**_unknown: Any) -> None:
+    """Remove stored files that no row names."""
+    own = context()
+    sweep.sweep(own.engine, own.storage, own.settings)
+
+
+def _id_in(task: str, value: object) -> UUID | None:
+    """The id in a message; None, and a line in the log, where it was forged or damaged."""
+    row_id = parse_id(value) if isinstance(value, str) else None
+    if row_id is None:
+        log.warning("message_refused", task=task, argument=repr(value)[:80])
+    return row_id
