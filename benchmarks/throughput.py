@@ -28,7 +28,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -58,12 +58,12 @@ TARGETS = {
 def bare_rate(threads: int, seconds: float, *, score: bool, start: Any = None) -> float:
     """Images per second of one process that makes images and keeps none."""
     import torch  # noqa: PLC0415 - each process sets its own threads
-
-    from datagen.images import encode_png  # noqa: PLC0415
     from datagen.model.checkpoint import load_generator  # noqa: PLC0415
     from datagen.model.decoding import Decoder, resolve_device  # noqa: PLC0415
     from datagen.model.samplers import prior_latents  # noqa: PLC0415
     from datagen.quality.judge import Scorer, load_judge  # noqa: PLC0415
+
+    from datagen.images import encode_png  # noqa: PLC0415
 
     torch.set_num_threads(threads)
     device = resolve_device("cpu")
@@ -90,7 +90,11 @@ def bare_rate(threads: int, seconds: float, *, score: bool, start: Any = None) -
 
 
 def _bare_process(
-    threads: int, seconds: float, score: bool, start: Any, answers: Any  # noqa: FBT001
+    threads: int,
+    seconds: float,
+    score: bool,
+    start: Any,
+    answers: Any,
 ) -> None:
     answers.put(bare_rate(threads, seconds, score=score, start=start))
 
@@ -137,9 +141,8 @@ def plain_rate(images: int) -> float:
 def plain_script(images: int) -> float:
     """Decode in fp32, save_image into class folders, zip; returns images per second."""
     import torch  # noqa: PLC0415
-    from torchvision.utils import save_image  # noqa: PLC0415
-
     from datagen.model.checkpoint import load_generator  # noqa: PLC0415
+    from torchvision.utils import save_image  # noqa: PLC0415
 
     model, _ = load_generator(MODEL, torch.device("cpu"))
     model.eval()
@@ -173,7 +176,7 @@ class MemoryWatch:
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
-    def __enter__(self) -> MemoryWatch:
+    def __enter__(self) -> Self:
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
         return self
@@ -249,7 +252,9 @@ def accept_seconds(dg: Client) -> float:
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """All parts, taking turns; medians over the rounds."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     bare: list[tuple[float, str]] = []
     unscored: list[float] = []
     plain: list[float] = []
@@ -314,7 +319,8 @@ def machine(cores: int) -> str:
         lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
         name = lines[0].partition(":")[2].strip() if lines else name
     kind = torch.backends.cpu.get_cpu_capability()
-    return f"{cores} cores, {name} ({kind}), Python {platform.python_version()}, torch {torch.__version__}"
+    python = platform.python_version()
+    return f"{cores} cores, {name} ({kind}), Python {python}, torch {torch.__version__}"
 
 
 def table(result: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Settings, read once at the edges from `DATAGEN_*` and handed down as a value.
 
-Nothing below the command line, the API's factory and the workers' entry point reads the environment.
+Nothing below the command line, the API's factory and the workers' entry point reads the
+environment.
 """
 
 from __future__ import annotations
@@ -50,13 +51,21 @@ class Settings(BaseSettings):
         default=None, ge=1, le=1024, description="Worker processes with torch; default: one a core."
     )
     batch_size: int = Field(
-        default=2000, ge=1, le=65_536, description="Images in a batch, the unit of work and of storage."
+        default=2000,
+        ge=1,
+        le=65_536,
+        description="Images in a batch, the unit of work and of storage.",
     )
     device: str = Field(
-        default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N."
+        default="auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        description="auto, cpu, cuda or cuda:N.",
     )
     max_attempts: int = Field(
-        default=8, ge=1, le=100, description="Starts of a batch, export or training before it fails."
+        default=8,
+        ge=1,
+        le=100,
+        description="Starts of a batch, export or training before it fails.",
     )
     window: int = Field(
         default=64,
@@ -68,9 +77,7 @@ class Settings(BaseSettings):
     lease_seconds: Seconds = Field(
         default=15.0, description="How long a silent worker keeps what it claimed."
     )
-    tick_seconds: Seconds = Field(
-        default=5.0, description="How often beat looks for stale work."
-    )
+    tick_seconds: Seconds = Field(default=5.0, description="How often beat looks for stale work.")
     resend_seconds: Seconds = Field(
         default=30.0, description="After how long a queued batch's message counts as lost."
     )
@@ -84,7 +91,9 @@ class Settings(BaseSettings):
         default=180.0, description="Length of one slice of a training; its task queues the next."
     )
     quota_images: int = Field(
-        default=50_000_000, ge=0, description="Images that an owner may have, unless told otherwise."
+        default=50_000_000,
+        ge=0,
+        description="Images that an owner may have, unless told otherwise.",
     )
     max_body_bytes: int = Field(
         default=1_000_000, ge=1024, description="Largest body of a request, uploads aside."

@@ -58,7 +58,9 @@ def held(kind: type[Row], row_id: UUID, attempt: int) -> ColumnElement[bool]:
     return and_(kind.id == row_id, kind.attempt == attempt, kind.state == "running")
 
 
-def renew(session: Session, settings: Settings, kind: type[Row], row_id: UUID, attempt: int) -> bool:
+def renew(
+    session: Session, settings: Settings, kind: type[Row], row_id: UUID, attempt: int
+) -> bool:
     """Prolong the lease; False where the row is no longer the claimant's."""
     lease = now(session) + timedelta(seconds=settings.lease_seconds)
     renewed = session.execute(

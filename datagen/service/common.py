@@ -67,9 +67,7 @@ def find_dataset(session: Session, owner_id: UUID, reference: str) -> Dataset:
     return row
 
 
-def find_model(
-    session: Session, owner_id: UUID, reference: str, *, usable: bool = False
-) -> Model:
+def find_model(session: Session, owner_id: UUID, reference: str, *, usable: bool = False) -> Model:
     """A model by `name` (the latest version), `name@version` or id: the owner's or a public one.
 
     With `usable`, a bare name means the latest version whose training has succeeded. Where the

@@ -7,14 +7,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 from uuid import UUID
 
+from datagen.export.formats import known_format
 from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
 from datagen import schemas
 from datagen.db.session import now
 from datagen.db.tables import Batch, Export, Job, JobLabel, Model, Owner, Sample, new_id
-from datagen.errors import Conflict, InvalidRequest, NotFound, QuotaExceeded, UnknownLabel
-from datagen.export.formats import known_format
+from datagen.errors import Conflict, NotFound, QuotaExceeded, UnknownLabel
 from datagen.queue import MAKE_BATCHES, Message
 from datagen.schemas import ENDED, MAX_IMAGES, JobCreate, Page
 from datagen.service import batches
@@ -109,9 +109,7 @@ def _within_quota(session: Session, settings: Settings, owner_id: UUID, wanted: 
     ended = Job.state.in_(sorted(ENDED))
     used = session.scalar(
         select(
-            func.coalesce(
-                func.sum(case((ended, Job.images_stored), else_=Job.images_requested)), 0
-            )
+            func.coalesce(func.sum(case((ended, Job.images_stored), else_=Job.images_requested)), 0)
         ).where(Job.owner_id == owner_id)
     )
     left = max(0, quota - int(used or 0))
@@ -148,9 +146,7 @@ def list_jobs(
     return Page(items=_shown(session, rows[:limit]), next_cursor=following)
 
 
-def cancel(
-    session: Session, owner_id: UUID, job_id: UUID
-) -> tuple[schemas.Job, list[Message]]:
+def cancel(session: Session, owner_id: UUID, job_id: UUID) -> tuple[schemas.Job, list[Message]]:
     """End a job now; what it has stored stays, and its workers stop at their next look.
 
     Raises:
@@ -159,7 +155,10 @@ def cancel(
     """
     owned(session, Job, owner_id, job_id)
     job = session.scalars(
-        select(Job).where(Job.id == job_id).with_for_update().execution_options(populate_existing=True)
+        select(Job)
+        .where(Job.id == job_id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
     ).one()
     if job.state in ENDED:
         raise Conflict(f"Job {job_id} is {job.state} already; there is nothing to cancel.")
@@ -234,9 +233,7 @@ def sample_image(
     owned(session, Job, owner_id, job_id)
     _stored_sample(session, job_id, index)
     batch = session.scalars(
-        select(Batch).where(
-            Batch.job_id == job_id, Batch.start <= index, Batch.stop > index
-        )
+        select(Batch).where(Batch.job_id == job_id, Batch.start <= index, Batch.stop > index)
     ).one()
     try:
         with storage.open(str(batch.shard_key)) as shard:

@@ -1,4 +1,4 @@
-"""The healing tick: whatever fell silent, got lost or was never sent is put right from the database."""
+"""The healing tick: what fell silent, got lost or was never sent is put right from the database."""
 
 from __future__ import annotations
 

@@ -65,7 +65,9 @@ class Generation:
     cache: GeneratorCache
 
     @classmethod
-    def begin(cls, engine: Engine, storage: Storage, queue: Queue, settings: Settings) -> Generation:
+    def begin(
+        cls, engine: Engine, storage: Storage, queue: Queue, settings: Settings
+    ) -> Generation:
         """Set the process up and load the models that are likely to be asked for.
 
         Raises:
@@ -132,7 +134,9 @@ class Generation:
 
     @stamina.retry(on=OperationalError, timeout=RETRY_SECONDS, attempts=None)
     def _end(self, work: BatchWork, error: Exception, *, final: bool) -> None:
-        reason = error.detail if isinstance(error, DatagenError) else f"{type(error).__name__}: {error}"
+        reason = (
+            error.detail if isinstance(error, DatagenError) else f"{type(error).__name__}: {error}"
+        )
         log.warning("batch_not_made", batch=str(work.batch_id), attempt=work.attempt, reason=reason)
         with writing(self.engine) as session:
             if final:
@@ -141,17 +145,13 @@ class Generation:
                 batches.release(session, self.settings, work, reason)
 
 
-def _samples(
-    work: BatchWork, generator: Generator, watch: Stopwatch, lease: Lease
-) -> SampleBatch:
+def _samples(work: BatchWork, generator: Generator, watch: Stopwatch, lease: Lease) -> SampleBatch:
     """The batch's images as PNG, with the judge's opinion of each, tile by tile."""
     index = np.arange(work.start, work.stop, dtype=np.int64)
     attempt = np.zeros(len(index), dtype=np.int64)
     labels = work.labels()
     with watch.stage("latents"):
-        latents = prior_latents(
-            work.seed, index, attempt, generator.latent_dim, work.temperature
-        )
+        latents = prior_latents(work.seed, index, attempt, generator.latent_dim, work.temperature)
     pngs: list[bytes] = []
     opinions: list[np.ndarray] = []
     tiles = generator.decoder.tiles(latents, labels)

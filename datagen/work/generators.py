@@ -1,4 +1,4 @@
-"""Generators: a decoder and its judge, loaded once a process and kept for the batches that follow."""
+"""Generators: a decoder and its judge, loaded once a process and kept for later batches."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class GeneratorCache:
         name = (digest, judge_digest)
         if name not in self._kept:
             with fetched(self._storage, checkpoint_key, digest) as path:
-                model, header = load_generator(path, self._device)
+                model, _ = load_generator(path, self._device)
             with fetched(self._storage, judge_key, judge_digest) as path:
                 judge, _ = load_judge(path, self._device)
             self._kept[name] = Generator(
@@ -95,7 +95,9 @@ def fetched(storage: Storage, key: str, digest: str) -> Iterator[Path]:
 
 def use_threads(settings: Settings) -> None:
     """Share the machine's cores among the worker processes."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     torch.set_num_threads(max(1, cores // (settings.workers or cores)))
 
 

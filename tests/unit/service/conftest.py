@@ -1,4 +1,4 @@
-"""A trained model's row and batches of made-up samples, for tests of the use cases without torch."""
+"""A trained model's row and batches of made-up samples, for use cases without torch."""
 
 from __future__ import annotations
 

@@ -81,9 +81,7 @@ def test_batch_delivered_twice_records_samples_once(engine, settings, job, batch
     assert state_of(engine, job).images_stored == 6
 
 
-def test_stale_worker_that_finishes_late_writes_nothing(
-    engine, settings, job, batch_id, result_of
-):
+def test_stale_worker_that_finishes_late_writes_nothing(engine, settings, job, batch_id, result_of):
     stale = claim(engine, settings, batch_id)
     expire(engine, batch_id)
     winner = claim(engine, settings, batch_id)

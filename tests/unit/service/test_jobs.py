@@ -233,9 +233,7 @@ def test_cancelled_while_running_keeps_what_was_stored(
         assert len(jobs.list_samples(session, owner.id, job.id).items) == 3
 
 
-def test_cancel_of_an_ended_job_is_a_conflict(
-    engine, settings, owner, model, batch_ids, result_of
-):
+def test_cancel_of_an_ended_job_is_a_conflict(engine, settings, owner, model, batch_ids, result_of):
     job, messages = create(engine, settings, owner, all=1)
     finish(engine, settings, messages, batch_ids, result_of)
 
