@@ -18,8 +18,9 @@ from datagen.errors import DatagenError, Unavailable
 from datagen.schemas import Readiness
 
 SECONDS_PER_PART = 2.0
-# Whoever asks without a key, and often, must not make the storage write and the broker answer.
-SECONDS_REMEMBERED = 1.0
+# Whoever asks without a key, and often, must not make the storage write and the broker answer; but
+# who waits for the service to come up is to learn of it at once.
+READY_REMEMBERED, UNREADY_REMEMBERED = 1.0, 0.1
 _THREADS = 8
 
 
@@ -68,14 +69,14 @@ class Looks:
     def __init__(self) -> None:
         self.limiter = CapacityLimiter(_THREADS)
         self.lock = anyio.Lock()
-        self.at = float("-inf")
+        self.fresh_until = float("-inf")
         self.found = Readiness(ready=False, parts={})
 
 
 async def look_at_parts(backends: Backends, looks: Looks) -> Readiness:
     """Look at all parts at once; one that is slower than two seconds counts as away."""
     async with looks.lock:
-        if time.monotonic() - looks.at < SECONDS_REMEMBERED:
+        if time.monotonic() < looks.fresh_until:
             return looks.found
         answers: dict[str, str] = {}
 
@@ -91,7 +92,7 @@ async def look_at_parts(backends: Backends, looks: Looks) -> Readiness:
                 group.start_soon(look, part)
         ready = all(answer == "ok" for answer in answers.values())
         looks.found = Readiness(ready=ready, parts={part: answers[part] for part in PARTS})
-        looks.at = time.monotonic()
+        looks.fresh_until = time.monotonic() + (READY_REMEMBERED if ready else UNREADY_REMEMBERED)
         return looks.found
 
 

@@ -13,7 +13,6 @@ from datagen.client.transport import Transport
 from datagen.errors import InvalidFile
 from datagen.schemas import Export
 
-CHUNK_BYTES = 1 << 20
 ATTEMPTS = 8
 PARTIAL_CONTENT = 206
 
@@ -77,7 +76,8 @@ def _continue(
         resumed = response.status_code == PARTIAL_CONTENT
         here = here if resumed else 0
         with part.open("ab" if resumed else "wb") as file:
-            for chunk in response.iter_raw(CHUNK_BYTES):
+            # As the chunks come, not gathered: what is gathered is lost when the connection breaks.
+            for chunk in response.iter_raw():
                 file.write(chunk)
                 here += len(chunk)
                 if progress is not None:

@@ -140,7 +140,9 @@ class Transport:
         try:
             problem = Problem.model_validate_json(response.content)
         except ValidationError:
-            kind = error_for(PROBLEM_PREFIX, response.status_code)
+            # A gateway in between speaks for itself, and means that the server is away.
+            passing = response.status_code in _PASSING
+            kind = Unavailable if passing else error_for(PROBLEM_PREFIX, response.status_code)
             raise kind(
                 f"{self.url} answered {response.status_code} {response.reason_phrase} "
                 f"to {response.request.method} {response.request.url.path}."
