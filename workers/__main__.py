@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
 import sys
 from collections.abc import Sequence
 
@@ -79,7 +80,7 @@ def _worker(settings: Settings, queues: Sequence[str], count: int | None, log_le
         os.environ["DATAGEN_WORKERS"] = str(processes)
     app = make_app(settings)
     worker = app.Worker(
-        hostname=f"{'-'.join(queues)}-{os.getpid()}@%h",
+        hostname=f"{'-'.join(queues)}-{os.getpid()}@{platform.node()}",
         queues=list(queues),
         pool=pool,
         concurrency=processes,

@@ -21,6 +21,9 @@ EXPORTER = "export-worker"
 TICKER = "control-worker"
 BEAT = "beat"
 
+# The ticks would fill their logs with lines that say nothing.
+_LOG_LEVEL = {TICKER: ("--log-level", "WARNING"), BEAT: ("--log-level", "WARNING")}
+_DEATHS_BEFORE_HEALING = 2
 # Stopped in this order: those who send work and do it, then the broker that they speak to.
 _FIRST, _LAST = 0, 1
 
@@ -64,9 +67,6 @@ def broker(state: Path, socket: Path, variables: Mapping[str, str], lock: int) -
     )
 
 
-_DEATHS_BEFORE_HEALING = 2
-
-
 def api(host: str, listener: int, variables: Mapping[str, str], lock: int) -> Program:
     """The API, on a socket that is ours: a restart loses neither the port nor who waits on it."""
     return Program(
@@ -96,7 +96,7 @@ def workers(variables: Mapping[str, str], lock: int, *, torch: bool) -> list[Pro
 def _program(name: str, variables: Mapping[str, str], lock: int, *arguments: str) -> Program:
     return Program(
         name=name,
-        command=_module("workers", *arguments),
+        command=_module("workers", *_LOG_LEVEL.get(name, ()), *arguments),
         environment=variables,
         pass_fds=(lock,),
         stop_turn=_FIRST,
