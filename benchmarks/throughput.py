@@ -73,8 +73,9 @@ def bare_rate(threads: int, seconds: float, *, score: bool, start: Any = None) -
 
     def make(first: int) -> None:
         index = np.arange(first, first + CHUNK)
-        latents = prior_latents(1, index, np.zeros_like(index), model.config.latent_dim, 1.0)
-        for images in decoder.tiles(latents, index % CLASSES):
+        labels = index % CLASSES
+        latents = prior_latents(model, 1, index, np.zeros_like(index), labels, 1.0)
+        for images in decoder.tiles(latents, labels):
             if score:
                 scorer.score(images)
             encode_png(images)

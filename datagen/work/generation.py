@@ -151,7 +151,9 @@ def _samples(work: BatchWork, generator: Generator, watch: Stopwatch, lease: Lea
     attempt = np.zeros(len(index), dtype=np.int64)
     labels = work.labels()
     with watch.stage("latents"):
-        latents = prior_latents(work.seed, index, attempt, generator.latent_dim, work.temperature)
+        latents = prior_latents(
+            generator.model, work.seed, index, attempt, labels, work.temperature
+        )
     pngs: list[bytes] = []
     opinions: list[np.ndarray] = []
     tiles = generator.decoder.tiles(latents, labels)

@@ -19,10 +19,13 @@ from datagen.db.session import reading
 from datagen.db.tables import Model
 from datagen.errors import InvalidFile
 from datagen.images import encode_png
+from datagen.model.autoencoders import CVAE
 from datagen.model.checkpoint import load_generator
 from datagen.model.decoding import Decoder, resolve_device
+from datagen.model.samplers import prior_latents
 from datagen.quality.judge import Scorer, load_judge
 from datagen.settings import Settings
+from datagen.shards import SampleBatch, ShardInfo, write_shard
 from datagen.storage import Storage
 
 KEPT = 4
@@ -32,9 +35,9 @@ KEPT = 4
 class Generator:
     """What a worker needs to make images of one model."""
 
+    model: CVAE
     decoder: Decoder
     scorer: Scorer
-    latent_dim: int
 
 
 class GeneratorCache:
@@ -60,7 +63,7 @@ class GeneratorCache:
             with fetched(self._storage, judge_key, judge_digest) as path:
                 judge, _ = load_judge(path, self._device)
             self._kept[name] = Generator(
-                Decoder(model, self._device), Scorer(judge, self._device), model.config.latent_dim
+                model, Decoder(model, self._device), Scorer(judge, self._device)
             )
             if len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
@@ -122,7 +125,16 @@ def warm_up(engine: Engine, cache: GeneratorCache, settings: Settings) -> None:
             judge_digest=str(model.judge_digest),
             judge_key=str(model.judge_key),
         )
-        latents = np.zeros((1, generator.latent_dim), dtype=np.float32)
-        for images in generator.decoder.tiles(latents, np.zeros(1, dtype=np.int64)):
+        zero = np.zeros(1, dtype=np.int64)
+        latents = prior_latents(generator.model, 0, zero, zero, zero, 1.0)
+        for images in generator.decoder.tiles(latents, zero):
             generator.scorer.score(images)
-            encode_png(images)
+            write_shard(_one_sample(encode_png(images)), _NO_JOB)
+
+
+_NO_JOB = ShardInfo(("none",), "", "", 0, "", 0, 1.0)
+
+
+def _one_sample(images: list[bytes]) -> SampleBatch:
+    zero = np.zeros(1, dtype=np.int64)
+    return SampleBatch(zero, zero, zero.astype(np.float64), zero, zero, [bytes(32)], images)

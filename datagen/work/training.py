@@ -1,0 +1,182 @@
+"""Training: one slice of a model's training, from its claim to its continuation or its end."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import stamina
+import structlog
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from datagen.db.session import writing
+from datagen.db.tables import Model
+from datagen.errors import (
+    Cancelled,
+    DatagenError,
+    DeviceUnusable,
+    InvalidFile,
+    InvalidRequest,
+    StorageFailure,
+    TrainingDiverged,
+)
+from datagen.images import LabelledImages
+from datagen.model.config import TrainingOptions
+from datagen.model.decoding import resolve_device
+from datagen.model.header import read_header
+from datagen.queue import Message, Queue
+from datagen.service import models
+from datagen.service.datasets import load_split
+from datagen.service.lease import Lease
+from datagen.service.models import TrainingWork
+from datagen.settings import Settings
+from datagen.storage import CHUNK_BYTES, Storage
+from datagen.work import recipe
+from datagen.work.generation import RETRY_SECONDS
+from datagen.work.generators import use_threads
+
+TOLD_SECONDS = 1.0
+
+log = structlog.get_logger()
+
+
+@dataclass
+class Progress:
+    """Tells the database how far a training is, at most once a second."""
+
+    engine: Engine
+    work: TrainingWork
+    _told_at: float = field(default=0.0)
+
+    def __call__(self, progress: dict[str, Any]) -> None:
+        """Record the latest figures."""
+        moment = time.monotonic()
+        if moment - self._told_at < TOLD_SECONDS:
+            return
+        self._told_at = moment
+        try:
+            with writing(self.engine) as session:
+                models.record_progress(session, self.work, progress)
+        except OperationalError as error:
+            # Figures are for looking at; a database that restarts need not end a training.
+            log.warning("progress_not_recorded", model=str(self.work.model_id), error=str(error))
+
+
+def run_training(
+    engine: Engine, storage: Storage, queue: Queue, settings: Settings, model_id: UUID
+) -> None:
+    """Train for one slice; safe to be told of twice.
+
+    The state between slices lies in the store, so that any worker can go on from it, and a worker
+    that is killed loses one slice at most.
+    """
+    work = _claim(engine, settings, model_id)
+    if work is None:
+        return
+    use_threads(settings.model_copy(update={"workers": 1}))
+    try:
+        with Lease(engine, settings, Model, work.model_id, work.attempt) as lease:
+            messages = _slice(engine, storage, settings, work, lease)
+    except Cancelled as stop:
+        log.info("training_stopped", model=str(model_id), reason=stop.detail)
+    except (TrainingDiverged, InvalidFile, InvalidRequest, DeviceUnusable) as error:
+        _end(engine, settings, work, error, final=True)
+    except (OSError, DBAPIError, RuntimeError, MemoryError, StorageFailure) as error:
+        _end(engine, settings, work, error, final=False)
+    else:
+        queue.send(messages)
+
+
+@stamina.retry(on=OperationalError, timeout=RETRY_SECONDS, attempts=None)
+def _claim(engine: Engine, settings: Settings, model_id: UUID) -> TrainingWork | None:
+    with writing(engine) as session:
+        return models.claim_training(session, settings, model_id)
+
+
+def _slice(
+    engine: Engine, storage: Storage, settings: Settings, work: TrainingWork, lease: Lease
+) -> list[Message]:
+    train = load_split(storage, work.storage_prefix, "train")
+    held_out = load_split(storage, work.storage_prefix, "test") if "test" in work.splits else None
+    with tempfile.TemporaryDirectory(prefix="datagen-training-") as name:
+        folder = Path(name)
+        if work.state_key is not None:
+            _fetch(storage, work.state_key, folder / recipe.STATE)
+        finished = recipe.train(
+            train.images,
+            train.labels,
+            train.class_names,
+            TrainingOptions.model_validate(work.options),
+            folder=folder,
+            held_out=None if held_out is None else (held_out.images, held_out.labels),
+            device=resolve_device(settings.device),
+            training_digest=work.dataset_digest,
+            on_progress=Progress(engine, work),
+            check=lease.check,
+            slice_seconds=settings.slice_seconds,
+        )
+        if finished:
+            _finish(engine, storage, work, folder, train)
+            return []
+        return _continue(engine, storage, work, folder)
+
+
+def _fetch(storage: Storage, key: str, path: Path) -> None:
+    with storage.open(key) as source, path.open("wb") as target:
+        while block := source.read(CHUNK_BYTES):
+            target.write(block)
+
+
+def _continue(engine: Engine, storage: Storage, work: TrainingWork, folder: Path) -> list[Message]:
+    key = f"training/{work.model_id}/{work.attempt:06d}.safetensors"
+    with (folder / recipe.STATE).open("rb") as file:
+        storage.put(key, file)
+    with writing(engine) as session:
+        messages = models.finish_slice(session, work, key)
+    if work.state_key is not None and messages:
+        storage.delete(work.state_key)
+    return messages
+
+
+def _finish(
+    engine: Engine, storage: Storage, work: TrainingWork, folder: Path, train: LabelledImages
+) -> None:
+    keys = {}
+    for name in (recipe.GENERATOR, recipe.JUDGE):
+        data = (folder / name).read_bytes()
+        digest = hashlib.sha256(data).hexdigest()
+        keys[name] = (digest, f"models/{digest}.safetensors")
+        storage.put(keys[name][1], data)
+    with writing(engine) as session:
+        models.close_training(
+            session,
+            work,
+            digest=keys[recipe.GENERATOR][0],
+            checkpoint_key=keys[recipe.GENERATOR][1],
+            judge_digest=keys[recipe.JUDGE][0],
+            judge_key=keys[recipe.JUDGE][1],
+            class_names=list(train.class_names),
+            image_shape=list(train.image_shape),
+            metrics=read_header(folder / recipe.GENERATOR).metrics,
+        )
+    if work.state_key is not None:
+        storage.delete(work.state_key)
+
+
+@stamina.retry(on=OperationalError, timeout=RETRY_SECONDS, attempts=None)
+def _end(
+    engine: Engine, settings: Settings, work: TrainingWork, error: Exception, *, final: bool
+) -> None:
+    reason = error.detail if isinstance(error, DatagenError) else f"{type(error).__name__}: {error}"
+    log.warning("training_ended", model=str(work.model_id), attempt=work.attempt, reason=reason)
+    with writing(engine) as session:
+        if final:
+            models.fail_training(session, work, reason)
+        else:
+            models.release_training(session, settings, work, reason)
