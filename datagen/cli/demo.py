@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,7 +62,7 @@ def demo(
         "export": round(exported - generated, 2),
         "total": round(time.monotonic() - began, 2),
     }
-    _draw_sheet(out)
+    _draw_sheet(out, [label.label for label in job.labels])
     (out / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     if as_json:
         print_json(summary)
@@ -162,8 +163,20 @@ def _summary(job: Job, out: Path) -> dict[str, Any]:
     }
 
 
-def _draw_sheet(out: Path) -> None:
-    """One row a label, read from what was exported."""
+def _draw_sheet(out: Path, names: Sequence[str]) -> None:
+    """One row a label, read from the Parquet export: the first images of each."""
+    import pyarrow.dataset as parquet  # noqa: PLC0415 - slow to load
+
+    from datagen.images import contact_sheet, decode_pngs  # noqa: PLC0415 - likewise
+
+    exported = parquet.dataset(out / "parquet" / "data", format="parquet")
+    rows = []
+    for number in range(len(names)):
+        found = exported.head(
+            SHEET_COLUMNS, columns=["image"], filter=parquet.field("label") == number
+        )
+        rows.append(decode_pngs([image["bytes"] for image in found["image"].to_pylist()]))
+    (out / SHEET).write_bytes(contact_sheet(rows, names))
 
 
 def _tell(job: Job, summary: dict[str, Any], out: Path) -> None:

@@ -102,7 +102,7 @@ def _existing(path: Path) -> Path:
     return next(there for there in (path, *path.parents) if there.exists())
 
 
-class _Skip(Exception):  # noqa: N818 - no error: there is nothing to look at
+class _Skip(Exception):
     pass
 
 
