@@ -1,9 +1,11 @@
 """The tables, as the migrations build them on SQLite and PostgreSQL.
 
-Two columns need a word. `attempt` counts the starts of a piece of work and is its fencing token:
+Three things need a word. `attempt` counts the starts of a piece of work and is its fencing token:
 every claim raises it, so a worker whose claim was taken over holds an old number, and its closing
-UPDATE finds no row. `samples` has no foreign key and no second index: rows come a thousand at a
-time, in the transaction that closes their batch, and a label is a range of indices.
+UPDATE finds no row. `attempt_floor` is the attempt at which work last went on as planned: a
+training runs in slices, and only the attempts since its last slice count towards the cap. `samples`
+has no foreign key and no second index: rows come a thousand at a time, in the transaction that
+closes their batch, and a label is a range of indices.
 """
 
 from __future__ import annotations
@@ -23,7 +25,6 @@ from sqlalchemy import (
     Float,
     ForeignKey,
     Index,
-    Integer,
     LargeBinary,
     MetaData,
     SmallInteger,
@@ -143,6 +144,7 @@ class Claimed:
     """Columns of what workers claim: batches, exports and trainings."""
 
     attempt: Mapped[int] = mapped_column(default=0)
+    attempt_floor: Mapped[int] = mapped_column(default=0)
     lease_until: Mapped[datetime | None]
     available_at: Mapped[datetime]
     sent_at: Mapped[datetime | None]
@@ -251,7 +253,7 @@ class Sample(Table):
     """One image with its label and metadata; its pixels lie in the batch's shard."""
 
     __tablename__ = "samples"
-    __table_args__: ClassVar[dict[str, Any]] = {"sqlite_with_rowid": False}
+    __table_args__ = {"sqlite_with_rowid": False}  # noqa: RUF012 - SQLAlchemy types it so
 
     job_id: Mapped[UUID] = mapped_column(primary_key=True)
     index: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)

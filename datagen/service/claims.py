@@ -11,11 +11,11 @@ from datetime import timedelta
 from typing import TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, literal, or_, select, update
 from sqlalchemy.orm import Session
 
 from datagen.db.session import now
-from datagen.db.tables import Batch, Export, Model
+from datagen.db.tables import Batch, Export, Model, UtcDateTime
 from datagen.settings import Settings
 
 LONGEST_BACKOFF_SECONDS = 30.0
@@ -34,7 +34,7 @@ def claim(session: Session, settings: Settings, kind: type[Row], row_id: UUID) -
         update(kind)
         .where(
             kind.id == row_id,
-            kind.attempt < settings.max_attempts,
+            kind.attempt - kind.attempt_floor < settings.max_attempts,
             or_(
                 and_(kind.state == "queued", kind.available_at <= moment),
                 and_(kind.state == "running", kind.lease_until < moment),
@@ -44,7 +44,7 @@ def claim(session: Session, settings: Settings, kind: type[Row], row_id: UUID) -
             state="running",
             attempt=kind.attempt + 1,
             lease_until=lease,
-            started_at=moment,
+            started_at=func.coalesce(kind.started_at, literal(moment, UtcDateTime())),
         )
         .returning(kind.id)
     ).scalar_one_or_none()
@@ -102,7 +102,7 @@ def release_expired(session: Session, settings: Settings, kind: type[Row]) -> No
         select(kind.id, kind.attempt).where(
             kind.state == "running",
             kind.lease_until < moment,
-            kind.attempt < settings.max_attempts,
+            kind.attempt - kind.attempt_floor < settings.max_attempts,
         )
     ).all()
     for row_id, attempt in expired:
@@ -122,7 +122,7 @@ def exhausted(session: Session, settings: Settings, kind: type[Row]) -> list[Row
     return list(
         session.scalars(
             select(kind).where(
-                kind.attempt >= settings.max_attempts,
+                kind.attempt - kind.attempt_floor >= settings.max_attempts,
                 or_(
                     kind.state == "queued",
                     and_(kind.state == "running", kind.lease_until < moment),
@@ -142,7 +142,7 @@ def unsent(session: Session, settings: Settings, kind: type[Row]) -> list[UUID]:
             .where(
                 kind.state == "queued",
                 kind.available_at <= moment,
-                kind.attempt < settings.max_attempts,
+                kind.attempt - kind.attempt_floor < settings.max_attempts,
                 or_(kind.sent_at.is_(None), kind.sent_at < forgotten),
             )
             .order_by(kind.id)

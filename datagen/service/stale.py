@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
 from uuid import UUID
 
 from sqlalchemy import update
@@ -15,16 +16,16 @@ from datagen.settings import Settings
 
 SILENT = "every worker that tried it was killed or fell silent"
 
+Ended = TypeVar("Ended", Export, Model)
+
 
 def requeue_stale(session: Session, settings: Settings) -> list[Message]:
     """Free expired leases, close what has no attempts left, cut batches; returns what to send."""
-    for kind in (Batch, Export, Model):
-        claims.release_expired(session, settings, kind)
+    claims.release_expired(session, settings, Batch)
     for batch in claims.exhausted(session, settings, Batch):
         batches.fail(session, batch.id, batch.attempt, batch.error or f"{SILENT}.")
-    for kind in (Export, Model):
-        for row in claims.exhausted(session, settings, kind):
-            _end(session, kind, row.id, row.attempt, row.error or SILENT)
+    _heal(session, settings, Export)
+    _heal(session, settings, Model)
     messages = batches.make_batches(session, settings)
     messages += _told(RUN_BATCH, "batch_id", claims.unsent(session, settings, Batch))
     messages += _told(RUN_EXPORT, "export_id", claims.unsent(session, settings, Export))
@@ -32,19 +33,20 @@ def requeue_stale(session: Session, settings: Settings) -> list[Message]:
     return messages
 
 
-def _end(
-    session: Session, kind: type[Export | Model], row_id: UUID, attempt: int, reason: str
-) -> None:
-    session.execute(
-        update(kind)
-        .where(kind.id == row_id, kind.attempt == attempt, kind.state.in_(batches.OPEN))
-        .values(
-            state="failed",
-            error=f"Gave up after {attempt} attempts: {reason}",
-            lease_until=None,
-            ended_at=now(session),
+def _heal(session: Session, settings: Settings, kind: type[Ended]) -> None:
+    claims.release_expired(session, settings, kind)
+    for row in claims.exhausted(session, settings, kind):
+        reason = row.error or f"{SILENT}."
+        session.execute(
+            update(kind)
+            .where(kind.id == row.id, kind.attempt == row.attempt, kind.state.in_(batches.OPEN))
+            .values(
+                state="failed",
+                error=f"Gave up after {settings.max_attempts} attempts: {reason}",
+                lease_until=None,
+                ended_at=now(session),
+            )
         )
-    )
 
 
 def _told(task: str, argument: str, ids: list[UUID]) -> list[Message]:
