@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from datagen.errors import DatagenError
 from datagen.queue import CONTROL, LIGHT_QUEUES, TORCH_QUEUES
@@ -16,7 +17,8 @@ QUEUES = (*TORCH_QUEUES, *LIGHT_QUEUES)
 # An export keeps a process busy for minutes; a second one keeps the next export from waiting.
 LIGHT_PROCESSES = 2
 CONTROL_THREADS = 2
-PROCESSES_PER_GPU = 1
+# A second process on a device only adds a context and competes for its memory.
+GPU_PROCESSES = 1
 BAD_SETTINGS = 78
 
 
@@ -108,8 +110,8 @@ def pool_of(settings: Settings, queues: Sequence[str], count: int | None) -> tup
 
 
 def _default_processes(settings: Settings) -> int:
-    if settings.device.startswith("cuda"):
-        return PROCESSES_PER_GPU
+    if settings.device != "cpu" and any(Path("/dev").glob("nvidia[0-9]*")):
+        return GPU_PROCESSES
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
