@@ -29,8 +29,10 @@ _STEPS = Path(datagen.__file__).parent.parent / "migrations"
 _LOCK = 0x6461746167656E
 
 
-def _config() -> Config:
+def config_on(connection: Connection | None = None) -> Config:
+    """Alembic's configuration for its commands; they work in the connection's transaction."""
     config = Config()
+    config.attributes["connection"] = connection
     config.set_main_option("script_location", str(_STEPS).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     return config
@@ -39,7 +41,9 @@ def _config() -> Config:
 @cache
 def _known() -> tuple[str, ...]:
     """The revisions of this version, newest first."""
-    return tuple(step.revision for step in ScriptDirectory.from_config(_config()).walk_revisions())
+    return tuple(
+        step.revision for step in ScriptDirectory.from_config(config_on()).walk_revisions()
+    )
 
 
 def head() -> str:
@@ -94,9 +98,7 @@ def upgrade(url: str) -> str:
             _refuse_foreign(connection, found)
             if found is not None and found != head():
                 _back_up(connection, found)
-            config = _config()
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config_on(connection), "head")
         return head()
     finally:
         engine.dispose()
@@ -113,7 +115,8 @@ def _refuse_foreign(connection: Connection, found: str | None) -> None:
             f"The database {where} is at revision {found}, which this version of datagen does not "
             "know; use the version that made it, or a newer one."
         )
-    if found is None and (tables := inspect(connection).get_table_names()):
+    tables = sorted(set(inspect(connection).get_table_names()) - {"alembic_version"})
+    if found is None and tables:
         raise HomeUnusable(
             f"The database {where} holds tables that datagen did not make, such as {tables[0]!r}; "
             "name another one in DATAGEN_DATABASE_URL."

