@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.xdist_group("stack")
+
+
+def test_job_ends_with_exact_counts_per_label(job: Any) -> None:
+    assert job["images_requested"] == job["images_stored"] == 50
+    counts = {label["label"]: (label["requested"], label["stored"]) for label in job["labels"]}
+    assert counts == {"3": (30, 30), "8": (20, 20)}
+    assert job["model"]["name"] == "mnist"
+    assert len(job["model"]["digest"]) == 64
+    assert job["started_at"] <= job["ended_at"]
+    assert job["error"] is None
+    for label in job["labels"]:
+        assert 0.5 < label["mean_score"] <= 1
+        assert 0.5 < label["agreement"] <= 1
+
+
+def test_samples_come_in_pages_in_the_order_of_their_index(stack: Any, job: Any) -> None:
+    path, seen, cursor = f"/v1/jobs/{job['id']}/samples", [], None
+    while True:
+        query = {"limit": 20} | ({} if cursor is None else {"cursor": cursor})
+        page = stack.http.get(path, params=query).json()
+        seen += page["items"]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    assert [sample["index"] for sample in seen] == list(range(50))
+    assert [sample["label"] for sample in seen] == ["3"] * 30 + ["8"] * 20
+
+
+def test_samples_of_one_label(stack: Any, job: Any) -> None:
+    path = f"/v1/jobs/{job['id']}/samples"
+    found = stack.http.get(path, params={"label": "8", "limit": 1000}).json()["items"]
+    assert [sample["index"] for sample in found] == list(range(30, 50))
+    unknown = stack.http.get(path, params={"label": "x"})
+    assert unknown.status_code == 422
+    assert unknown.json()["type"] == "urn:datagen:problem:unknown-label"
+
+
+def test_image_is_a_png_with_the_digest_of_its_sample(stack: Any, job: Any) -> None:
+    path = f"/v1/jobs/{job['id']}/samples/31"
+    sample, image = stack.http.get(path).json(), stack.http.get(path + "/image")
+    assert image.headers["content-type"] == "image/png"
+    assert image.content.startswith(b"\x89PNG\r\n\x1a\n")
+    assert hashlib.sha256(image.content).hexdigest() == sample["digest"]
+    assert image.headers["etag"] == f'"{sample["digest"]}"'
+
+
+def test_sample_that_is_not_there_is_404(stack: Any, job: Any) -> None:
+    for index in ("50", "-1", "x", "1" * 30):
+        assert stack.http.get(f"/v1/jobs/{job['id']}/samples/{index}").status_code == 404
+        assert stack.http.get(f"/v1/jobs/{job['id']}/samples/{index}/image").status_code == 404
+
+
+def test_same_request_gives_the_same_images(stack: Any, job: Any) -> None:
+    again = stack.created("/v1/jobs", {"model": "mnist", "labels": {"8": 20, "3": 30}, "seed": 7})
+    stack.ended(f"/v1/jobs/{again['id']}")
+
+    def digests(job_id: str) -> list[str]:
+        answer = stack.http.get(f"/v1/jobs/{job_id}/samples", params={"limit": 1000})
+        return [sample["digest"] for sample in answer.json()["items"]]
+
+    assert digests(again["id"]) == digests(job["id"])
+
+
+def test_listing_is_newest_first_and_by_state(stack: Any, job: Any) -> None:
+    found = stack.http.get("/v1/jobs", params={"limit": 1000}).json()["items"]
+    assert [one["id"] for one in found] == sorted((one["id"] for one in found), reverse=True)
+    assert job["id"] in {one["id"] for one in found}
+    running = stack.http.get("/v1/jobs", params={"state": "failed"}).json()["items"]
+    assert running == []
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "field"),
+    [
+        ({"model": "nope", "all": 1}, 404, None),
+        ({"model": "mnist", "labels": {"11": 1}}, 422, "labels"),
+        ({"model": "mnist", "labels": {}}, 422, "labels"),
+        ({"model": "mnist", "labels": {"3": 0}}, 422, "labels.3"),
+        ({"model": "mnist", "labels": {"3": 1.5}}, 422, "labels.3"),
+        ({"model": "mnist", "all": -1}, 422, "all"),
+        ({"model": "mnist", "all": 1_000_000_000}, 422, "labels"),
+        ({"model": "mnist", "all": 1, "temperature": -1}, 422, "temperature"),
+        ({"model": "mnist", "all": 1, "seed": 2**63}, 422, "seed"),
+        ({"model": "mnist", "all": 1, "exports": ["nope"]}, 422, "format"),
+        ({"model": "m\u0000", "all": 1}, 404, None),
+    ],
+)
+def test_bad_request_is_refused_and_leaves_nothing(
+    stack: Any, body: Any, status: int, field: str | None
+) -> None:
+    before = stack.http.get("/v1/jobs", params={"limit": 1000}).json()["items"]
+    answer = stack.http.post("/v1/jobs", json=body)
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json().get("field") == field
+    assert stack.http.get("/v1/jobs", params={"limit": 1000}).json()["items"] == before
+
+
+def test_unknown_label_names_the_known_ones(stack: Any) -> None:
+    answer = stack.http.post("/v1/jobs", json={"model": "mnist", "labels": {"11": 1}})
+    assert "0, 1, 2, 3, 4, 5, 6, 7, 8, 9" in answer.json()["detail"]
+
+
+def test_running_job_is_cancelled_and_keeps_what_it_has(stack: Any) -> None:
+    made = stack.created("/v1/jobs", {"model": "mnist", "all": 200_000})
+    assert (
+        stack.http.post("/v1/exports", json={"job": made["id"], "format": "parquet"}).status_code
+        == 409
+    )
+    cancelled = stack.http.post(f"/v1/jobs/{made['id']}/cancel")
+    assert cancelled.status_code == 200
+    assert cancelled.json()["state"] == "cancelled"
+    later = stack.http.get(f"/v1/jobs/{made['id']}").json()
+    assert later["state"] == "cancelled"
+    assert later["images_stored"] < 2_000_000
+
+
+def test_ended_job_cannot_be_cancelled(stack: Any, job: Any) -> None:
+    answer = stack.http.post(f"/v1/jobs/{job['id']}/cancel")
+    assert answer.status_code == 409
+    assert "succeeded" in answer.json()["detail"]
