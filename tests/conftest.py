@@ -30,7 +30,7 @@ from sqlalchemy import Engine, make_url
 
 from datagen.db import migrate
 from datagen.db.session import open_engine, writing
-from datagen.db.tables import Owner, new_id
+from datagen.db.tables import Owner, Table, new_id
 from datagen.settings import Settings
 from datagen.storage import FileStorage
 
@@ -42,6 +42,11 @@ KINDS = (
     else ("sqlite",)
 )
 START_SECONDS = 60.0
+# What a test left open would keep its locks.
+_DISCONNECT = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+)
 _INITDB = ("-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "--no-instructions")
 _PR_SET_PDEATHSIG = 1
 _UNUSED = shutil.ignore_patterns("*.a", "doc", "test_*")
@@ -149,28 +154,34 @@ def _wait_for(server: subprocess.Popen[bytes], sockets: Path) -> None:
 
 
 class PostgresServer:
-    """Makes and drops databases on a server."""
+    """Makes and drops databases on a server, and keeps a migrated one for test after test."""
 
     def __init__(self, url: str) -> None:
         self.url = make_url(url)
-        self.template = self.create()
-        migrate.upgrade(self.template)
+        self.migrated = self.create()
+        migrate.upgrade(self.migrated)
 
-    def create(self, template: str | None = None) -> str:
-        """A new database, empty or a copy of another; its URL."""
+    def create(self) -> str:
+        """A new, empty database; its URL."""
         name = f"datagen_test_{uuid.uuid4().hex}"
-        source = f" TEMPLATE {make_url(template).database}" if template else ""
-        self._run(f"CREATE DATABASE {name}{source}")
+        self._run(f"CREATE DATABASE {name}")
         return self.url.set(database=name).render_as_string(hide_password=False)
 
     def drop(self, url: str) -> None:
         """Remove a database, whoever is connected to it."""
         self._run(f"DROP DATABASE IF EXISTS {make_url(url).database} WITH (FORCE)")
 
-    def _run(self, statement: str) -> None:
-        plain = self.url.set(drivername="postgresql").render_as_string(hide_password=False)
-        with psycopg.connect(plain, autocommit=True) as connection:
-            connection.execute(statement.encode())
+    def empty(self) -> None:
+        """Take all rows out of the migrated database: ten times as fast as a new one."""
+        tables = [str(table.delete()) for table in reversed(Table.metadata.sorted_tables)]
+        self._run("; ".join([_DISCONNECT, *tables]), self.migrated)
+
+    def _run(self, statements: str, url: str | None = None) -> None:
+        plain = (make_url(url) if url else self.url).set(drivername="postgresql")
+        with psycopg.connect(
+            plain.render_as_string(hide_password=False), autocommit=True
+        ) as connection:
+            connection.execute(statements.encode())
 
 
 @pytest.fixture(scope="session")
@@ -180,7 +191,7 @@ def postgres() -> Iterator[PostgresServer]:
     if given:
         server = PostgresServer(given)
         yield server
-        server.drop(server.template)
+        server.drop(server.migrated)
         return
     with _postgres_server() as url:
         yield PostgresServer(url)
@@ -208,7 +219,11 @@ def _database(
         yield f"sqlite:///{path}"
         return
     server: PostgresServer = request.getfixturevalue("postgres")
-    url = server.create(server.template if migrated else None)
+    if migrated:
+        yield server.migrated
+        server.empty()
+        return
+    url = server.create()
     yield url
     server.drop(url)
 

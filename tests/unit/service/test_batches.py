@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 from sqlalchemy import func, select, update
@@ -184,7 +185,7 @@ def test_failed_batch_cancels_the_jobs_other_batches_and_keeps_its_samples(
     tiny = settings.model_copy(update={"batch_size": 2})
     with writing(engine) as session:
         job, messages = jobs.create(session, tiny, owner.id, JobCreate(model="pets", all=2))
-    first, second, third = [message.arguments["batch_id"] for message in messages]
+    first, second, third = [UUID(message.arguments["batch_id"]) for message in messages]
     done, bad = claim(engine, tiny, first), claim(engine, tiny, second)
     close(engine, done, result_of(done))
     with writing(engine) as session:
@@ -201,7 +202,7 @@ def test_lost_follow_up_is_healed_by_the_tick(engine, settings, owner, model, re
         job, messages = jobs.create(session, narrow, owner.id, JobCreate(model="pets", all=1))
     done = 0
     while messages:
-        work = claim(engine, narrow, messages[0].arguments["batch_id"])
+        work = claim(engine, narrow, UUID(messages[0].arguments["batch_id"]))
         close(engine, work, result_of(work))  # its own messages are lost
         messages = tick(engine, narrow)
         done += 1
