@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Select, or_, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from datagen.db.tables import Dataset, Export, Job, Model
+from datagen.db.tables import Dataset, Export, Job, Model, Table
 from datagen.errors import InvalidRequest, NotFound
 
 MAX_PAGE = 1000
@@ -40,7 +41,13 @@ def owned(session: Session, kind: type[Owned], owner_id: UUID, row_id: UUID) -> 
     return row
 
 
-def _version_of(kind: type[Versioned], reference: str) -> Select[tuple[Versioned]] | None:
+def insert_if_absent(session: Session, kind: type[Table], **values: Any) -> None:
+    """Write a row, unless a unique value of it is taken; several processes may do so at once."""
+    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    session.execute(insert(kind).values(values).on_conflict_do_nothing())
+
+
+def _version_of(kind: type[Versioned], reference: str) -> Select[Versioned] | None:
     """The query for `name`, `name@version` or an id; None where it can be none of them."""
     row_id = parse_id(reference)
     if row_id is not None:
