@@ -58,12 +58,13 @@ TARGETS = {
 def bare_rate(threads: int, seconds: float, *, score: bool, start: Any = None) -> float:
     """Images per second of one process that makes images and keeps none."""
     import torch  # noqa: PLC0415 - each process sets its own threads
-    from datagen.model.checkpoint import load_generator  # noqa: PLC0415
-    from datagen.model.decoding import Decoder, resolve_device  # noqa: PLC0415
-    from datagen.model.samplers import prior_latents  # noqa: PLC0415
-    from datagen.quality.judge import Scorer, load_judge  # noqa: PLC0415
 
     from datagen.images import encode_png  # noqa: PLC0415
+    from datagen.model.checkpoint import load_generator  # noqa: PLC0415
+    from datagen.model.decoding import Decoder  # noqa: PLC0415
+    from datagen.model.devices import resolve_device  # noqa: PLC0415
+    from datagen.model.samplers import prior_latents  # noqa: PLC0415
+    from datagen.quality.judge import Scorer, load_judge  # noqa: PLC0415
 
     torch.set_num_threads(threads)
     device = resolve_device("cpu")
@@ -142,8 +143,9 @@ def plain_rate(images: int) -> float:
 def plain_script(images: int) -> float:
     """Decode in fp32, save_image into class folders, zip; returns images per second."""
     import torch  # noqa: PLC0415
-    from datagen.model.checkpoint import load_generator  # noqa: PLC0415
     from torchvision.utils import save_image  # noqa: PLC0415
+
+    from datagen.model.checkpoint import load_generator  # noqa: PLC0415
 
     model, _ = load_generator(MODEL, torch.device("cpu"))
     model.eval()

@@ -21,7 +21,8 @@ from datagen.errors import InvalidFile
 from datagen.images import encode_png
 from datagen.model.autoencoders import CVAE
 from datagen.model.checkpoint import load_generator
-from datagen.model.decoding import Decoder, resolve_device
+from datagen.model.decoding import Decoder
+from datagen.model.devices import resolve_device
 from datagen.model.samplers import prior_latents
 from datagen.quality.judge import Scorer, load_judge
 from datagen.settings import Settings

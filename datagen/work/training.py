@@ -28,7 +28,7 @@ from datagen.errors import (
 )
 from datagen.images import LabelledImages
 from datagen.model.config import TrainingOptions
-from datagen.model.decoding import resolve_device
+from datagen.model.devices import resolve_device
 from datagen.model.header import read_header
 from datagen.queue import Message, Queue
 from datagen.service import models

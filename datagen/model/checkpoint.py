@@ -1,0 +1,87 @@
+"""Checkpoints: safetensors with a JSON header. No pickle is read or written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from datagen.errors import InvalidFile
+from datagen.model.autoencoders import CVAE
+from datagen.model.config import CVAEConfig
+from datagen.model.header import CheckpointHeader, read_header
+
+
+def save_checkpoint(path: Path, module: nn.Module, header: CheckpointHeader) -> None:
+    """Write weights and header; the same bytes for the same weights and header."""
+    weights = {
+        name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()
+    }
+    save_file(weights, path, metadata=header.to_metadata())
+
+
+def load_weights(path: Path, module: nn.Module, device: torch.device) -> None:
+    """Put a file's weights into a module of the same shapes, ready to be used.
+
+    Raises:
+        InvalidFile: damaged, or with other names or shapes than the module's.
+    """
+    weights = read_tensors(path)
+    wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    if found != wanted:
+        differing = sorted(name for name in wanted | found if wanted.get(name) != found.get(name))
+        raise InvalidFile(
+            f"{path.name} has weights that do not fit its own configuration: {differing[0]} is "
+            f"{found.get(differing[0])} and should be {wanted.get(differing[0])}."
+        )
+    module.load_state_dict(weights)
+    module.to(device).eval().requires_grad_(requires_grad=False)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file. Raises InvalidFile."""
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InvalidFile(f"{path.name} is damaged: {error}.") from error
+
+
+def checked_header(path: Path, kind: str) -> CheckpointHeader:
+    """A file's header, if the file is of the kind that is wanted. Raises InvalidFile."""
+    header = read_header(path)
+    if header.kind != kind:
+        raise InvalidFile(f"{path.name} holds a {header.kind}, and a {kind} is needed.")
+    return header
+
+
+def checked_config(path: Path, kind: type[BaseModel], header: CheckpointHeader) -> BaseModel:
+    """A header's configuration. Raises InvalidFile."""
+    try:
+        return kind.model_validate(header.config)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise InvalidFile(
+            f"{path.name} has a configuration that cannot be used: "
+            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}."
+        ) from None
+
+
+def load_generator(path: Path, device: torch.device) -> tuple[CVAE, CheckpointHeader]:
+    """A generator and its header.
+
+    Raises:
+        InvalidFile: truncated, damaged, of another kind, or with shapes that do not fit.
+    """
+    header = checked_header(path, "cvae")
+    config = checked_config(path, CVAEConfig, header)
+    assert isinstance(config, CVAEConfig)  # noqa: S101 - for the type checker
+    if config.image_shape != header.image_shape or config.class_count != len(header.class_names):
+        raise InvalidFile(f"{path.name} contradicts itself about its images or classes.")
+    model = CVAE(config)
+    load_weights(path, model, device)
+    return model, header

@@ -1,0 +1,65 @@
+"""Decoding at speed: latents in, pixels out, in tiles of one fixed shape.
+
+The shape is fixed because libraries choose their algorithm by it: with one shape an image comes out
+the same whatever stands beside it in the tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datagen.model.autoencoders import CVAE
+from datagen.model.devices import fast_precision, gains_from_bf16
+
+TILE = 256
+SMALLEST_TILE = 1
+
+
+class Decoder:
+    """A generator's decoder, set up for one device.
+
+    Attributes:
+        kind: device and precision, such as `cpu-fp32`; the same request gives the same bytes on
+            the same kind.
+    """
+
+    def __init__(self, model: CVAE, device: torch.device) -> None:
+        self._model = model.to(device).eval()
+        self._device = device
+        self._tile = TILE
+        self.kind = f"{device.type}-{'bf16' if gains_from_bf16(device) else 'fp32'}"
+
+    def tiles(self, latents: np.ndarray, labels: np.ndarray) -> Iterator[np.ndarray]:
+        """Pixels of latents float32 (N, d) with labels int64 (N,), uint8 (n, C, H, W) at a time."""
+        start = 0
+        while start < len(latents):
+            stop = min(start + self._tile, len(latents))
+            try:
+                yield self._decode(latents[start:stop], labels[start:stop])
+            except torch.cuda.OutOfMemoryError:
+                if self._tile == SMALLEST_TILE:
+                    raise
+                torch.cuda.empty_cache()
+                self._tile //= 2
+                continue
+            start = stop
+
+    @torch.inference_mode()
+    def _decode(self, latents: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        count = len(latents)
+        latent = torch.zeros(self._tile, latents.shape[1])
+        label = torch.zeros(self._tile, dtype=torch.int64)
+        latent[:count] = torch.from_numpy(latents)
+        label[:count] = torch.from_numpy(labels)
+        with fast_precision(self._device):
+            logits = self._model.decode(latent.to(self._device), label.to(self._device))
+        return quantised(torch.sigmoid(logits.float()))[:count].cpu().numpy()
+
+
+def quantised(pixels: Tensor) -> Tensor:
+    """Pixels in [0, 1] as uint8, rounded to the nearest of 256 values."""
+    return pixels.mul(255.0).round_().to(torch.uint8)

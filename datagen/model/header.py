@@ -1,0 +1,78 @@
+"""The header of a checkpoint: what the weights are, readable without torch.
+
+A checkpoint is a safetensors file: eight bytes with the header's length, a JSON header, numbers.
+Ours keeps a document of its own under the metadata key `datagen`.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from datagen.errors import InvalidFile
+
+FORMAT_VERSION = 1
+METADATA_KEY = "datagen"
+MAX_HEADER_BYTES = 8_000_000
+_LENGTH = struct.Struct("<Q")
+
+
+class CheckpointHeader(BaseModel):
+    """What a checkpoint says of itself.
+
+    Attributes:
+        kind: `cvae` or `judge`.
+        config: architecture, as `CVAEConfig` or `JudgeConfig` reads it.
+        class_names: the labels, in order.
+        image_shape: channels, height, width.
+        training_digest: digest of the dataset that it was trained on.
+        options: how it was trained.
+        metrics: what was measured on images that it was not trained on.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    format_version: int = Field(default=FORMAT_VERSION, ge=1, le=FORMAT_VERSION)
+    kind: Literal["cvae", "judge"]
+    config: dict[str, Any]
+    class_names: tuple[str, ...] = Field(min_length=1)
+    image_shape: tuple[int, int, int]
+    training_digest: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    metrics: dict[str, Any] = Field(default_factory=dict)
+    datagen_version: str
+
+    def to_metadata(self) -> dict[str, str]:
+        """The safetensors metadata that holds this header; the same text for the same header."""
+        return {METADATA_KEY: json.dumps(self.model_dump(mode="json"), sort_keys=True)}
+
+
+def read_header(path: Path) -> CheckpointHeader:
+    """The header of a checkpoint.
+
+    Raises:
+        InvalidFile: truncated, damaged, a pickle, or not one of ours.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(_LENGTH.size)
+        length = _LENGTH.unpack(start)[0] if len(start) == _LENGTH.size else 0
+        if not 0 < length <= min(MAX_HEADER_BYTES, size - _LENGTH.size):
+            raise _refused(path, "it does not begin with a safetensors header")
+        text = file.read(length)
+    try:
+        document = json.loads(text)
+        ours = json.loads(document["__metadata__"][METADATA_KEY])
+        return CheckpointHeader.model_validate(ours)
+    except (ValueError, TypeError, RecursionError, ValidationError):
+        raise _refused(path, "its header cannot be read") from None
+    except KeyError:
+        raise _refused(path, "it was not written by datagen") from None
+
+
+def _refused(path: Path, why: str) -> InvalidFile:
+    return InvalidFile(f"{path.name} is not a checkpoint of datagen: {why}; train or import again.")

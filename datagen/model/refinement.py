@@ -1,0 +1,149 @@
+"""Adversarial fine-tuning of the decoder: sharp images, with the ELBO kept in the loss.
+
+A discriminator with projection (Miyato and Koyama, 2018), spectral norm (Miyato et al., 2018) and
+the hinge loss learns to tell generated images from real ones of the same label. The encoder stays
+as it is, so that posterior and fitted prior keep their meaning.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the field's own abbreviation
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from datagen.model.autoencoders import CVAE
+from datagen.model.config import CVAEConfig, TrainingOptions
+from datagen.model.devices import fast_precision
+from datagen.model.networks import standard_noise
+from datagen.model.objective import negative_elbo
+from datagen.model.training import (
+    Batches,
+    Numbers,
+    TrainingData,
+    generator_at,
+    held_out_elbo,
+)
+
+GENERATOR_RATE = 4e-4
+DISCRIMINATOR_RATE = 8e-4
+BETAS = (0.0, 0.99)
+ELBO_WEIGHT = 0.01
+AVERAGE = 0.995
+
+
+class Discriminator(nn.Module):
+    """Real or generated, given the label; for any H x W x C."""
+
+    def __init__(self, config: CVAEConfig, width: int = 32) -> None:
+        super().__init__()
+        channels, height, side = config.image_shape
+        self.features = nn.Sequential(
+            spectral_norm(nn.Conv2d(channels, width, 4, 2, 1)),
+            nn.LeakyReLU(0.1),
+            spectral_norm(nn.Conv2d(width, 2 * width, 4, 2, 1)),
+            nn.LeakyReLU(0.1),
+            spectral_norm(nn.Conv2d(2 * width, 4 * width, 3, 2, 1)),
+            nn.LeakyReLU(0.1),
+            nn.Flatten(),
+        )
+        # At least 8 pixels a side survive the two halvings by 4 x 4 kernels.
+        self.padding = (0, max(0, 8 - side), 0, max(0, 8 - height))
+        with torch.no_grad():
+            size = self.features(F.pad(torch.zeros(1, *config.image_shape), self.padding)).shape[1]
+        self.score = spectral_norm(nn.Linear(size, 1))
+        self.label = spectral_norm(nn.Embedding(config.class_count, size))
+
+    def forward(self, image: Tensor, label: Tensor) -> Tensor:
+        """Images (B, C, H, W) with labels (B,) to scores (B,); higher is more real."""
+        hidden = self.features(F.pad(image, self.padding))  # (B, size)
+        scores: Tensor = self.score(hidden)[:, 0] + (self.label(label) * hidden).sum(dim=1)
+        return scores
+
+
+class Refinement:
+    """Train decoder and discriminator against each other; keep the decoder's moving average."""
+
+    name = "refine"
+
+    def __init__(
+        self, model: CVAE, data: TrainingData, held_out: TrainingData, options: TrainingOptions
+    ) -> None:
+        self._model, self._data, self._held_out, self._options = model, data, held_out, options
+        self.batch_size = min(options.batch_size, len(data))
+        self._batches = Batches(len(data), self.batch_size, options.seed, self.name)
+        self.steps_per_epoch = self._batches.per_epoch
+        self.steps = options.refine_epochs * self.steps_per_epoch
+        device = data.images.device
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(options.seed + 1)
+            discriminator = Discriminator(model.config)
+        self._discriminator = discriminator.to(device).to(memory_format=torch.channels_last)
+        self.average = copy.deepcopy(model)
+        self.modules: dict[str, nn.Module] = {
+            "generator": model,
+            "average": self.average,
+            "discriminator": self._discriminator,
+        }
+        self._parameters = list(model.decoder.parameters())
+        self._own = torch.optim.Adam(self._parameters, GENERATOR_RATE, BETAS)
+        self._other = torch.optim.Adam(self._discriminator.parameters(), DISCRIMINATOR_RATE, BETAS)
+        self.optimizers: dict[str, torch.optim.Optimizer] = {
+            "decoder": self._own,
+            "discriminator": self._other,
+        }
+
+    def step(self, number: int) -> dict[str, Tensor]:
+        """One step of the discriminator, one of the decoder."""
+        self._model.train()
+        self._discriminator.train()
+        share = max(0.05, 1.0 - number / self.steps)
+        self._own.param_groups[0]["lr"] = share * GENERATOR_RATE
+        self._other.param_groups[0]["lr"] = share * DISCRIMINATOR_RATE
+        image, label = self._data.rows(self._batches.rows(number))
+        generator = generator_at(self._options.seed, self.name, number)
+        shape = image.new_empty(len(image), self._options.latent_dim)
+        latent = self._model.draw(label, standard_noise(shape, generator))
+        with fast_precision(image.device):
+            made = torch.sigmoid(self._model.decode(latent, label).float())
+        self._teach(image, made.detach(), label)
+        with torch.no_grad():
+            posterior = self._model.encode(image, label)
+        likelihood_noise = standard_noise(shape, generator)
+        likelihood = self._model.likelihood(posterior.sample(likelihood_noise), label)
+        terms = negative_elbo(likelihood, image, posterior)
+        deceived = -self._discriminator(made, label).mean()
+        self._own.zero_grad(set_to_none=True)
+        (deceived + ELBO_WEIGHT * terms.reconstruction).backward()  # type: ignore[no-untyped-call]
+        self._own.step()
+        self._follow()
+        return {
+            "reconstruction": terms.reconstruction.detach(),
+            "kl": terms.kl.detach(),
+            "total": terms.negative_elbo.detach(),
+            "adversarial": deceived.detach(),
+        }
+
+    def _teach(self, image: Tensor, made: Tensor, label: Tensor) -> None:
+        real, false = self._discriminator(
+            torch.cat([image, made]), torch.cat([label, label])
+        ).chunk(2)
+        loss = F.relu(1.0 - real).mean() + F.relu(1.0 + false).mean()
+        self._other.zero_grad(set_to_none=True)
+        loss.backward()
+        self._other.step()
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        pairs = zip(
+            self.average.decoder.parameters(), self._model.decoder.parameters(), strict=True
+        )
+        for mine, theirs in pairs:
+            mine.lerp_(theirs, 1.0 - AVERAGE)
+
+    def end_epoch(self) -> Numbers:
+        """The ELBO's terms of the averaged decoder on images that are held out."""
+        found = held_out_elbo(self.average, self._held_out, self._options.seed)
+        return {f"validation_{name}": value for name, value in found.items()}

@@ -1,0 +1,171 @@
+"""The judge: a classifier that scores samples. It takes no part in training the generator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - the field's own abbreviation
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from datagen.errors import InvalidFile
+from datagen.model.checkpoint import checked_config, checked_header, load_weights
+from datagen.model.config import TrainingOptions
+from datagen.model.header import CheckpointHeader
+from datagen.model.training import (
+    EVALUATION_BATCH,
+    Batches,
+    Numbers,
+    TrainingData,
+    generator_at,
+    one_cycle,
+)
+
+TILE = 256
+LEARNING_RATE = 4e-3
+LABEL_SMOOTHING = 0.05
+# Largest changes of an augmented image: turn (radians), scale, shear, shift (of half a side).
+TURN, SCALE, SHEAR, SHIFT = 0.2, 0.1, 0.15, 0.125
+
+
+class JudgeConfig(BaseModel):
+    """Architecture of a judge."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    image_shape: tuple[int, int, int]
+    class_count: int = Field(ge=1, le=100_000)
+    width: int = Field(default=32, ge=8, le=1024)
+
+
+class Judge(nn.Module):
+    """A small convolutional classifier for any H x W x C."""
+
+    def __init__(self, config: JudgeConfig) -> None:
+        super().__init__()
+        self.config = config
+        channels, height, width = config.image_shape
+        self.padding = (0, width % 2, 0, height % 2)
+        wide = config.width
+        self.features = nn.Sequential(
+            nn.PixelUnshuffle(2),
+            *_convolution(4 * channels, wide),
+            nn.MaxPool2d(2, ceil_mode=True),
+            *_convolution(wide, 2 * wide),
+            *_convolution(2 * wide, 2 * wide, stride=2),
+            nn.Flatten(),
+        )
+        with torch.no_grad():
+            probe = self.features.eval()(F.pad(torch.zeros(1, *config.image_shape), self.padding))
+        self.head = nn.Sequential(nn.Dropout(0.3), nn.Linear(probe.shape[1], config.class_count))
+        self.train()
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Images (B, C, H, W) in [0, 1] to logits of the classes, (B, K)."""
+        logits: Tensor = self.head(self.features(F.pad(image, self.padding)))
+        return logits
+
+
+def _convolution(channels: int, width: int, stride: int = 1) -> list[nn.Module]:
+    return [
+        nn.Conv2d(channels, width, 3, stride=stride, padding=1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+    ]
+
+
+def bent(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Images (B, C, H, W), each turned, scaled, sheared and shifted a little."""
+    count = len(image)
+    change = torch.rand(count, 5, generator=generator) * 2 - 1  # (B, 5) in [-1, 1]
+    turn, shear = change[:, 0] * TURN, change[:, 2] * SHEAR
+    scale = 1 + change[:, 1] * SCALE
+    matrix = torch.zeros(count, 2, 3)
+    matrix[:, 0, 0], matrix[:, 0, 1] = scale * turn.cos(), -scale * turn.sin() + shear
+    matrix[:, 1, 0], matrix[:, 1, 1] = scale * turn.sin(), scale * turn.cos()
+    matrix[:, :, 2] = change[:, 3:] * SHIFT
+    grid = F.affine_grid(matrix.to(image.device), list(image.shape), align_corners=False)
+    return F.grid_sample(image, grid, padding_mode="border", align_corners=False)
+
+
+class JudgeFit:
+    """The training of a judge, as a stage: cross-entropy on images that are bent a little."""
+
+    name = "judge"
+
+    def __init__(
+        self, judge: Judge, data: TrainingData, held_out: TrainingData, options: TrainingOptions
+    ) -> None:
+        self._judge, self._data, self._held_out, self._options = judge, data, held_out, options
+        self.batch_size = min(options.batch_size, len(data))
+        self._batches = Batches(len(data), self.batch_size, options.seed, self.name)
+        self.steps_per_epoch = self._batches.per_epoch
+        self.steps = options.judge_epochs * self.steps_per_epoch
+        self.modules: dict[str, nn.Module] = {"judge": judge}
+        self._optimizer = torch.optim.AdamW(judge.parameters(), LEARNING_RATE, weight_decay=1e-2)
+        self.optimizers: dict[str, torch.optim.Optimizer] = {"judge": self._optimizer}
+
+    def step(self, number: int) -> dict[str, Tensor]:
+        """One step of gradient descent on a batch."""
+        self._judge.train()
+        image, label = self._data.rows(self._batches.rows(number))
+        generator = generator_at(self._options.seed, self.name, number)
+        with torch.random.fork_rng(devices=[]):
+            # Dropout draws from the global state, which must be left as it was.
+            torch.manual_seed(generator.initial_seed())
+            logits = self._judge(bent(image, generator))
+        loss = F.cross_entropy(logits, label, label_smoothing=LABEL_SMOOTHING)
+        self._optimizer.param_groups[0]["lr"] = one_cycle(number, self.steps, LEARNING_RATE)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self._optimizer.step()
+        return {"loss": loss.detach()}
+
+    def end_epoch(self) -> Numbers:
+        """Share of held-out images whose label the judge finds."""
+        return {"validation_accuracy": accuracy(self._judge, self._held_out)}
+
+
+@torch.no_grad()
+def accuracy(judge: Judge, data: TrainingData) -> float:
+    """Share of images whose label the judge finds; 0 where there are none."""
+    judge.eval()
+    right = 0
+    for start in range(0, len(data), EVALUATION_BATCH):
+        image, label = data.rows(torch.arange(start, min(start + EVALUATION_BATCH, len(data))))
+        right += int((judge(image).argmax(dim=1) == label).sum())
+    return right / max(1, len(data))
+
+
+def load_judge(path: Path, device: torch.device) -> tuple[Judge, CheckpointHeader]:
+    """A judge and its header. Raises InvalidFile."""
+    header = checked_header(path, "judge")
+    config = checked_config(path, JudgeConfig, header)
+    assert isinstance(config, JudgeConfig)  # noqa: S101 - for the type checker
+    if config.image_shape != header.image_shape or config.class_count != len(header.class_names):
+        raise InvalidFile(f"{path.name} contradicts itself about its images or classes.")
+    judge = Judge(config)
+    load_weights(path, judge, device)
+    return judge, header
+
+
+class Scorer:
+    """A judge at work, in tiles of one fixed shape, so that a score depends on its image alone."""
+
+    def __init__(self, judge: Judge, device: torch.device) -> None:
+        self._judge = judge.to(device, memory_format=torch.channels_last).eval()
+        self._device = device
+
+    @torch.inference_mode()
+    def score(self, images: np.ndarray) -> np.ndarray:
+        """Probabilities of the classes, float32 (N, K), of images uint8 (N, C, H, W)."""
+        parts = []
+        for start in range(0, len(images), TILE):
+            part = images[start : start + TILE]
+            tile = torch.zeros(TILE, *images.shape[1:])
+            tile[: len(part)] = torch.from_numpy(part)
+            logits = self._judge(tile.to(self._device).div_(255.0))
+            parts.append(torch.softmax(logits.float(), dim=1)[: len(part)].cpu().numpy())
+        return np.concatenate(parts)
