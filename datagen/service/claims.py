@@ -80,6 +80,7 @@ def release(
 ) -> bool:
     """Give a claimed row back after a failure that may pass; False where it was taken over."""
     moment = now(session)
+    floor = session.scalar(select(kind.attempt_floor).where(kind.id == row_id)) or 0
     released = session.execute(
         update(kind)
         .where(held(kind, row_id, attempt))
@@ -87,7 +88,7 @@ def release(
             state="queued",
             lease_until=None,
             sent_at=None,
-            available_at=moment + backoff(settings, attempt),
+            available_at=moment + backoff(settings, attempt - floor),
             error=reason,
         )
         .returning(kind.id)

@@ -8,17 +8,18 @@ import json
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Select, or_, select
+from sqlalchemy import Select, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from datagen.db.tables import Dataset, Export, Job, Model, Table
+from datagen.db.tables import Dataset, Export, Job, Model, Owner, Table
 from datagen.errors import InvalidRequest, NotFound
 
 MAX_PAGE = 1000
 
 Owned = TypeVar("Owned", Job, Export)
 Versioned = TypeVar("Versioned", Dataset, Model)
+Listed = TypeVar("Listed", Dataset, Model, Export)
 
 
 def parse_id(text: str) -> UUID | None:
@@ -94,6 +95,31 @@ def find_model(session: Session, owner_id: UUID, reference: str, *, usable: bool
     if row is None:
         raise NotFound(f"There is no model {reference!r}; `datagen model list` shows them.")
     return row
+
+
+def next_version(session: Session, kind: type[Dataset | Model], owner_id: UUID, name: str) -> int:
+    """The version that a new row of this name gets; whoever asks meanwhile waits for the commit."""
+    session.execute(select(Owner.id).where(Owner.id == owner_id).with_for_update())
+    latest = session.scalar(
+        select(func.max(kind.version)).where(kind.owner_id == owner_id, kind.name == name)
+    )
+    return (latest or 0) + 1
+
+
+def page_of(
+    session: Session, query: Select[Any], kind: type[Listed], limit: int, cursor: str | None
+) -> tuple[list[Listed], str | None]:
+    """The rows of one page, newest first, and the cursor of the next.
+
+    Raises:
+        InvalidRequest: a bad cursor.
+    """
+    if cursor is not None:
+        query = query.where(kind.id < decode_id_cursor(cursor))
+    limit = min(limit, MAX_PAGE)
+    rows = list(session.scalars(query.order_by(kind.id.desc()).limit(limit + 1)))
+    following = encode_cursor(str(rows[limit - 1].id)) if len(rows) > limit else None
+    return rows[:limit], following
 
 
 def encode_cursor(position: Any) -> str:
