@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -21,7 +22,9 @@ Seconds = Annotated[float, Field(gt=0, le=7 * 86_400)]
 class Settings(BaseSettings):
     """What one process of datagen needs to know; the README's table lists the public ones."""
 
-    model_config = SettingsConfigDict(env_prefix="DATAGEN_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="DATAGEN_", env_ignore_empty=True, frozen=True, extra="ignore"
+    )
 
     home: Path = Field(
         default=Path("~/.datagen"),
@@ -105,7 +108,11 @@ class Settings(BaseSettings):
     @field_validator("home", mode="after")
     @classmethod
     def _absolute(cls, home: Path) -> Path:
-        return Path(os.path.abspath(home.expanduser()))  # noqa: PTH100 - resolve() follows links
+        try:
+            home = home.expanduser()
+        except RuntimeError:
+            raise ValueError("this user's home folder is not known; give a full path") from None
+        return Path(os.path.abspath(home))  # noqa: PTH100 - resolve() follows links
 
     @field_validator("url", "database_url", "broker_url", "storage_url", "api_key", mode="before")
     @classmethod
@@ -115,7 +122,7 @@ class Settings(BaseSettings):
     @property
     def database(self) -> str:
         """URL of the database that this process uses."""
-        return self.database_url or f"sqlite:///{self.home / 'datagen.db'}"
+        return self.database_url or f"sqlite:///{quote(str(self.home / 'datagen.db'))}"
 
     @property
     def storage(self) -> str:
@@ -134,6 +141,7 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = "DATAGEN_" + "_".join(str(part) for part in first["loc"]).upper()
+        wrong = first["msg"].removeprefix("Value error, ")
         raise InvalidRequest(
-            f"{name} is {first['input']!r}, which cannot be used: {first['msg']}.", field=name
+            f"{name} is {first['input']!r}, which cannot be used: {wrong}.", field=name
         ) from None

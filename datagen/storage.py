@@ -10,8 +10,8 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -21,12 +21,16 @@ from urllib.parse import unquote, urlsplit
 from datagen.errors import InvalidRequest, StorageFailure
 
 CHUNK_BYTES = 1 << 20
+# Where local files are written before they get their name; a killed writer leaves its own there.
+INCOMING = ".incoming/"
 _REFUSALS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
     errno.EACCES: "the folder is not writable",
     errno.EPERM: "the folder is not writable",
     errno.EROFS: "the file system is read-only",
+    errno.EEXIST: "a file is where a folder should be",
+    errno.ENOTDIR: "a file is where a folder should be",
 }
 
 
@@ -58,17 +62,18 @@ class Storage(Protocol):
         """Remove; a key that is not there is no error."""
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
-        """All keys that begin with the prefix, in no order."""
+        """All keys that begin with the prefix, in no order; unfinished ones only under INCOMING."""
 
 
 def checked(key: str) -> str:
     """The key, if it stays inside the root.
 
     Raises:
-        InvalidRequest: absolute, empty, or with `..`, a NUL or a backslash in it.
+        InvalidRequest: absolute, empty, or with `.`, `..`, a NUL or a backslash in it.
     """
-    parts = PurePosixPath(key).parts
-    if not parts or key.startswith("/") or ".." in parts or "\0" in key or "\\" in key:
+    path = PurePosixPath(key)
+    plain = str(path) == key and path.parts and ".." not in path.parts
+    if not plain or path.is_absolute() or "\0" in key or "\\" in key:
         raise InvalidRequest(f"{key!r} is not a storage key; use relative names without '..'.")
     return key
 
@@ -86,12 +91,21 @@ def _refusals_named(where: str) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def _missing_named(key: str) -> Iterator[None]:
+    try:
+        yield
+    except (IsADirectoryError, NotADirectoryError, FileExistsError):
+        # The key is the beginning of another, or the other way about: there is no such object.
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), key) from None
+
+
 class FileStorage:
     """A folder on this machine or on a shared file system."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._incoming = root / ".incoming"
+        self._incoming = root / INCOMING
 
     def _path(self, key: str) -> Path:
         return self.root / checked(key)
@@ -127,11 +141,13 @@ class FileStorage:
 
     def get(self, key: str) -> bytes:
         """See `Storage.get`."""
-        return self._path(key).read_bytes()
+        with _missing_named(key):
+            return self._path(key).read_bytes()
 
     def open(self, key: str) -> BinaryIO:
         """See `Storage.open`."""
-        return self._path(key).open("rb")
+        with _missing_named(key):
+            return self._path(key).open("rb")
 
     def exists(self, key: str) -> bool:
         """See `Storage.exists`."""
@@ -139,17 +155,18 @@ class FileStorage:
 
     def delete(self, key: str) -> None:
         """See `Storage.delete`."""
-        self._path(key).unlink(missing_ok=True)
+        with suppress(FileNotFoundError), _missing_named(key):
+            self._path(key).unlink()
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """See `Storage.list`."""
-        start = self._path(prefix.rstrip("/")) if prefix.rstrip("/") else self.root
-        folder = start if start.is_dir() else start.parent
-        for at, _, names in os.walk(folder):
+        folder = prefix.rpartition("/")[0]
+        for at, _, names in os.walk(self._path(folder) if folder else self.root):
             for name in names:
                 path = Path(at, name)
                 key = path.relative_to(self.root).as_posix()
-                if not key.startswith(prefix) or path.is_relative_to(self._incoming):
+                hidden = key.startswith(INCOMING) and not prefix.startswith(INCOMING)
+                if hidden or not key.startswith(prefix):
                     continue
                 try:
                     status = path.stat()
@@ -187,7 +204,8 @@ class ObjectStorage:
 
     def open(self, key: str) -> BinaryIO:
         """See `Storage.open`."""
-        return cast("BinaryIO", self._files.open(self._path(key), "rb"))
+        with _missing_named(key):
+            return cast("BinaryIO", self._files.open(self._path(key), "rb"))
 
     def exists(self, key: str) -> bool:
         """See `Storage.exists`."""
@@ -210,9 +228,17 @@ class ObjectStorage:
             return
         for path, status in found.items():
             key = path.removeprefix(self._root).lstrip("/")
-            changed = status.get("LastModified") or status.get("created") or datetime.now(UTC)
             if key.startswith(prefix):
-                yield StoredObject(key, int(status["size"]), changed)
+                yield StoredObject(key, int(status["size"]), _changed_at(status))
+
+
+def _changed_at(status: Mapping[str, Any]) -> datetime:
+    """The time in fsspec's answer: S3 gives a datetime, memory seconds since 1970."""
+    found = status.get("LastModified") or status.get("created")
+    if isinstance(found, datetime):
+        return found.astimezone(UTC)
+    # What does not tell its age counts as new: a sweep then leaves it alone.
+    return datetime.now(UTC) if found is None else datetime.fromtimestamp(float(found), tz=UTC)
 
 
 def open_storage(url: str) -> Storage:
