@@ -1,0 +1,323 @@
+from __future__ import annotations
+
+import json
+import struct
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import select, update
+
+from datagen import bundled
+from datagen.db.session import now, reading, writing
+from datagen.db.tables import Dataset, Model, new_id
+from datagen.errors import Conflict, InvalidFile, InvalidRequest, NotFound
+from datagen.queue import RUN_TRAINING
+from datagen.schemas import ModelCreate
+from datagen.service import keys, models
+from datagen.service.stale import requeue_stale
+
+RESULT = {
+    "digest": "a" * 64,
+    "checkpoint_key": "models/a.safetensors",
+    "judge_digest": "b" * 64,
+    "judge_key": "models/b.safetensors",
+    "class_names": ["ant", "bee"],
+    "image_shape": [1, 8, 8],
+    "metrics": {"held_out_elbo": -90.5},
+}
+
+
+def add_dataset(engine, owner, **changes):
+    values = {
+        "id": new_id(),
+        "owner_id": owner.id,
+        "name": "insects",
+        "version": 1,
+        "digest": "c" * 64,
+        "class_names": ["ant", "bee"],
+        "image_shape": [1, 8, 8],
+        "counts": {"train": [5, 5], "test": [1, 1]},
+        "storage_prefix": "datasets/c",
+        "created_at": datetime.now(UTC),
+    }
+    with writing(engine) as session:
+        session.add(Dataset(**(values | changes)))
+
+
+@pytest.fixture
+def dataset(engine, owner):
+    add_dataset(engine, owner)
+
+
+def create(engine, settings, owner, **request):
+    with writing(engine) as session:
+        wanted = ModelCreate.model_validate({"name": "bugs", "dataset": "insects", **request})
+        return models.create(session, settings, owner.id, wanted)
+
+
+@pytest.fixture
+def training(engine, settings, owner, dataset):
+    return create(engine, settings, owner)[0]
+
+
+def claim(engine, settings, model):
+    with writing(engine) as session:
+        return models.claim_training(session, settings, model.id)
+
+
+def row(engine, model):
+    with reading(engine) as session:
+        return session.get_one(Model, model.id)
+
+
+def let_time_pass(engine):
+    """End every lease and every wait, as time would, and tick."""
+    with writing(engine) as session:
+        past = now(session) - timedelta(seconds=1)
+        session.execute(update(Model).where(Model.state == "running").values(lease_until=past))
+        session.execute(update(Model).where(Model.state == "queued").values(available_at=past))
+
+
+def tick(engine, settings):
+    with writing(engine) as session:
+        return requeue_stale(session, settings)
+
+
+def test_training_is_queued_and_workers_are_told(engine, settings, owner, dataset):
+    model, messages = create(engine, settings, owner, options={"epochs": 3})
+
+    assert model.state == "queued"
+    assert model.options == {"epochs": 3}
+    assert [(m.task, m.arguments) for m in messages] == [
+        (RUN_TRAINING, {"model_id": str(model.id)})
+    ]
+
+
+def test_same_name_again_is_the_next_version(engine, settings, owner, training):
+    second, _ = create(engine, settings, owner)
+
+    assert (training.version, second.version) == (1, 2)
+    with reading(engine) as session:
+        assert models.read(session, owner.id, "bugs").id == second.id
+        assert models.read(session, owner.id, "bugs@1").id == training.id
+
+
+def test_unknown_dataset_is_not_found(engine, settings, owner):
+    with pytest.raises(NotFound, match="dataset list"):
+        create(engine, settings, owner)
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [({"counts": {"test": [1, 1]}}, "train"), ({"image_shape": [1, 2048, 8]}, "1024")],
+)
+def test_dataset_that_nothing_can_learn_from_is_refused(engine, settings, owner, changes, word):
+    add_dataset(engine, owner, **changes)
+
+    with pytest.raises(InvalidRequest, match=word):
+        create(engine, settings, owner)
+
+
+def test_worker_gets_what_it_needs(engine, settings, training):
+    work = claim(engine, settings, training)
+
+    assert (work.attempt, work.tries) == (1, 1)
+    assert work.storage_prefix == "datasets/c"
+    assert set(work.splits) == {"train", "test"}
+    assert claim(engine, settings, training) is None
+
+
+def test_result_is_recorded_once(engine, settings, owner, training):
+    work = claim(engine, settings, training)
+    with writing(engine) as session:
+        assert models.close_training(session, work, **RESULT)
+        assert not models.close_training(session, work, **RESULT)
+
+    with reading(engine) as session:
+        done = models.read(session, owner.id, "bugs")
+    assert done.state == "succeeded"
+    assert done.metrics == RESULT["metrics"]
+    assert done.ended_at is not None
+
+
+def test_planned_slices_do_not_use_up_the_attempts(engine, settings, training):
+    few = settings.model_copy(update={"max_attempts": 2})
+    for number in range(1, 8):
+        work = claim(engine, few, training)
+        assert (work.attempt, work.tries) == (number, 1)
+        with writing(engine) as session:
+            messages = models.finish_slice(session, work, f"training/{number}")
+        assert len(messages) == 1
+
+    assert claim(engine, few, training).state_key == "training/7"
+
+
+def test_training_that_kills_every_worker_ends_after_the_last_attempt(engine, settings, training):
+    work = claim(engine, settings, training)
+    with writing(engine) as session:
+        models.finish_slice(session, work, "training/1")
+    starts = 0
+    for _ in range(settings.max_attempts + 3):
+        starts += claim(engine, settings, training) is not None
+        let_time_pass(engine)
+        tick(engine, settings)
+        let_time_pass(engine)
+
+    assert starts == settings.max_attempts
+    ended = row(engine, training)
+    assert ended.state == "failed"
+    assert f"{settings.max_attempts} attempts" in ended.error
+
+
+def test_failure_that_may_pass_gives_the_training_back_until_the_last_attempt(
+    engine, settings, training
+):
+    few = settings.model_copy(update={"max_attempts": 2})
+    for expected in ("queued", "failed"):
+        work = claim(engine, few, training)
+        with writing(engine) as session:
+            assert models.release_training(session, few, work, "the disk is full")
+        assert row(engine, training).state == expected
+        let_time_pass(engine)
+
+    assert "the disk is full" in row(engine, training).error
+
+
+def test_overtaken_worker_changes_nothing(engine, settings, training):
+    stale = claim(engine, settings, training)
+    let_time_pass(engine)
+    winner = claim(engine, settings, training)
+
+    with writing(engine) as session:
+        assert not models.record_progress(session, stale, {"epoch": 9})
+        assert models.finish_slice(session, stale, "training/stale") == []
+        assert not models.close_training(session, stale, **RESULT)
+        assert not models.fail_training(session, stale, "diverged")
+        assert not models.release_training(session, settings, stale, "disk full")
+        assert models.record_progress(session, winner, {"epoch": 1})
+
+    current = row(engine, training)
+    assert current.state == "running"
+    assert current.progress == {"epoch": 1}
+    assert current.state_key is None
+
+
+def test_cancelled_training_is_nobodys(engine, settings, owner, training):
+    work = claim(engine, settings, training)
+    with writing(engine) as session:
+        assert models.cancel(session, owner.id, training.id).state == "cancelled"
+
+    with writing(engine) as session:
+        assert not models.close_training(session, work, **RESULT)
+    assert claim(engine, settings, training) is None
+    with writing(engine) as session, pytest.raises(Conflict, match="cancelled"):
+        models.cancel(session, owner.id, training.id)
+
+
+def test_another_owners_training_is_not_found(engine, training):
+    with writing(engine) as session:
+        with pytest.raises(NotFound):
+            models.cancel(session, new_id(), training.id)
+        with pytest.raises(NotFound):
+            models.read(session, new_id(), "bugs")
+
+
+def test_models_are_listed_newest_first_page_by_page(engine, settings, owner, training):
+    made = [training.id, *(create(engine, settings, owner)[0].id for _ in range(2))]
+
+    with reading(engine) as session:
+        first = models.list_models(session, owner.id, limit=2)
+        rest = models.list_models(session, owner.id, limit=2, cursor=first.next_cursor)
+    assert [model.id for model in (*first.items, *rest.items)] == made[::-1]
+    assert rest.next_cursor is None
+
+
+def checkpoint(path, kind, weights):
+    """A file with the header of a checkpoint, and some bytes for its weights."""
+    ours = {
+        "kind": kind,
+        "config": {},
+        "class_names": ["0", "1"],
+        "image_shape": [1, 28, 28],
+        "training_digest": "e" * 64,
+        "metrics": {"accuracy": 0.995},
+        "datagen_version": "0.1.0",
+    }
+    header = json.dumps({"__metadata__": {"datagen": json.dumps(ours)}}).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header + weights)
+
+
+@pytest.fixture
+def shipped(monkeypatch, tmp_path):
+    for name, kind in (("MODEL", "cvae"), ("JUDGE", "judge")):
+        path = tmp_path / ("mnist.safetensors" if name == "MODEL" else "judge.safetensors")
+        checkpoint(path, kind, b"first")
+        monkeypatch.setattr(bundled, name, path)
+
+
+def ensure(engine, storage):
+    with writing(engine) as session:
+        models.ensure_bundled(session, storage)
+
+
+def test_shipped_model_is_public_and_registered_once(engine, storage, owner, shipped):
+    for _ in range(3):
+        ensure(engine, storage)
+
+    with reading(engine) as session:
+        (found,) = models.list_models(session, owner.id).items
+        kept = session.get_one(Model, found.id)
+    assert (found.name, found.version, found.state) == ("mnist", 1, "succeeded")
+    assert (found.visibility, found.metrics) == ("public", {"accuracy": 0.995})
+    assert storage.get(kept.checkpoint_key) == bundled.MODEL.read_bytes()
+    assert storage.get(kept.judge_key) == bundled.JUDGE.read_bytes()
+
+
+def test_other_shipped_weights_are_the_next_version(engine, storage, owner, shipped):
+    ensure(engine, storage)
+    checkpoint(bundled.MODEL, "cvae", b"second")
+    ensure(engine, storage)
+
+    with reading(engine) as session:
+        assert models.read(session, owner.id, "mnist").version == 2
+        assert models.read(session, owner.id, "mnist@1").digest
+
+
+def test_lost_weights_of_the_shipped_model_are_stored_again(engine, storage, shipped):
+    ensure(engine, storage)
+    with reading(engine) as session:
+        key = session.scalars(select(Model.checkpoint_key)).one()
+    storage.delete(key)
+
+    ensure(engine, storage)
+
+    assert storage.exists(key)
+
+
+def test_damaged_shipped_model_is_refused(engine, storage, shipped):
+    bundled.JUDGE.write_bytes(b"not a checkpoint")
+
+    with pytest.raises(InvalidFile, match="checkpoint"):
+        ensure(engine, storage)
+
+
+def test_owners_model_goes_before_the_public_one_of_its_name(
+    engine, storage, settings, owner, dataset, shipped
+):
+    ensure(engine, storage)
+    mine, _ = create(engine, settings, owner, name="mnist")
+
+    with reading(engine) as session:
+        assert models.read(session, owner.id, "mnist").id == mine.id
+        assert models.read(session, new_id(), "mnist").id != mine.id
+
+
+def test_public_models_training_cannot_be_cancelled_by_others(engine, storage, owner, shipped):
+    ensure(engine, storage)
+    with reading(engine) as session:
+        found = models.read(session, owner.id, "mnist")
+
+    with writing(engine) as session, pytest.raises(Conflict, match="succeeded"):
+        models.cancel(session, owner.id, found.id)
+    with writing(engine) as session:
+        assert keys.ensure_owner(session, models.BUNDLED_OWNER) != owner.id
