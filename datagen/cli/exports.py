@@ -9,8 +9,16 @@ import typer
 
 from datagen.cli.connect import connected
 from datagen.cli.jobs import Cursor, Limit, tell_of_more
-from datagen.cli.output import AsJson, print_fields, print_json, print_table, progress, say
-from datagen.errors import DatagenError
+from datagen.cli.output import (
+    AsJson,
+    print_fields,
+    print_json,
+    print_table,
+    progress,
+    say,
+    usage_error,
+)
+from datagen.errors import Conflict, DatagenError
 
 if TYPE_CHECKING:
     from datagen.client import Client
@@ -85,9 +93,12 @@ def download_export(export_id: ExportId, out: Out, as_json: AsJson = False) -> N
 
 def check_out(out: Path) -> None:
     """Refuse a folder that has files in it before any work is done. Raises InvalidRequest."""
-    from datagen.export.unpacking import check_free  # noqa: PLC0415 - commands without it start sooner
+    from datagen.export.unpacking import check_free  # noqa: PLC0415 - slow to load
 
-    check_free(out, overwrite=False)
+    try:
+        check_free(out)
+    except Conflict as error:
+        raise usage_error(error.detail, "out") from None
 
 
 def fetch_export(client: Client, export_id: object, out: Path | None) -> Export:

@@ -15,6 +15,9 @@ from datagen.errors import DatagenError
 if TYPE_CHECKING:
     from datagen.schemas import Model
 
+# The bar itself shows how fast it goes.
+_PACE = frozenset({"images_per_second", "seconds_left"})
+
 
 def train(
     name: Annotated[str, typer.Argument(help="What the model is called.")],
@@ -61,7 +64,7 @@ def train(
 
 def _wait(connection: Connection, model: Model) -> Model:
     try:
-        with progress("training", "epochs") as tell:
+        with progress("training", "steps") as tell:
             return connection.client.models.wait(model.id, lambda found: _show(found, tell))
     except KeyboardInterrupt:
         if connection.is_own:
@@ -74,9 +77,14 @@ def _wait(connection: Connection, model: Model) -> Model:
 
 
 def _show(model: Model, tell: Tell) -> None:
-    """Tell the epoch, the stage and the losses that the training has written down."""
-    told = dict(model.progress)
-    stage, done, total = told.pop("stage", ""), told.pop("epoch", 0), told.pop("epochs", 0)
-    numbers = [f"{name} {value:.2f}" for name, value in told.items() if isinstance(value, float)]
-    if total:
-        tell(int(done), int(total), " ".join([str(stage), *numbers]).strip())
+    """Tell the stage, the epoch and the losses that the training has written down."""
+    told = model.progress
+    if not told:
+        return
+    losses = [
+        f"{name} {value:.4g}"
+        for name, value in told.items()
+        if isinstance(value, float) and name not in _PACE
+    ]
+    where = f"{told['stage']}, epoch {told['epoch']} of {told['epochs']}"
+    tell(told["step"], told["steps"], "  ".join([where, *losses]))

@@ -73,12 +73,12 @@ class Exports:
             export_id: an export that has succeeded.
             out: a folder that is not there yet, or empty.
             progress: told the bytes that are here and the bytes of the whole.
-            overwrite: replace an `out` that has files in it.
+            overwrite: replace a former export in `out`; nothing else is ever replaced.
 
         Raises:
             NotFound: there is no such export.
-            Conflict: the export has not succeeded.
-            InvalidRequest: `out` has files in it, or is no folder.
+            Conflict: the export has not succeeded, or `out` holds something.
+            StorageFailure: the files cannot be written.
             InvalidFile: what came is not what was promised.
         """
         out = Path(out)
