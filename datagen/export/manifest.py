@@ -1,0 +1,97 @@
+"""The manifest: what an export holds, written last, so that its presence means complete."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from datagen.errors import InvalidFile
+from datagen.export.info import ExportInfo
+from datagen.export.sinks import COPY_BYTES, Sink
+
+MANIFEST = "manifest.json"
+SCHEMA_VERSION = 1
+
+
+def write_manifest(
+    format_name: str, info: ExportInfo, counts: Mapping[str, int], sink: Sink
+) -> None:
+    """Write `manifest.json`, file by file: it may name millions."""
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "datagen_version": version("datagen"),
+        "format": format_name,
+        "created_at": info.created_at.isoformat(),
+        "partial": info.partial,
+        "license": info.licence,
+        "class_names": list(info.class_names),
+        "image_shape": list(info.image_shape),
+        "counts": {"train": dict(counts)},
+        "seed": info.seed,
+        "temperature": info.temperature,
+        "job": {"id": info.job_id, "request": info.request},
+        "model": {
+            "name": info.model_name,
+            "version": info.model_version,
+            "digest": info.model_digest,
+        },
+    }
+    head = json.dumps(document, indent=2, ensure_ascii=False).removesuffix("\n}")
+    with sink.open(MANIFEST) as file:
+        file.write(f'{head},\n  "files": {{'.encode())
+        for number, written in enumerate(sink.ledger):
+            entry = json.dumps({"size": written.size, "sha256": written.sha256})
+            comma = "," if number else ""
+            name = json.dumps(written.path, ensure_ascii=False)
+            file.write(f"{comma}\n    {name}: {entry}".encode())
+        file.write(b"\n  }\n}\n")
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of an export. Raises InvalidFile where it is missing or damaged."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+    except FileNotFoundError:
+        raise InvalidFile(
+            f"{folder} has no {MANIFEST}; the export is not complete, so fetch it again."
+        ) from None
+    except (ValueError, RecursionError):
+        raise InvalidFile(f"{folder / MANIFEST} is damaged; fetch the export again.") from None
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+        raise InvalidFile(f"{folder / MANIFEST} is no manifest of an export.")
+    return manifest
+
+
+def verify(folder: Path) -> list[str]:
+    """What is wrong with an export, a sentence each; empty where every file is as it was written.
+
+    Raises:
+        InvalidFile: there is no manifest that could be read.
+    """
+    files = read_manifest(folder)["files"]
+    problems = [
+        problem for name, entry in files.items() if (problem := _wrong(folder, name, entry))
+    ]
+    known = {MANIFEST, *files}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name not in known:
+            problems.append(f"{name} is not in the manifest.")
+    return problems
+
+
+def _wrong(folder: Path, name: str, entry: Any) -> str | None:
+    path = folder / name
+    if not path.is_file():
+        return f"{name} is missing."
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(COPY_BYTES):
+            digest.update(block)
+    if not isinstance(entry, dict) or digest.hexdigest() != entry.get("sha256"):
+        return f"{name} is not as it was written."
+    return None

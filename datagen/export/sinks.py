@@ -1,0 +1,255 @@
+"""Where an export's files go: a folder, or a zip archive.
+
+Both keep size and SHA-256 of every file, in a temporary file rather than in memory: an export of
+ten million images has ten million of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+import struct
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import IO, BinaryIO, NamedTuple, Protocol, Self
+
+COPY_BYTES = 1 << 20
+_RECORD = struct.Struct("<QI32s")
+
+# The zip format: APPNOTE 6.3.10 of PKWARE, sections 4.3.7 to 4.3.16 and 4.5.3.
+_LOCAL = struct.Struct("<4s5H3I2H")
+_CENTRAL = struct.Struct("<4s6H3I5H2I")
+_END64 = struct.Struct("<4sQ2H2I4Q")
+_END64_LOCATOR = struct.Struct("<4sIQI")
+_END = struct.Struct("<4s4H2IH")
+_MAX16, _MAX32 = 0xFFFF, 0xFFFFFFFF
+_VERSION, _VERSION_64 = 20, 45
+_UNIX = 3 << 8
+_UTF8_NAME = 1 << 11
+# 1 January 1980, the format's first day: the same files give the same archive.
+_DATE, _TIME = 1 << 5 | 1, 0
+_MODE = 0o100644 << 16
+
+
+class Entry(NamedTuple):
+    """A file that was written."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+class Sink(Protocol):
+    """Takes the files of an export, each once, under relative paths with forward slashes."""
+
+    def put(self, path: str, data: bytes) -> None:
+        """Write a whole file."""
+
+    def open(self, path: str) -> AbstractContextManager[BinaryIO]:
+        """Write a file piece by piece; it is there when the context ends without an error."""
+
+    def entries(self) -> Iterator[Entry]:
+        """The files so far, in the order in which they were finished."""
+
+    def close(self) -> None:
+        """Finish; nothing can be written any more."""
+
+
+class FolderSink:
+    """Files in a folder, which is made if need be. A file that is there already is an error."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._made: set[str] = set()
+        self._entries = _Entries()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def put(self, path: str, data: bytes) -> None:
+        """Write a whole file."""
+        with self._created(path) as file:
+            file.write(data)
+        self._entries.add(path, len(data), hashlib.sha256(data).digest())
+
+    @contextmanager
+    def open(self, path: str) -> Iterator[BinaryIO]:
+        """Write a file piece by piece."""
+        with self._created(path) as file:
+            measured = _Measured(file)
+            yield measured
+        self._entries.add(path, measured.size, measured.digest())
+
+    def entries(self) -> Iterator[Entry]:
+        """The files so far, in the order in which they were finished."""
+        return iter(self._entries)
+
+    def close(self) -> None:
+        """Finish; nothing can be written any more."""
+        self._entries.close()
+
+    def _created(self, path: str) -> IO[bytes]:
+        folder = path.rpartition("/")[0]
+        if folder not in self._made:
+            (self._root / folder).mkdir(parents=True, exist_ok=True)
+            self._made.add(folder)
+        return open(f"{self._root}/{path}", "xb", buffering=0)  # noqa: PTH123 - a Path a file costs as much as the file
+
+
+class ZipSink:
+    """A zip archive, streamed: nothing is read back or sought, so any writable file will do.
+
+    Members are stored, not deflated: PNG and Parquet do not get smaller. The headers are written
+    here because `zipfile` keeps an object of about a kilobyte for each member until the end.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._entries = _Entries()
+        self._central = _spool()
+        self._position = 0
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, failure: object, *_: object) -> None:
+        # After an error the archive stays without its end, so that nobody takes it for whole.
+        if failure is None:
+            self.close()
+        self._release()
+
+    def put(self, path: str, data: bytes) -> None:
+        """Write a whole file."""
+        header = self._begin(path, len(data), zlib.crc32(data))
+        self._file.write(header + data)
+        self._position += len(header) + len(data)
+        self._entries.add(path, len(data), hashlib.sha256(data).digest())
+
+    @contextmanager
+    def open(self, path: str) -> Iterator[BinaryIO]:
+        """Write a file piece by piece."""
+        # A stored member tells its length before its bytes: they wait until it is known.
+        with _spool() as spool:
+            measured = _Measured(spool)
+            yield measured
+            header = self._begin(path, measured.size, measured.crc)
+            self._file.write(header)
+            spool.seek(0)
+            shutil.copyfileobj(spool, self._file, COPY_BYTES)
+        self._position += len(header) + measured.size
+        self._entries.add(path, measured.size, measured.digest())
+
+    def entries(self) -> Iterator[Entry]:
+        """The files so far, in the order in which they were finished."""
+        return iter(self._entries)
+
+    def close(self) -> None:
+        """Write the archive's directory; the file itself stays open."""
+        if self._closed:
+            return
+        self._closed = True
+        count, start, size = self._entries.count, self._position, self._central.tell()
+        self._central.seek(0)
+        shutil.copyfileobj(self._central, self._file, COPY_BYTES)
+        if count >= _MAX16 or start >= _MAX32 or size >= _MAX32:
+            self._file.write(
+                _END64.pack(
+                    b"PK\6\6", 44, _VERSION_64, _VERSION_64, 0, 0, count, count, size, start
+                )
+                + _END64_LOCATOR.pack(b"PK\6\7", 0, start + size, 1)
+            )
+        counted, sized, started = min(count, _MAX16), min(size, _MAX32), min(start, _MAX32)
+        self._file.write(_END.pack(b"PK\5\6", 0, 0, counted, counted, sized, started, 0))
+        self._release()
+
+    def _begin(self, path: str, size: int, crc: int) -> bytes:
+        """A member's local header; its entry in the directory is noted."""
+        name, offset = path.encode(), self._position
+        large, far = size >= _MAX32, offset >= _MAX32
+        version = _VERSION_64 if large or far else _VERSION
+        sizes = (size, size) if large else ()
+        shown = _MAX32 if large else size
+        common = (version, _UTF8_NAME, 0, _TIME, _DATE, crc, shown, shown, len(name))
+        extra = _extra(sizes)
+        local = _LOCAL.pack(b"PK\3\4", *common, len(extra)) + name + extra
+        extra = _extra((*sizes, offset) if far else sizes)
+        rest = (len(extra), 0, 0, 0, _MODE, min(offset, _MAX32))
+        self._central.write(
+            _CENTRAL.pack(b"PK\1\2", _UNIX | version, *common, *rest) + name + extra
+        )
+        return local
+
+    def _release(self) -> None:
+        self._closed = True
+        self._central.close()
+        self._entries.close()
+
+
+def _extra(numbers: tuple[int, ...]) -> bytes:
+    """The zip64 field, for what 32 bits do not hold."""
+    if not numbers:
+        return b""
+    return struct.pack(f"<2H{len(numbers)}Q", 1, 8 * len(numbers), *numbers)
+
+
+class _Entries:
+    """Path, size and digest of each file, in a temporary file."""
+
+    def __init__(self) -> None:
+        self._file = _spool()
+        self.count = 0
+
+    def add(self, path: str, size: int, digest: bytes) -> None:
+        name = path.encode()
+        self._file.write(_RECORD.pack(size, len(name), digest) + name)
+        self.count += 1
+
+    def __iter__(self) -> Iterator[Entry]:
+        self._file.seek(0)
+        for _ in range(self.count):
+            size, length, digest = _RECORD.unpack(self._file.read(_RECORD.size))
+            yield Entry(self._file.read(length).decode(), size, digest.hex())
+        self._file.seek(0, os.SEEK_END)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _Measured(io.RawIOBase, BinaryIO):
+    """A file to write to, which measures what passes through it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__()
+        self._file = file
+        self._sha256 = hashlib.sha256()
+        self.size = 0
+        self.crc = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.size
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]
+        self._sha256.update(data)
+        self.crc = zlib.crc32(data, self.crc)
+        self._file.write(data)
+        self.size += len(data)
+        return len(data)
+
+    def digest(self) -> bytes:
+        return self._sha256.digest()
+
+
+def _spool() -> IO[bytes]:
+    return tempfile.TemporaryFile(buffering=COPY_BYTES)

@@ -1,0 +1,84 @@
+"""Unpacking a downloaded export: checked names, a folder beside the target, then one rename."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import zipfile
+from pathlib import Path
+
+from datagen.errors import Conflict, InvalidFile, InvalidRequest, StorageFailure
+from datagen.export.manifest import MANIFEST, verify
+from datagen.export.sinks import COPY_BYTES, checked
+
+NAMED_PROBLEMS = 3
+
+
+def check_free(out: Path, *, overwrite: bool = False) -> None:
+    """Refuse a target that holds something.
+
+    With `overwrite` a former export there may be replaced, and nothing else.
+
+    Raises:
+        Conflict: `out` exists and is not an empty folder.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not out.is_dir():
+        raise Conflict(f"{out} is a file; name a folder that is empty or not there yet.")
+    if overwrite and (out / MANIFEST).is_file():
+        return
+    raise Conflict(f"{out} is not empty; name a folder that is empty or not there yet.")
+
+
+def unpack(archive: Path, out: Path, *, overwrite: bool = False) -> None:
+    """Unpack an export so that `out` becomes its root, and check every file against the manifest.
+
+    Raises:
+        Conflict: `out` holds something.
+        InvalidFile: the archive is damaged, holds unsafe names, or differs from its manifest.
+        StorageFailure: the files cannot be written.
+    """
+    check_free(out, overwrite=overwrite)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as name:
+            incoming = Path(name, "export")
+            incoming.mkdir()
+            _extract(archive, incoming)
+            problems = verify(incoming)
+            if problems:
+                raise InvalidFile("The export is damaged: " + " ".join(problems[:NAMED_PROBLEMS]))
+            if out.exists():
+                shutil.rmtree(out)
+            incoming.replace(out)
+    except OSError as error:
+        raise StorageFailure(
+            f"The export cannot be unpacked to {out}: {error.strerror or error}."
+        ) from error
+
+
+def _extract(archive: Path, folder: Path) -> None:
+    try:
+        with zipfile.ZipFile(archive) as files:
+            seen: set[str] = set()
+            for member in files.infolist():
+                _check_member(member, seen)
+                target = folder / member.filename
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with files.open(member) as source, target.open("xb") as copy:
+                    shutil.copyfileobj(source, copy, COPY_BYTES)
+    except (zipfile.BadZipFile, EOFError, ValueError, FileExistsError) as error:
+        raise InvalidFile(f"The export's archive is damaged: {error}.") from error
+
+
+def _check_member(member: zipfile.ZipInfo, seen: set[str]) -> None:
+    name = member.filename
+    try:
+        checked(name)
+    except InvalidRequest:
+        raise InvalidFile(f"The archive holds the unsafe name {name!r}.") from None
+    # An export has plain files, stored as they are: so nothing can grow while it is read.
+    if name in seen or member.is_dir() or member.compress_type != zipfile.ZIP_STORED:
+        raise InvalidFile(f"The archive holds {name!r} in a way that no export does.")
+    seen.add(name)
