@@ -84,7 +84,8 @@ class CeleryQueue:
 
     def send(self, messages: Iterable[Message]) -> None:
         """See `Queue.send`."""
-        from kombu.exceptions import OperationalError  # noqa: PLC0415 - as above
+        # As above. The pool of connections is used up where many wait for a broker that hangs.
+        from kombu.exceptions import LimitExceeded, OperationalError  # noqa: PLC0415
 
         try:
             with self._celery.producer_pool.acquire(block=True, timeout=5.0) as producer:
@@ -96,11 +97,17 @@ class CeleryQueue:
                         producer=producer,
                         ignore_result=True,
                     )
+        except LimitExceeded as error:
+            raise _not_taken("all connections to it hang") from error
         except (OperationalError, OSError) as error:
-            raise QueueUnavailable(
-                f"The broker did not take a message ({error}); the work is recorded and will be "
-                "sent again when the broker is back."
-            ) from error
+            raise _not_taken(str(error)) from error
+
+
+def _not_taken(reason: str) -> QueueUnavailable:
+    return QueueUnavailable(
+        f"The broker did not take a message ({reason}); the work is recorded and will be sent "
+        "again when the broker is back."
+    )
 
 
 class MemoryQueue:
