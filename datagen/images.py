@@ -56,9 +56,7 @@ class LabelledImages:
             )
         if len(set(self.class_names)) != len(self.class_names) or not self.class_names:
             raise InvalidRequest(f"The class names {self.class_names!r} are empty or not distinct.")
-        if len(self.labels) and not (
-            0 <= self.labels.min() and self.labels.max() < len(self.class_names)
-        ):
+        if np.any((self.labels < 0) | (self.labels >= len(self.class_names))):
             raise InvalidRequest(
                 f"Labels run from {self.labels.min()} to {self.labels.max()}, but there are "
                 f"{len(self.class_names)} classes."
@@ -137,13 +135,7 @@ def _opened(data: bytes, name: str, formats: Sequence[str]) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             image = Image.open(io.BytesIO(data), formats=list(formats))
-            if max(image.size) > MAX_SIDE or image.width * image.height > MAX_PIXELS:
-                raise InvalidFile(
-                    f"{name} is {image.width} x {image.height} pixels; "
-                    f"at most {MAX_SIDE} a side and {MAX_PIXELS:,} in all are read."
-                )
-            if getattr(image, "n_frames", 1) > 1:
-                raise InvalidFile(f"{name} is animated; give single pictures.")
+            _check_size(image, name)
             image.load()
     except InvalidFile:
         raise
@@ -154,6 +146,16 @@ def _opened(data: bytes, name: str, formats: Sequence[str]) -> Image.Image:
     except Exception as error:  # noqa: BLE001
         raise InvalidFile(f"{name} cannot be decoded: {error}.") from None
     return image
+
+
+def _check_size(image: Image.Image, name: str) -> None:
+    if max(image.size) > MAX_SIDE or image.width * image.height > MAX_PIXELS:
+        raise InvalidFile(
+            f"{name} is {image.width} x {image.height} pixels; "
+            f"at most {MAX_SIDE} a side and {MAX_PIXELS:,} in all are read."
+        )
+    if getattr(image, "n_frames", 1) > 1:
+        raise InvalidFile(f"{name} is animated; give single pictures.")
 
 
 def _array(image: Image.Image) -> np.ndarray:

@@ -119,7 +119,7 @@ def write_shard(samples: SampleBatch, info: ShardInfo) -> bytes:
         schema=schema,
     )
     out = io.BytesIO()
-    # PNG does not compress further, and statistics of bytes would copy whole images into the footer.
+    # PNG does not compress further, and statistics would copy whole images into the footer.
     pq.write_table(
         table,
         out,

@@ -11,10 +11,10 @@ from datetime import datetime
 from uuid import UUID
 
 import numpy as np
-from datagen.db.bulk import insert_samples
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from datagen.db.bulk import insert_samples
 from datagen.db.session import now
 from datagen.db.tables import Batch, Export, Job, JobLabel, Model, new_id
 from datagen.queue import MAKE_BATCHES, RUN_BATCH, RUN_EXPORT, Message

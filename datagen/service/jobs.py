@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from uuid import UUID
 
-from datagen.export.formats import known_format
 from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
@@ -15,6 +14,7 @@ from datagen import schemas
 from datagen.db.session import now
 from datagen.db.tables import Batch, Export, Job, JobLabel, Model, Owner, Sample, new_id
 from datagen.errors import Conflict, NotFound, QuotaExceeded, UnknownLabel
+from datagen.export.formats import known_format
 from datagen.queue import MAKE_BATCHES, Message
 from datagen.schemas import ENDED, MAX_IMAGES, JobCreate, Page
 from datagen.service import batches
