@@ -17,7 +17,7 @@ from datagen.export.sinks import Sink
 from datagen.shards import SampleBatch
 
 # Parts of one size, whatever the batches were: the bytes of an export depend on its samples alone.
-PART_ROWS = 1000
+PART_ROWS = 250
 
 Writer = Callable[[Iterable[SampleBatch], ExportInfo, Sink], None]
 
@@ -48,15 +48,21 @@ def known_format(name: str) -> Format:
 
 def write_export(
     name: str, samples: Iterable[SampleBatch], info: ExportInfo, sink: Sink
-) -> dict[str, int]:
+) -> dict[str, Any]:
     """Write an export: the data, the card, and the manifest last.
 
+    Args:
+        name: of the format.
+        samples: all of a job's, in the order of their indices, in parts of any size.
+        info: what they share.
+        sink: takes the files; it is not closed here.
+
     Returns:
-        images per label.
+        the manifest, without its list of files.
 
     Raises:
         InvalidRequest: an unknown format.
-        InvalidFile: there are more or fewer samples than `info` says.
+        InvalidFile: more or fewer samples than `info` says, or not in the order of their indices.
     """
     layout = known_format(name)
     counts = np.zeros(len(info.class_names), dtype=np.int64)
@@ -67,12 +73,18 @@ def write_export(
         )
     by_name = dict(zip(info.class_names, counts.tolist(), strict=True))
     sink.put("README.md", card(name, info, by_name).encode())
-    write_manifest(name, info, by_name, sink)
-    return by_name
+    return write_manifest(name, info, by_name, sink)
 
 
 def _counted(samples: Iterable[SampleBatch], counts: np.ndarray) -> Iterator[SampleBatch]:
+    last = -1
     for part in samples:
+        if part.indices[0] <= last or np.any(np.diff(part.indices) <= 0):
+            raise InvalidFile(
+                f"Samples {part.indices.min()} to {part.indices.max()} came after sample {last}, "
+                "or not in order; an export has each sample once, in order."
+            )
+        last = int(part.indices[-1])
         counts += np.bincount(part.labels, minlength=len(counts))
         yield part
 

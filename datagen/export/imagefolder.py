@@ -24,7 +24,10 @@ def write(samples: Iterable[SampleBatch], info: ExportInfo, sink: Sink) -> None:
     """Write all samples into `train/`."""
     folders = folder_names(info.class_names)
     schema = pa.schema(COLUMNS, metadata=loader_metadata(info.class_names, COLUMNS))
-    with sink.open("train/metadata.parquet") as file, pq.ParquetWriter(file, schema) as metadata:
+    with (
+        sink.open("train/metadata.parquet") as file,
+        pq.ParquetWriter(file, schema, compression="zstd") as metadata,
+    ):
         for part in samples:
             names = [
                 f"{folders[label]}/{file_name(index)}"

@@ -11,7 +11,7 @@ from typing import Any
 
 from datagen.errors import InvalidFile
 from datagen.export.info import ExportInfo
-from datagen.export.sinks import COPY_BYTES, Sink
+from datagen.export.sinks import Sink
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
@@ -19,8 +19,12 @@ SCHEMA_VERSION = 1
 
 def write_manifest(
     format_name: str, info: ExportInfo, counts: Mapping[str, int], sink: Sink
-) -> None:
-    """Write `manifest.json`, file by file: it may name millions."""
+) -> dict[str, Any]:
+    """Write `manifest.json`, file by file: it may name millions.
+
+    Returns:
+        what it says, without the files.
+    """
     document = {
         "schema_version": SCHEMA_VERSION,
         "datagen_version": version("datagen"),
@@ -43,12 +47,13 @@ def write_manifest(
     head = json.dumps(document, indent=2, ensure_ascii=False).removesuffix("\n}")
     with sink.open(MANIFEST) as file:
         file.write(f'{head},\n  "files": {{'.encode())
-        for number, written in enumerate(sink.ledger):
-            entry = json.dumps({"size": written.size, "sha256": written.sha256})
+        for number, written in enumerate(sink.entries()):
+            entry = json.dumps({"bytes": written.bytes, "sha256": written.sha256})
             comma = "," if number else ""
             name = json.dumps(written.path, ensure_ascii=False)
             file.write(f"{comma}\n    {name}: {entry}".encode())
         file.write(b"\n  }\n}\n")
+    return document
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -79,19 +84,17 @@ def verify(folder: Path) -> list[str]:
     known = {MANIFEST, *files}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_file() and name not in known:
+        if not path.is_dir() and name not in known:
             problems.append(f"{name} is not in the manifest.")
     return problems
 
 
 def _wrong(folder: Path, name: str, entry: Any) -> str | None:
     path = folder / name
-    if not path.is_file():
+    if path.is_symlink() or not path.is_file():
         return f"{name} is missing."
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(COPY_BYTES):
-            digest.update(block)
-    if not isinstance(entry, dict) or digest.hexdigest() != entry.get("sha256"):
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if not isinstance(entry, dict) or digest != entry.get("sha256"):
         return f"{name} is not as it was written."
     return None

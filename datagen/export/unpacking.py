@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import stat
 import tempfile
 import zipfile
 from pathlib import Path
 
-from datagen.errors import Conflict, InvalidFile, InvalidRequest, StorageFailure
+from datagen.errors import InvalidFile, InvalidRequest, StorageFailure
 from datagen.export.manifest import MANIFEST, verify
-from datagen.export.sinks import COPY_BYTES, checked
+from datagen.export.sinks import COPY_BYTES
 
 NAMED_PROBLEMS = 3
+_UNSAFE = re.compile(r"[\x00-\x1f\\:]")
+_ENCRYPTED = 1
 
 
 def check_free(out: Path, *, overwrite: bool = False) -> None:
@@ -20,22 +24,26 @@ def check_free(out: Path, *, overwrite: bool = False) -> None:
     With `overwrite` a former export there may be replaced, and nothing else.
 
     Raises:
-        Conflict: `out` exists and is not an empty folder.
+        InvalidRequest: `out` exists and is not an empty folder.
     """
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not out.is_dir():
-        raise Conflict(f"{out} is a file; name a folder that is empty or not there yet.")
+        raise InvalidRequest(
+            f"{out} is no folder; name one that is empty or not there yet.", field="out"
+        )
     if overwrite and (out / MANIFEST).is_file():
         return
-    raise Conflict(f"{out} is not empty; name a folder that is empty or not there yet.")
+    raise InvalidRequest(
+        f"{out} is not empty; name a folder that is empty or not there yet.", field="out"
+    )
 
 
 def unpack(archive: Path, out: Path, *, overwrite: bool = False) -> None:
     """Unpack an export so that `out` becomes its root, and check every file against the manifest.
 
     Raises:
-        Conflict: `out` holds something.
+        InvalidRequest: `out` holds something.
         InvalidFile: the archive is damaged, holds unsafe names, or differs from its manifest.
         StorageFailure: the files cannot be written.
     """
@@ -62,23 +70,26 @@ def _extract(archive: Path, folder: Path) -> None:
     try:
         with zipfile.ZipFile(archive) as files:
             seen: set[str] = set()
+            made: set[Path] = set()
             for member in files.infolist():
                 _check_member(member, seen)
                 target = folder / member.filename
-                target.parent.mkdir(parents=True, exist_ok=True)
+                if target.parent not in made:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    made.add(target.parent)
                 with files.open(member) as source, target.open("xb") as copy:
                     shutil.copyfileobj(source, copy, COPY_BYTES)
-    except (zipfile.BadZipFile, EOFError, ValueError, FileExistsError) as error:
+    except (zipfile.BadZipFile, EOFError, ValueError, FileExistsError, NotADirectoryError) as error:
         raise InvalidFile(f"The export's archive is damaged: {error}.") from error
 
 
 def _check_member(member: zipfile.ZipInfo, seen: set[str]) -> None:
     name = member.filename
-    try:
-        checked(name)
-    except InvalidRequest:
-        raise InvalidFile(f"The archive holds the unsafe name {name!r}.") from None
-    # An export has plain files, stored as they are: so nothing can grow while it is read.
-    if name in seen or member.is_dir() or member.compress_type != zipfile.ZIP_STORED:
+    if any(part in {"", ".", ".."} for part in name.split("/")) or _UNSAFE.search(name):
+        raise InvalidFile(f"The archive holds the unsafe name {name!r}.")
+    # An export has plain files, stored as they are: nothing can grow while it is read.
+    kind = stat.S_IFMT(member.external_attr >> 16)
+    plain = kind in {0, stat.S_IFREG} and member.compress_type == zipfile.ZIP_STORED
+    if not plain or member.flag_bits & _ENCRYPTED or name in seen:
         raise InvalidFile(f"The archive holds {name!r} in a way that no export does.")
     seen.add(name)
