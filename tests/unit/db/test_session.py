@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import IntegrityError, StatementError
+
+from datagen.db.session import now, open_engine, reading, writing
+from datagen.db.tables import ApiKey, Owner, new_id
+from datagen.errors import InvalidRequest
+
+WRITERS, EACH = 4, 15
+
+
+def add_owner(session, name):
+    session.add(Owner(id=new_id(), name=name, created_at=datetime.now(UTC)))
+    session.flush()
+
+
+def count(engine):
+    with reading(engine) as session:
+        return session.scalar(select(func.count()).select_from(Owner))
+
+
+def test_write_is_kept_at_the_end(engine):
+    with writing(engine) as session:
+        add_owner(session, "ada")
+
+    assert count(engine) == 1
+
+
+def test_error_takes_the_whole_write_back(engine):
+    with pytest.raises(ZeroDivisionError), writing(engine) as session:  # noqa: PT012
+        add_owner(session, "ada")
+        _ = 1 / 0
+
+    assert count(engine) == 0
+
+
+def test_many_writers_that_read_first_all_get_through(database_url):
+    problems = []
+
+    def write(writer):
+        engine = open_engine(database_url)
+        try:
+            for number in range(EACH):
+                with writing(engine) as session:
+                    seen = session.scalar(select(func.count()).select_from(Owner))
+                    add_owner(session, f"{writer}-{number}-{seen}")
+        except Exception as error:  # noqa: BLE001 - told by the assertion below
+            problems.append(error)
+        finally:
+            engine.dispose()
+
+    threads = [threading.Thread(target=write, args=(writer,)) for writer in range(WRITERS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    engine = open_engine(database_url)
+    assert problems == []
+    assert count(engine) == WRITERS * EACH
+    engine.dispose()
+
+
+def test_foreign_keys_are_held(engine):
+    key = ApiKey(
+        id="a", owner_id=new_id(), secret_hash=b"", scopes=[], created_at=datetime.now(UTC)
+    )
+    with pytest.raises(IntegrityError), writing(engine) as session:
+        session.add(key)
+
+
+def test_times_come_back_aware_and_in_utc(engine):
+    moment = datetime(2026, 3, 29, 1, 30, 0, 123456, tzinfo=UTC)
+    with writing(engine) as session:
+        session.add(Owner(id=new_id(), name="ada", created_at=moment))
+
+    with reading(engine) as session:
+        found = session.scalars(select(Owner.created_at)).one()
+    assert found == moment
+    assert found.utcoffset() == timedelta(0)
+
+
+def test_time_without_a_zone_is_refused(engine):
+    naive = datetime(2026, 1, 1)  # noqa: DTZ001 - what the test is about
+    with pytest.raises(StatementError, match="no time zone"), writing(engine) as session:
+        session.add(Owner(id=new_id(), name="ada", created_at=naive))
+
+
+def test_clock_is_in_utc_and_moves_within_a_transaction(engine):
+    with writing(engine) as session:
+        first = now(session)
+        add_owner(session, "ada")
+        second = now(session)
+
+    assert first.utcoffset() == timedelta(0)
+    assert first < second
+    assert abs(first - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+def test_sqlite_is_set_up_for_several_processes_and_power_loss(tmp_path):
+    engine = open_engine(f"sqlite:///{tmp_path / 'new' / 'datagen.db'}")
+    with reading(engine) as session:
+        found = {
+            name: session.execute(text(f"PRAGMA {name}")).scalar_one()
+            for name in ("journal_mode", "synchronous", "foreign_keys")
+        }
+    engine.dispose()
+
+    assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://x", "", "\0"])
+def test_database_that_cannot_be_used_is_refused(url):
+    with pytest.raises(InvalidRequest, match="DATAGEN_DATABASE_URL"):
+        open_engine(url)
+
+
+def test_ids_are_in_the_order_of_their_making(monkeypatch):
+    made = []
+    for milliseconds in range(1_700_000_000_000, 1_700_000_000_050):
+        monkeypatch.setattr("time.time_ns", lambda at=milliseconds: at * 1_000_000)
+        made.append(new_id())
+
+    assert made == sorted(made)
+    assert {one.version for one in made} == {7}

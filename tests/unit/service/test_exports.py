@@ -1,0 +1,346 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from datetime import timedelta
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from sqlalchemy import select, update
+
+from datagen.db.session import now, reading, writing
+from datagen.db.tables import Batch, Export, Job, new_id
+from datagen.errors import Conflict, InvalidRequest, NotFound, StorageFailure
+from datagen.images import decode_png, encode_png
+from datagen.queue import RUN_EXPORT
+from datagen.schemas import ExportCreate, JobCreate
+from datagen.service import batches, claims, exports, jobs
+from datagen.service.batches import BatchResult
+from datagen.service.stale import requeue_stale
+from datagen.shards import SampleBatch, ShardInfo, write_shard
+
+
+def make(storage, work):
+    """Do a worker's part: 4 x 4 images whose pixels are their index, in a stored shard."""
+    index = np.arange(work.start, work.stop, dtype=np.int64)
+    pixels = np.broadcast_to(
+        (index % 256).astype(np.uint8)[:, None, None, None], (len(index), 1, 4, 4)
+    )
+    images = encode_png(np.ascontiguousarray(pixels))
+    samples = SampleBatch(
+        indices=index,
+        labels=work.labels(),
+        scores=np.full(len(index), 0.5),
+        judged_labels=work.labels(),
+        attempts=np.zeros(len(index), dtype=np.int64),
+        digests=[hashlib.sha256(image).digest() for image in images],
+        images=images,
+    )
+    info = ShardInfo(
+        work.class_names,
+        str(work.job_id),
+        work.model_name,
+        work.model_version,
+        work.model_digest,
+        work.seed,
+        work.temperature,
+    )
+    shard = write_shard(samples, info)
+    key = f"jobs/{work.job_id}/{work.start:012d}.parquet"
+    storage.put(key, shard)
+    return BatchResult(
+        shard_key=key,
+        shard_digest=hashlib.sha256(shard).hexdigest(),
+        shard_bytes=len(shard),
+        device="cpu-fp32",
+        torch_version="2",
+        samples=samples,
+        seconds={},
+    )
+
+
+@pytest.fixture
+def tiny(settings):
+    return settings.model_copy(update={"batch_size": 4, "max_attempts": 3})
+
+
+@pytest.fixture
+def start(engine, tiny, owner, model, batch_ids):
+    """Begin a job; returns it with the ids of its batches."""
+
+    def begin(**labels):
+        request = JobCreate(model="pets", labels=labels, seed=7)
+        with writing(engine) as session:
+            job, messages = jobs.create(session, tiny, owner.id, request)
+        return job, batch_ids(messages)
+
+    return begin
+
+
+@pytest.fixture
+def store(engine, storage, tiny):
+    """Make and close a batch."""
+
+    def close(batch_id):
+        with writing(engine) as session:
+            work = batches.claim(session, tiny, batch_id)
+        with writing(engine) as session:
+            batches.close(session, work, make(storage, work))
+
+    return close
+
+
+@pytest.fixture
+def job(start, store):
+    """A job of 10 images in 3 shards that has succeeded."""
+    job, ids = start(ant=3, cat=7)
+    for batch_id in ids:
+        store(batch_id)
+    return job
+
+
+def create(engine, owner, job, name="parquet"):
+    with writing(engine) as session:
+        wanted = ExportCreate(job=job.id, format=name)
+        return exports.create(session, owner.id, wanted)
+
+
+def state(engine, owner, export):
+    with reading(engine) as session:
+        return exports.read(session, owner.id, export.id)
+
+
+def opened(engine, storage, owner, export):
+    with reading(engine) as session:
+        row = exports.archive(session, owner.id, export.id)
+    data = storage.get(row.archive_key)
+    assert hashlib.sha256(data).hexdigest() == row.digest
+    assert len(data) == row.bytes
+    return zipfile.ZipFile(io.BytesIO(data))
+
+
+def let_the_wait_pass(engine):
+    with writing(engine) as session:
+        past = now(session) - timedelta(seconds=1)
+        session.execute(update(Export).values(available_at=past))
+
+
+def test_export_is_queued_and_a_worker_is_told(engine, owner, job):
+    export, messages = create(engine, owner, job)
+
+    assert (export.state, export.images_written, export.images_total) == ("queued", 0, 10)
+    assert [(m.task, m.arguments) for m in messages] == [
+        (RUN_EXPORT, {"export_id": str(export.id)})
+    ]
+
+
+def test_archive_holds_every_image_with_its_label(engine, storage, tiny, owner, job):
+    export, _ = create(engine, owner, job)
+    exports.run(engine, storage, tiny, export.id)
+
+    done = state(engine, owner, export)
+    assert (done.state, done.images_written) == ("succeeded", 10)
+    with opened(engine, storage, owner, export) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".parquet"))
+        table = pq.read_table(io.BytesIO(archive.read(name)))
+        manifest = json.loads(archive.read("manifest.json"))
+    assert table["label"].to_pylist() == [0] * 3 + [2] * 7
+    pixels = [decode_png(entry["bytes"])[0, 0, 0] for entry in table["image"].to_pylist()]
+    assert pixels == list(range(10))
+    assert manifest["counts"]["train"] == {"ant": 3, "bee": 0, "cat": 7}
+    assert manifest["job"]["request"]["labels"] == {"ant": 3, "cat": 7}
+    assert manifest["partial"] is False
+
+
+def test_image_folder_names_files_by_index(engine, storage, tiny, owner, job):
+    export, _ = create(engine, owner, job, "imagefolder")
+    exports.run(engine, storage, tiny, export.id)
+
+    with opened(engine, storage, owner, export) as archive:
+        images = [name for name in archive.namelist() if name.endswith(".png")]
+    assert len(images) == 10
+    assert sum("/cat/" in name for name in images) == 7
+
+
+def test_same_job_gives_the_same_archive_again(engine, storage, tiny, owner, job):
+    digests = set()
+    for _ in range(2):
+        export, _ = create(engine, owner, job)
+        exports.run(engine, storage, tiny, export.id)
+        digests.add(state(engine, owner, export).digest)
+
+    assert len(digests) == 1
+
+
+def test_export_told_of_twice_is_written_once(engine, storage, tiny, owner, job):
+    export, _ = create(engine, owner, job)
+    for _ in range(2):
+        exports.run(engine, storage, tiny, export.id)
+
+    with reading(engine) as session:
+        assert session.get_one(Export, export.id).attempt == 1
+
+
+def test_cancelled_job_is_exported_as_far_as_it_came(engine, storage, tiny, owner, start, store):
+    job, ids = start(bee=12)
+    store(ids[1])
+    with writing(engine) as session:
+        jobs.cancel(session, owner.id, job.id)
+
+    export, _ = create(engine, owner, job)
+    exports.run(engine, storage, tiny, export.id)
+
+    with opened(engine, storage, owner, export) as archive:
+        manifest = json.loads(archive.read("manifest.json"))
+    assert manifest["partial"] is True
+    assert manifest["counts"]["train"]["bee"] == 4
+
+
+def test_unknown_format_names_the_known_ones(engine, owner, job):
+    with pytest.raises(InvalidRequest, match="imagefolder, parquet") as refused:
+        create(engine, owner, job, "jpeg2000")
+    assert refused.value.field == "format"
+
+
+def test_job_that_has_not_ended_is_a_conflict(engine, owner, start):
+    job, _ = start(ant=1)
+    with pytest.raises(Conflict, match="queued"):
+        create(engine, owner, job)
+
+
+def test_job_without_images_is_refused(engine, owner, start):
+    job, _ = start(ant=1)
+    with writing(engine) as session:
+        jobs.cancel(session, owner.id, job.id)
+
+    with pytest.raises(InvalidRequest, match="no images") as refused:
+        create(engine, owner, job)
+    assert refused.value.field == "job"
+
+
+def test_anothers_job_and_export_are_not_found(engine, owner, job):
+    export, _ = create(engine, owner, job)
+    stranger = new_id()
+
+    with writing(engine) as session:
+        with pytest.raises(NotFound):
+            exports.create(session, stranger, ExportCreate(job=job.id, format="parquet"))
+        with pytest.raises(NotFound):
+            exports.read(session, stranger, export.id)
+        with pytest.raises(NotFound):
+            exports.archive(session, stranger, export.id)
+        assert exports.list_exports(session, stranger).items == []
+
+
+def test_archive_that_is_not_ready_is_a_conflict(engine, owner, job):
+    export, _ = create(engine, owner, job)
+    with reading(engine) as session, pytest.raises(Conflict, match="queued"):
+        exports.archive(session, owner.id, export.id)
+
+
+def test_exports_are_listed_by_job_newest_first(engine, owner, job, start, store):
+    other, ids = start(ant=1)
+    store(ids[0])
+    create(engine, owner, other)
+    mine = [create(engine, owner, job)[0].id for _ in range(3)]
+
+    with reading(engine) as session:
+        first = exports.list_exports(session, owner.id, job_id=job.id, limit=2)
+        rest = exports.list_exports(
+            session, owner.id, job_id=job.id, limit=2, cursor=first.next_cursor
+        )
+    assert [export.id for export in (*first.items, *rest.items)] == mine[::-1]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "word"),
+    [
+        (lambda storage, key: storage.delete(key), "missing"),
+        (lambda storage, key: storage.put(key, storage.get(key) + b"x"), "not as it was written"),
+    ],
+)
+def test_spoilt_shard_fails_the_export_at_once(engine, storage, tiny, owner, job, spoil, word):
+    with reading(engine) as session:
+        spoil(storage, session.scalars(select(Batch.shard_key).order_by(Batch.start)).all()[1])
+    export, _ = create(engine, owner, job)
+
+    exports.run(engine, storage, tiny, export.id)
+
+    failed = state(engine, owner, export)
+    assert failed.state == "failed"
+    assert word in failed.error
+    assert not list(storage.list("exports/"))
+    with reading(engine) as session, pytest.raises(Conflict, match=word):
+        exports.archive(session, owner.id, export.id)
+
+
+class FullDisk:
+    """A store that can be read and not written."""
+
+    def __init__(self, storage):
+        self.open = storage.open
+
+    def put(self, _key, _data):
+        raise StorageFailure("The storage cannot be written: the disk is full.")
+
+
+def test_full_disk_gives_the_export_back_until_the_last_attempt(engine, storage, tiny, owner, job):
+    export, _ = create(engine, owner, job)
+    for expected in ("queued", "queued", "failed"):
+        exports.run(engine, FullDisk(storage), tiny, export.id)
+        assert state(engine, owner, export).state == expected
+        let_the_wait_pass(engine)
+
+    assert "disk is full" in state(engine, owner, export).error
+
+
+def test_export_succeeds_when_the_disk_has_room_again(engine, storage, tiny, owner, job):
+    export, _ = create(engine, owner, job)
+    exports.run(engine, FullDisk(storage), tiny, export.id)
+    let_the_wait_pass(engine)
+    with writing(engine) as session:
+        messages = requeue_stale(session, tiny)
+    assert [m.arguments["export_id"] for m in messages] == [str(export.id)]
+
+    exports.run(engine, storage, tiny, export.id)
+
+    done = state(engine, owner, export)
+    assert (done.state, done.error) == ("succeeded", None)
+
+
+class Overtaken:
+    """A store in which, while the archive is put, another worker takes the export over."""
+
+    def __init__(self, storage, take_over):
+        self.open = storage.open
+        self.put = lambda key, data: (storage.put(key, data), take_over())
+
+
+def test_overtaken_worker_does_not_close_the_export(engine, storage, tiny, owner, job):
+    export, _ = create(engine, owner, job)
+
+    def take_over():
+        with writing(engine) as session:
+            past = now(session) - timedelta(seconds=1)
+            session.execute(update(Export).values(lease_until=past))
+            assert claims.claim(session, tiny, Export, export.id).attempt == 2
+
+    exports.run(engine, Overtaken(storage, take_over), tiny, export.id)
+
+    assert state(engine, owner, export).state == "running"
+
+
+def test_unknown_export_is_let_be(engine, storage, tiny, owner):
+    exports.run(engine, storage, tiny, new_id())
+
+
+def test_failed_job_is_exported_too(engine, storage, tiny, owner, job):
+    with writing(engine) as session:
+        session.execute(update(Job).where(Job.id == job.id).values(state="failed"))
+    export, _ = create(engine, owner, job)
+    exports.run(engine, storage, tiny, export.id)
+
+    assert state(engine, owner, export).state == "succeeded"
