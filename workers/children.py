@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import threading
@@ -43,13 +44,23 @@ def _watch(parent: int) -> None:
 def warm_up(**_: Any) -> None:
     """Load torch and the models before the first batch asks for them.
 
-    A failure is logged by Celery, and the first batch tries again; but a worker whose device is not
-    there can never make one, and must not take messages from workers that can.
+    A failure to load a model is logged by Celery, and the first batch tries again. But a worker
+    without its device, or whose torch cannot be imported, can never make a batch: it must not take
+    messages from workers that can, and its end is seen where a log line is not.
     """
     if os.environ.get(WARM_UP) is None:
         return
     try:
+        importlib.import_module("datagen.work.generation")
+    except Exception as error:  # noqa: BLE001 - whatever breaks it, no batch can be made here
+        _end_worker(f"{type(error).__name__}: {error}")
+        return
+    try:
         generation()
     except DeviceUnusable as error:
-        log.error("device_unusable", reason=error.detail)  # noqa: TRY400 - the sentence says it all
-        os.kill(os.getppid(), signal.SIGTERM)
+        _end_worker(error.detail)
+
+
+def _end_worker(reason: str) -> None:
+    log.error("worker_unusable", reason=reason)
+    os.kill(os.getppid(), signal.SIGTERM)

@@ -10,7 +10,7 @@ from running import Service, wait_until
 
 pytestmark = [pytest.mark.xdist_group("chaos"), pytest.mark.timeout(240)]
 
-PER_LABEL = 2_000
+PER_LABEL = 600
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def service(
     service = services(
         tmp_path_factory.mktemp("chaos") / "home",
         workers=2,
-        batch_size=1_000,
+        batch_size=500,
         lease_seconds=2,
         tick_seconds=0.5,
         backoff_seconds=0.1,

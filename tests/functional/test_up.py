@@ -107,7 +107,7 @@ def test_nothing_is_left_after_kill_9_and_the_next_stack_ends_the_job(
     first = services(tmp_path / "home", **settings)
     first.start()
     key = (first.home / "api-key").read_text()
-    job = first.client.jobs.create("mnist", per_label=1_000)
+    job = first.client.jobs.create("mnist", per_label=500)
     wait_until(lambda: any(batch.state == "succeeded" for batch in first.batches(job.id)))
     assert len(first.tree()) >= 8
     first.kill()
