@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from datagen.errors import InvalidFile
 from datagen.export.info import ExportInfo
-from datagen.export.sinks import Sink
+from datagen.export.sinks import Entry, Sink
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
+LINES_AT_ONCE = 1000
+_quoted = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def write_manifest(
@@ -47,13 +50,21 @@ def write_manifest(
     head = json.dumps(document, indent=2, ensure_ascii=False).removesuffix("\n}")
     with sink.open(MANIFEST) as file:
         file.write(f'{head},\n  "files": {{'.encode())
-        for number, written in enumerate(sink.entries()):
-            entry = json.dumps({"bytes": written.bytes, "sha256": written.sha256})
-            comma = "," if number else ""
-            name = json.dumps(written.path, ensure_ascii=False)
-            file.write(f"{comma}\n    {name}: {entry}".encode())
+        comma = ""
+        for several in _batched(sink.entries()):
+            lines = (
+                f'\n    {_quoted(path)}: {{"bytes": {size}, "sha256": "{sha256}"}}'
+                for path, size, sha256 in several
+            )
+            file.write(f"{comma}{','.join(lines)}".encode())
+            comma = ","
         file.write(b"\n  }\n}\n")
     return document
+
+
+def _batched(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
+    while several := list(islice(entries, LINES_AT_ONCE)):
+        yield several
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
