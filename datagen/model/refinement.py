@@ -116,7 +116,7 @@ class Refinement:
         terms = negative_elbo(likelihood, image, posterior)
         deceived = -self._discriminator(made, label).mean()
         self._own.zero_grad(set_to_none=True)
-        (deceived + ELBO_WEIGHT * terms.reconstruction).backward()  # type: ignore[no-untyped-call]
+        (deceived + ELBO_WEIGHT * terms.reconstruction).backward()
         self._own.step()
         self._follow()
         return {
@@ -132,7 +132,7 @@ class Refinement:
         ).chunk(2)
         loss = F.relu(1.0 - real).mean() + F.relu(1.0 + false).mean()
         self._other.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch has no type here
         self._other.step()
 
     @torch.no_grad()

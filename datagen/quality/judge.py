@@ -112,14 +112,14 @@ class JudgeFit:
         self._judge.train()
         image, label = self._data.rows(self._batches.rows(number))
         generator = generator_at(self._options.seed, self.name, number)
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[image.device] if image.is_cuda else []):
             # Dropout draws from the global state, which must be left as it was.
             torch.manual_seed(generator.initial_seed())
             logits = self._judge(bent(image, generator))
         loss = F.cross_entropy(logits, label, label_smoothing=LABEL_SMOOTHING)
         self._optimizer.param_groups[0]["lr"] = one_cycle(number, self.steps, LEARNING_RATE)
         self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch has no type here
         self._optimizer.step()
         return {"loss": loss.detach()}
 
@@ -146,7 +146,8 @@ def load_judge(path: Path, device: torch.device) -> tuple[Judge, CheckpointHeade
     assert isinstance(config, JudgeConfig)  # noqa: S101 - for the type checker
     if config.image_shape != header.image_shape or config.class_count != len(header.class_names):
         raise InvalidFile(f"{path.name} contradicts itself about its images or classes.")
-    judge = Judge(config)
+    with torch.device("meta"):
+        judge = Judge(config)
     load_weights(path, judge, device)
     return judge, header
 
@@ -155,7 +156,7 @@ class Scorer:
     """A judge at work, in tiles of one fixed shape, so that a score depends on its image alone."""
 
     def __init__(self, judge: Judge, device: torch.device) -> None:
-        self._judge = judge.to(device, memory_format=torch.channels_last).eval()
+        self._judge = judge.to(device).to(memory_format=torch.channels_last).eval()
         self._device = device
 
     @torch.inference_mode()

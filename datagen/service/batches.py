@@ -11,7 +11,7 @@ from datetime import datetime
 from uuid import UUID
 
 import numpy as np
-from sqlalchemy import func, select, update
+from sqlalchemy import ScalarSelect, func, select, update
 from sqlalchemy.orm import Session
 
 from datagen.db.bulk import insert_samples
@@ -104,7 +104,7 @@ def make_batches(session: Session, settings: Settings) -> list[Message]:
     return [Message(RUN_BATCH, {"batch_id": str(batch.id)}) for batch in made]
 
 
-def _open_batches() -> object:
+def _open_batches() -> ScalarSelect[int]:
     return (
         select(func.count())
         .where(Batch.job_id == Job.id, Batch.state.in_(OPEN))

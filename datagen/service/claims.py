@@ -20,7 +20,7 @@ from datagen.settings import Settings
 
 LONGEST_BACKOFF_SECONDS = 30.0
 
-Row = TypeVar("Row", Batch, Export, Model)
+Row = TypeVar("Row", bound=Batch | Export | Model)
 
 
 def claim(session: Session, settings: Settings, kind: type[Row], row_id: UUID) -> Row | None:
