@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from pydantic import ValidationError
+
+from datagen.db.tables import new_id
+from datagen.schemas import (
+    MAX_IMAGES,
+    MAX_SEED,
+    MAX_TEMPERATURE,
+    Dataset,
+    ExportCreate,
+    JobCreate,
+    ModelCreate,
+    Page,
+)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"labels": {"3": 1}},
+        {"labels": {"3": MAX_IMAGES, "é, a label": 1}},
+        {"all": 1, "seed": 0, "temperature": 0},
+        {"all": 1, "seed": MAX_SEED, "temperature": MAX_TEMPERATURE},
+        {"all": 1, "exports": ["parquet"]},
+    ],
+)
+def test_usable_requests_are_taken(wanted):
+    assert JobCreate.model_validate({"model": "mnist", **wanted}).temperature >= 0
+
+
+@pytest.mark.parametrize(
+    ("wanted", "field"),
+    [
+        ({"labels": {"3": "5"}}, "labels"),
+        ({"labels": {"3": 2.0}}, "labels"),
+        ({"labels": {"3": MAX_IMAGES + 1}}, "labels"),
+        ({"labels": ["3"]}, "labels"),
+        ({"all": 0}, "all"),
+        ({"all": 1, "seed": MAX_SEED + 1}, "seed"),
+        ({"all": 1, "seed": True}, "seed"),
+        ({"all": 1, "temperature": "warm"}, "temperature"),
+        ({"all": 1, "temperature": MAX_TEMPERATURE + 0.1}, "temperature"),
+        ({"all": 1, "exports": ["parquet"] * 9}, "exports"),
+        ({"all": 1, "model": ""}, "model"),
+        ({"all": 1, "model": "m" * 201}, "model"),
+        ({"all": 1, "count": 5}, "count"),
+    ],
+)
+def test_unusable_values_are_refused_by_their_field(wanted, field):
+    with pytest.raises(ValidationError) as refused:
+        JobCreate.model_validate({"model": "mnist", **wanted})
+    assert refused.value.errors()[0]["loc"][0] == field
+
+
+@pytest.mark.parametrize("wanted", [{}, {"labels": {}}, {"labels": {"3": 1}, "all": 1}])
+def test_plan_is_given_in_exactly_one_way(wanted):
+    with pytest.raises(ValidationError, match="labels"):
+        JobCreate.model_validate({"model": "mnist", **wanted})
+
+
+@pytest.mark.parametrize("name", ["a", "0", "my-model_2.1", "m" * 64])
+def test_usable_names_are_taken(name):
+    assert ModelCreate(name=name, dataset="d").name == name
+
+
+@pytest.mark.parametrize("name", ["", "A", "-a", ".a", "a b", "a/b", "a@1", "m" * 65, "a\n", "é"])
+def test_names_that_mean_something_else_are_refused(name):
+    with pytest.raises(ValidationError):
+        ModelCreate(name=name, dataset="d")
+
+
+def test_misspelt_training_option_is_refused():
+    with pytest.raises(ValidationError, match="epoch"):
+        ModelCreate.model_validate({"name": "m", "dataset": "d", "options": {"epoch": 3}})
+
+
+def test_export_needs_a_jobs_id():
+    with pytest.raises(ValidationError, match="job"):
+        ExportCreate.model_validate({"job": "the last one", "format": "parquet"})
+
+
+def test_answers_of_a_newer_server_can_be_read():
+    answer = {
+        "id": str(new_id()),
+        "name": "d",
+        "version": 1,
+        "digest": "a" * 64,
+        "class_names": ["x"],
+        "image_shape": [1, 2, 3],
+        "counts": {"train": [1]},
+        "created_at": datetime.now(UTC).isoformat(),
+        "colour_space": "added later",
+    }
+
+    assert Page[Dataset].model_validate({"items": [answer], "total": 1}).items[0].name == "d"
