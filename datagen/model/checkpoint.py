@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from datagen.errors import InvalidFile
@@ -21,26 +21,37 @@ def save_checkpoint(path: Path, module: nn.Module, header: CheckpointHeader) -> 
     weights = {
         name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()
     }
-    save_file(weights, path, metadata=header.to_metadata())
+    # Written here, and not by the library, which would keep the file from other users.
+    path.write_bytes(save(weights, metadata=header.to_metadata()))
 
 
 def load_weights(path: Path, module: nn.Module, device: torch.device) -> None:
     """Put a file's weights into a module of the same shapes, ready to be used.
 
+    The module may be made without memory of its own (`torch.device("meta")`), so that a file that
+    claims an enormous network is refused before any is taken.
+
     Raises:
-        InvalidFile: damaged, or with other names or shapes than the module's.
+        InvalidFile: damaged, not finite, or with other names, types or shapes than the module's.
     """
     weights = read_tensors(path)
-    wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in weights.items()}
+    wanted = {name: _form(value) for name, value in module.state_dict().items()}
+    found = {name: _form(value) for name, value in weights.items()}
     if found != wanted:
         differing = sorted(name for name in wanted | found if wanted.get(name) != found.get(name))
         raise InvalidFile(
             f"{path.name} has weights that do not fit its own configuration: {differing[0]} is "
             f"{found.get(differing[0])} and should be {wanted.get(differing[0])}."
         )
-    module.load_state_dict(weights)
+    for name, value in weights.items():
+        if not bool(value.isfinite().all()):
+            raise InvalidFile(f"{path.name} has values in {name} that are not finite numbers.")
+    module.load_state_dict(weights, assign=True)
     module.to(device).eval().requires_grad_(requires_grad=False)
+
+
+def _form(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -82,6 +93,7 @@ def load_generator(path: Path, device: torch.device) -> tuple[CVAE, CheckpointHe
     assert isinstance(config, CVAEConfig)  # noqa: S101 - for the type checker
     if config.image_shape != header.image_shape or config.class_count != len(header.class_names):
         raise InvalidFile(f"{path.name} contradicts itself about its images or classes.")
-    model = CVAE(config)
+    with torch.device("meta"):
+        model = CVAE(config)
     load_weights(path, model, device)
     return model, header

@@ -18,7 +18,12 @@ def resolve_device(name: str) -> torch.device:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
         return torch.device("cuda" if count else "cpu")
-    device = torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise DeviceUnusable(
+            f"DATAGEN_DEVICE is {name!r}; use 'auto', 'cpu', 'cuda' or 'cuda:N'."
+        ) from None
     if device.type == "cuda" and (device.index or 0) >= count:
         raise DeviceUnusable(
             f"DATAGEN_DEVICE is {name!r}, and {count} CUDA devices are here; use 'auto' or 'cpu'."

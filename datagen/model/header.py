@@ -55,15 +55,9 @@ def read_header(path: Path) -> CheckpointHeader:
     """The header of a checkpoint.
 
     Raises:
-        InvalidFile: truncated, damaged, a pickle, or not one of ours.
+        InvalidFile: missing, truncated, damaged, a pickle, or not one of ours.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(_LENGTH.size)
-        length = _LENGTH.unpack(start)[0] if len(start) == _LENGTH.size else 0
-        if not 0 < length <= min(MAX_HEADER_BYTES, size - _LENGTH.size):
-            raise _refused(path, "it does not begin with a safetensors header")
-        text = file.read(length)
+    text = _header_text(path)
     try:
         document = json.loads(text)
         ours = json.loads(document["__metadata__"][METADATA_KEY])
@@ -72,6 +66,19 @@ def read_header(path: Path) -> CheckpointHeader:
         raise _refused(path, "its header cannot be read") from None
     except KeyError:
         raise _refused(path, "it was not written by datagen") from None
+
+
+def _header_text(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(_LENGTH.size)
+            length = _LENGTH.unpack(start)[0] if len(start) == _LENGTH.size else 0
+            if not 0 < length <= min(MAX_HEADER_BYTES, size - _LENGTH.size):
+                raise _refused(path, "it does not begin with a safetensors header")
+            return file.read(length)
+    except OSError as error:
+        raise _refused(path, f"it cannot be read ({error.strerror})") from None
 
 
 def _refused(path: Path, why: str) -> InvalidFile:

@@ -137,8 +137,11 @@ class TrainingState:
             metadata = file.metadata() or {}
         if STATE_KEY not in metadata:
             raise InvalidFile(f"{path.name} holds no training.")
-        document = json.loads(metadata[STATE_KEY])
-        return cls(document["stage"], document["step"], tensors, document["history"])
+        try:
+            document = json.loads(metadata[STATE_KEY])
+            return cls(document["stage"], int(document["step"]), tensors, document["history"])
+        except (ValueError, KeyError, TypeError):
+            raise InvalidFile(f"{path.name} holds a training that cannot be read.") from None
 
     def keep(self, stage: Stage, step: int) -> None:
         """Take over the modules and optimizers of a stage, as they are after a step."""
@@ -155,15 +158,22 @@ class TrainingState:
                     self.tensors[f"optimizer.{name}.{number}.{part}"] = value.detach().clone()
 
     def restore_module(self, name: str, module: nn.Module) -> bool:
-        """Give a module its weights back; False where none were kept."""
+        """Give a module its weights back; False where none were kept.
+
+        Raises:
+            InvalidFile: what was kept is of another architecture.
+        """
         prefix = f"{name}."
         weights = {
             key.removeprefix(prefix): value
             for key, value in self.tensors.items()
             if key.startswith(prefix)
         }
-        if weights:
-            module.load_state_dict(weights)
+        try:
+            if weights:
+                module.load_state_dict(weights)
+        except RuntimeError as error:
+            raise InvalidFile(f"The training that was kept is of another {name}: {error}") from None
         return bool(weights)
 
     def restore(self, stage: Stage) -> None:
@@ -210,9 +220,9 @@ def run_stage(stage: Stage, state: TrainingState, watch: Watch) -> bool:
         terms = stage.step(number)
         done = number + 1
         if done % TOLD_EVERY == 0 or done % stage.steps_per_epoch == 0:
-            numbers = _numbers(stage, terms, done)
+            numbers = _finite(stage, done, {name: float(value) for name, value in terms.items()})
             if done % stage.steps_per_epoch == 0:
-                numbers |= stage.end_epoch()
+                numbers |= _finite(stage, done, stage.end_epoch())
                 epoch = done // stage.steps_per_epoch
                 state.history.append({"stage": stage.name, "epoch": epoch, **numbers})
             watch.on_progress(pace.progress(done) | numbers)
@@ -223,8 +233,7 @@ def run_stage(stage: Stage, state: TrainingState, watch: Watch) -> bool:
     return True
 
 
-def _numbers(stage: Stage, terms: dict[str, Tensor], step: int) -> Numbers:
-    numbers = {name: float(value) for name, value in terms.items()}
+def _finite(stage: Stage, step: int, numbers: Numbers) -> Numbers:
     for name, value in numbers.items():
         if not math.isfinite(value):
             raise TrainingDiverged(
@@ -270,7 +279,6 @@ class Fit:
         self.modules: dict[str, nn.Module] = {"generator": model}
         self._optimizer = torch.optim.AdamW(model.parameters(), lr=options.learning_rate)
         self.optimizers: dict[str, torch.optim.Optimizer] = {"fit": self._optimizer}
-        self._order: tuple[int, Tensor] | None = None
 
     def step(self, number: int) -> dict[str, Tensor]:
         """One step of gradient descent on a batch."""
