@@ -147,7 +147,8 @@ def _started(programs: Path, data: Path, sockets: Path, ids: dict[str, object]) 
         _wait_for(server, sockets)
         yield
     finally:
-        server.send_signal(signal.SIGINT)
+        # At once, without writing down what is thrown away anyway.
+        server.send_signal(signal.SIGQUIT)
         server.wait(timeout=START_SECONDS)
         log.close()
 
