@@ -1,0 +1,81 @@
+"""Networks and images that are small enough to train within a test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from datagen.model.autoencoders import CVAE
+from datagen.model.config import CVAEConfig
+from datagen.model.header import CheckpointHeader
+from datagen.model.training import TrainingData
+from datagen.quality.judge import Judge, JudgeConfig
+
+CPU = torch.device("cpu")
+SHAPE = (1, 9, 7)
+CLASSES = 3
+
+
+def tiny_config(**changes: Any) -> CVAEConfig:
+    """A generator of a few thousand weights; neither side is a multiple of its stride."""
+    plain = {
+        "image_shape": SHAPE,
+        "class_count": CLASSES,
+        "latent_dim": 5,
+        "width": 8,
+        "encoder_width": 8,
+        "blocks": 1,
+    }
+    return CVAEConfig.model_validate(plain | changes)
+
+
+def tiny_model(seed: int = 0, **changes: Any) -> CVAE:
+    """A generator with random weights and a prior that differs from N(0, I)."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = CVAE(tiny_config(**changes))
+        model.prior_mean.normal_()
+        model.prior_scale.copy_(torch.tril(torch.randn_like(model.prior_scale)))
+    return model.eval().requires_grad_(requires_grad=False)
+
+
+def tiny_judge(seed: int = 0, **changes: Any) -> Judge:
+    """A judge with random weights."""
+    plain = {"image_shape": SHAPE, "class_count": CLASSES, "width": 8}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        judge = Judge(JudgeConfig.model_validate(plain | changes))
+    return judge.eval().requires_grad_(requires_grad=False)
+
+
+def tiny_header(kind: str, config: CVAEConfig | JudgeConfig, **changes: Any) -> CheckpointHeader:
+    """A header that fits a configuration."""
+    plain = {
+        "kind": kind,
+        "config": config.model_dump(mode="json"),
+        "class_names": [f"class {number}" for number in range(config.class_count)],
+        "image_shape": config.image_shape,
+        "training_digest": "0" * 64,
+        "metrics": {"negative_elbo": 97.5},
+        "datagen_version": "0.1.0",
+    }
+    return CheckpointHeader.model_validate(plain | changes)
+
+
+def striped_images(
+    count: int, shape: tuple[int, int, int] = SHAPE, classes: int = CLASSES, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 (N, C, H, W) that show their label by the place of a bright stripe."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(count, dtype=np.int64) % classes
+    images = random.integers(0, 80, (count, *shape), dtype=np.uint8)
+    images[np.arange(count), :, labels % shape[1], :] = 250
+    return images, labels
+
+
+def striped_data(count: int, **changes: Any) -> TrainingData:
+    """The same, as a training holds them."""
+    images, labels = striped_images(count, **changes)
+    return TrainingData(torch.tensor(images), torch.tensor(labels))

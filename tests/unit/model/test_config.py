@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from datagen.model.config import CVAEConfig, TrainingOptions
+
+MNIST = {"image_shape": (1, 28, 28), "class_count": 10}
+
+
+def test_defaults_are_those_of_the_bundled_model():
+    config = CVAEConfig(**MNIST)
+
+    assert (config.latent_dim, config.width, config.grid) == (16, 64, (7, 7))
+
+
+@pytest.mark.parametrize(
+    ("shape", "grid"), [((1, 1, 1), (1, 1)), ((3, 9, 4), (3, 1)), ((1, 8, 33), (2, 9))]
+)
+def test_grid_covers_sides_that_are_no_multiple_of_the_stride(shape, grid):
+    assert CVAEConfig(image_shape=shape, class_count=2).grid == grid
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"image_shape": (2, 28, 28)},
+        {"image_shape": (1, 0, 28)},
+        {"image_shape": (1, 28, 5000)},
+        {"image_shape": (28, 28)},
+        {"class_count": 0},
+        {"latent_dim": 0},
+        {"width": 10**9},
+        {"likelihood": "poisson"},
+        {"depth": 3},
+    ],
+)
+def test_unusable_configurations_are_refused(change):
+    with pytest.raises(ValidationError):
+        CVAEConfig(**(MNIST | change))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epochs": 0},
+        {"refine_epochs": -1},
+        {"batch_size": 1},
+        {"learning_rate": 0},
+        {"learning_rate": float("nan")},
+        {"beta": -1},
+        {"beta": float("inf")},
+        {"kl_warmup": 1.5},
+        {"validation_fraction": 1},
+        {"seed": -1},
+        {"seed": 2**63},
+        {"epoch": 3},
+    ],
+)
+def test_unusable_training_options_are_refused(change):
+    with pytest.raises(ValidationError):
+        TrainingOptions(**change)
+
+
+def test_values_cannot_be_changed():
+    with pytest.raises(ValidationError):
+        CVAEConfig(**MNIST).width = 8
+    with pytest.raises(ValidationError):
+        TrainingOptions().epochs = 1
+
+
+@pytest.mark.parametrize("module", ["config", "header"])
+def test_imports_no_torch(module):
+    code = f"import sys, datagen.model.{module}; print('torch' in sys.modules)"
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+
+    assert answer.stdout.strip() == "False"
