@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from itertools import islice
@@ -17,6 +18,7 @@ from datagen.export.sinks import Entry, Sink
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
 LINES_AT_ONCE = 1000
+_UNSAFE = re.compile(r"[\x00-\x1f\\:]")
 _quoted = json.JSONEncoder(ensure_ascii=False).encode
 
 
@@ -82,6 +84,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def safe_name(name: str) -> bool:
+    """Whether a name, with forward slashes, stays inside its folder on every system."""
+    parts = name.split("/")
+    return not _UNSAFE.search(name) and not any(part in {"", ".", ".."} for part in parts)
+
+
 def verify(folder: Path) -> list[str]:
     """What is wrong with an export, a sentence each; empty where every file is as it was written.
 
@@ -101,6 +109,8 @@ def verify(folder: Path) -> list[str]:
 
 
 def _wrong(folder: Path, name: str, entry: Any) -> str | None:
+    if not safe_name(name):
+        return f"{name!r} is no name of a file in an export."
     path = folder / name
     if path.is_symlink() or not path.is_file():
         return f"{name} is missing."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import stat
 import tempfile
@@ -10,11 +9,10 @@ import zipfile
 from pathlib import Path
 
 from datagen.errors import InvalidFile, InvalidRequest, StorageFailure
-from datagen.export.manifest import MANIFEST, verify
+from datagen.export.manifest import MANIFEST, safe_name, verify
 from datagen.export.sinks import COPY_BYTES
 
 NAMED_PROBLEMS = 3
-_UNSAFE = re.compile(r"[\x00-\x1f\\:]")
 _ENCRYPTED = 1
 
 
@@ -85,11 +83,15 @@ def _extract(archive: Path, folder: Path) -> None:
 
 def _check_member(member: zipfile.ZipInfo, seen: set[str]) -> None:
     name = member.filename
-    if any(part in {"", ".", ".."} for part in name.split("/")) or _UNSAFE.search(name):
+    if not safe_name(name.removesuffix("/")):
         raise InvalidFile(f"The archive holds the unsafe name {name!r}.")
     # An export has plain files, stored as they are: nothing can grow while it is read.
     kind = stat.S_IFMT(member.external_attr >> 16)
-    plain = kind in {0, stat.S_IFREG} and member.compress_type == zipfile.ZIP_STORED
+    plain = (
+        kind in {0, stat.S_IFREG}
+        and not member.is_dir()
+        and member.compress_type == zipfile.ZIP_STORED
+    )
     if not plain or member.flag_bits & _ENCRYPTED or name in seen:
         raise InvalidFile(f"The archive holds {name!r} in a way that no export does.")
     seen.add(name)
