@@ -54,6 +54,9 @@ def _version_of(kind: type[Versioned], reference: str) -> Select[Versioned] | No
     if row_id is not None:
         return select(kind).where(kind.id == row_id)
     name, _, version = reference.partition("@")
+    if "\0" in name:
+        # No name has it, and PostgreSQL refuses even to look.
+        return None
     found = select(kind).where(kind.name == name).order_by(kind.version.desc()).limit(1)
     if not version:
         return found

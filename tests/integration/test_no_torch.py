@@ -68,7 +68,6 @@ thread.join()
 
 CALL_ROUTES = """
 import sys
-from fastapi.routing import APIRoute
 from starlette.testclient import TestClient
 from datagen.api.app import create_app
 from datagen.db.migrate import upgrade
@@ -87,15 +86,16 @@ bodies = {
     "/v1/datasets": {"params": {"name": "d"}, "content": b"no tar"},
 }
 with TestClient(app, base_url="http://127.0.0.1", headers=headers) as client:
-    for route in app.routes:
-        if isinstance(route, APIRoute):
-            path = route.path.replace("{index}", "0").replace("{reference}", "mnist")
-            path = path.replace("{job_id}", nobody).replace("{export_id}", nobody)
-            for method in route.methods:
-                body = bodies.get(path, {}) if method == "POST" else {}
-                answer = client.request(method, path, **body)
-                assert answer.status_code != 500, (method, path, answer.text)
-                assert "torch" not in sys.modules, (method, path)
+    paths = client.get("/openapi.json").json()["paths"]
+    assert len(paths) >= 15
+    for template, methods in paths.items():
+        path = template.replace("{index}", "0").replace("{reference}", "mnist")
+        path = path.replace("{job_id}", nobody).replace("{export_id}", nobody)
+        for method in methods:
+            body = bodies.get(path, {}) if method == "post" else {}
+            answer = client.request(method, path, **body)
+            assert answer.status_code != 500, (method, path, answer.text)
+            assert "torch" not in sys.modules, (method, path)
 """
 
 IMPORT_ROOMS = """

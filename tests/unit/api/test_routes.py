@@ -8,7 +8,6 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from fastapi.routing import APIRoute
 from sqlalchemy import Engine, update
 from starlette.testclient import TestClient
 
@@ -45,12 +44,11 @@ class Api:
     def routes(self) -> list[tuple[str, str]]:
         """Method and path of every route under /v1, with ids that nobody has."""
         found = []
-        for route in self.client.app.routes:  # type: ignore[attr-defined]
-            if isinstance(route, APIRoute) and route.path.startswith("/v1"):
-                path = route.path.replace("{index}", "0").replace("{reference}", "nobodys")
-                for name in ("job_id", "export_id"):
-                    path = path.replace("{" + name + "}", ANY_ID)
-                found += [(method, path) for method in route.methods]
+        for template, methods in self.client.get("/openapi.json").json()["paths"].items():
+            if template.startswith("/v1"):
+                path = template.replace("{index}", "0").replace("{reference}", "nobodys")
+                path = path.replace("{job_id}", ANY_ID).replace("{export_id}", ANY_ID)
+                found += [(method.upper(), path) for method in methods]
         return found
 
 
