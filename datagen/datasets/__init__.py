@@ -1,0 +1,1 @@
+"""Readers of labelled images, one file a format, and the form in which datasets are kept."""
