@@ -17,6 +17,8 @@ from datagen.export.naming import file_name, folder_names
 from datagen.export.sinks import Sink
 from datagen.shards import SampleBatch, loader_metadata
 
+# Every row group has an entry in the footer, which is held until the end: few, then.
+PARTS_TOGETHER = 100
 COLUMNS = (("file_name", pa.string()), *PROVENANCE)
 
 
@@ -28,6 +30,7 @@ def write(samples: Iterable[SampleBatch], info: ExportInfo, sink: Sink) -> None:
         sink.open("train/metadata.parquet") as file,
         pq.ParquetWriter(file, schema, compression="zstd") as metadata,
     ):
+        waiting: list[pa.RecordBatch] = []
         for part in samples:
             names = [
                 f"{folders[label]}/{file_name(index)}"
@@ -36,4 +39,9 @@ def write(samples: Iterable[SampleBatch], info: ExportInfo, sink: Sink) -> None:
             for name, image in zip(names, part.images, strict=True):
                 sink.put(f"train/{name}", image)
             arrays = [pa.array(names, pa.string()), *provenance(part, info)]
-            metadata.write_batch(pa.record_batch(arrays, schema=schema))
+            waiting.append(pa.record_batch(arrays, schema=schema))
+            if len(waiting) == PARTS_TOGETHER:
+                metadata.write_table(pa.Table.from_batches(waiting, schema))
+                waiting.clear()
+        if waiting:
+            metadata.write_table(pa.Table.from_batches(waiting, schema))
