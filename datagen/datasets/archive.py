@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import shutil
+import sys
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -18,8 +19,8 @@ from datagen.errors import InvalidFile, StorageFailure
 
 MAX_BYTES = 32 << 30
 MAX_ENTRIES = 5_000_000
-# Pictures and IDX files hardly get smaller, so what grows beyond this was made to. Small archives
-# may be padded more.
+# Pictures hardly get smaller, and IDX files to a fifth: what unzips to more than this was made to.
+# Small archives may be padded more.
 MAX_RATIO = 20
 FREE_BYTES = 64 << 20
 MAX_NAME_BYTES = 1024
@@ -34,15 +35,21 @@ _WRONG_NAMES = (FileExistsError, IsADirectoryError, NotADirectoryError)
 
 @dataclass
 class _Budget:
-    entries: int
-    bytes: int
-    said: str
+    """What may still come out of the archive."""
+
+    max_bytes: int
+    max_entries: int
+    bytes: int = 0
+    entries: int = 0
 
     def take(self, size: int) -> None:
-        self.entries -= 1
-        self.bytes -= size
-        if size < 0 or self.entries < 0 or self.bytes < 0:
-            raise InvalidFile(f"The archive unpacks to more than {self.said}.")
+        self.entries += 1
+        self.bytes += size
+        if size < 0 or self.entries > self.max_entries or self.bytes > self.max_bytes:
+            raise InvalidFile(
+                f"The archive holds more than {self.max_bytes:,} bytes or {self.max_entries:,} "
+                "files, or says so; give a smaller dataset."
+            )
 
 
 def unpack_archive(
@@ -51,21 +58,20 @@ def unpack_archive(
     """Unpack a tar, gzipped or not, into an empty folder.
 
     Only plain files and folders are taken, under names that stay inside; nothing of owners, modes
-    or times. Sizes are counted while reading, whatever the headers say.
+    or times. Sizes are checked while reading, whatever the headers say.
 
     Args:
         archive: the tar.
         folder: an empty folder.
-        max_bytes: most bytes that it may unpack to; also at most 20 times its own size, where that
-            is more than 64 MiB.
+        max_bytes: most bytes that its files may have together. Besides, a gzipped tar may unzip to
+            20 times its size, or to 64 MiB if that is more.
         max_entries: most files and folders.
 
     Raises:
         InvalidFile: not a tar, damaged, harmful, or beyond a limit.
         StorageFailure: the disk is full.
     """
-    most = min(max_bytes, max(FREE_BYTES, MAX_RATIO * archive.stat().st_size))
-    budget = _Budget(max_entries, most, f"{most:,} bytes or {max_entries:,} files")
+    budget = _Budget(max_bytes, max_entries)
     try:
         with (
             _opened(archive) as file,
@@ -73,35 +79,40 @@ def unpack_archive(
         ):
             for member in _members(tar):
                 budget.take(member.size)
+                file.allow(member.offset_data + member.size)
                 _unpack(tar, member, folder)
             _check_end(file, tar.offset)
     except _WRONG_NAMES as error:
         name = Path(error.filename).relative_to(folder)
         raise InvalidFile(f"The archive holds {str(name)!r} more than once.") from error
+    except gzip.BadGzipFile as error:
+        raise InvalidFile(f"The upload cannot be unzipped: {error}.") from error
     except OSError as error:
-        if isinstance(error, gzip.BadGzipFile):
-            raise InvalidFile(f"The upload cannot be unzipped: {error}.") from error
         raise StorageFailure(
             f"The upload cannot be unpacked: {error.strerror or error}."
         ) from error
     # tarfile meets damaged headers with errors of several kinds.
     except (
-        tarfile.TarError,
-        EOFError,
-        zlib.error,
-        ValueError,
-        ArithmeticError,
-        RecursionError,
-    ) as error:
+        tarfile.TarError, EOFError, zlib.error, ValueError, ArithmeticError, RecursionError
+    ) as error:  # fmt: skip
         raise InvalidFile(f"The upload is not a tar file, or damaged: {error}.") from error
 
 
 class _Guarded(io.RawIOBase):
-    """A file that is never read in pieces so large that they would fill the memory."""
+    """A file that is read neither in pieces so large nor so far that it would do harm."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: io.BufferedIOBase, most: int) -> None:
         super().__init__()
         self._file = file
+        self._most = most
+
+    def allow(self, position: int) -> None:
+        """Refuse to go beyond what an honest archive of this size unzips to."""
+        if position > self._most:
+            raise InvalidFile(
+                f"The archive unzips to more than {self._most:,} bytes, far more than its own "
+                "size; send the tar without gzip."
+            )
 
     def readable(self) -> bool:
         return True
@@ -112,9 +123,11 @@ class _Guarded(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= _LARGEST_READ:
             raise InvalidFile(f"The archive has a header of {size:,} bytes; that is no honest one.")
+        self.allow(self._file.tell())
         return self._file.read(size)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self.allow(offset)
         return self._file.seek(offset, whence)
 
     def tell(self) -> int:
@@ -124,13 +137,15 @@ class _Guarded(io.RawIOBase):
 @contextmanager
 def _opened(archive: Path) -> Iterator[_Guarded]:
     with archive.open("rb") as raw:
+        size = archive.stat().st_size
         zipped = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
         if zipped:
             with gzip.GzipFile(fileobj=raw) as file:
-                yield _Guarded(cast("BinaryIO", file))
+                yield _Guarded(file, max(FREE_BYTES, MAX_RATIO * size))
         else:
-            yield _Guarded(raw)
+            # A damaged header may point beyond the end; that is for tarfile to find.
+            yield _Guarded(raw, sys.maxsize)
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
@@ -177,8 +192,12 @@ def _checked_name(name: str) -> PurePosixPath:
 
 
 def _check_end(file: _Guarded, offset: int) -> None:
-    """A damaged header counts as the end for tarfile; the true end is a block of zeros."""
+    """A damaged header counts as the end for tarfile; the true end is zeros, and nothing else."""
     file.seek(offset)
-    block = file.read(tarfile.BLOCKSIZE)
-    if len(block) < tarfile.BLOCKSIZE or any(block):
+    size = 0
+    while block := file.read(_COPY_BYTES):
+        if block.strip(b"\0"):
+            raise InvalidFile(f"The upload is not a whole tar file: byte {offset:,} is damaged.")
+        size += len(block)
+    if size < tarfile.BLOCKSIZE:
         raise InvalidFile(f"The upload is not a whole tar file: it breaks off at byte {offset:,}.")

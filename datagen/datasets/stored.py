@@ -12,7 +12,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from datagen.errors import InvalidFile
+from datagen.errors import InvalidFile, InvalidRequest
 from datagen.images import LabelledImages
 
 SCHEMA_VERSION = 1
@@ -45,11 +45,14 @@ def read_split(path: Path) -> LabelledImages:
         with safe_open(path, framework="numpy") as file:
             header = json.loads((file.metadata() or {})[_HEADER])
             labels = file.get_tensor("labels")
-            shape = tuple(file.get_slice("images").get_shape())
+            kept = file.get_slice("images")
+            dtype, shape = kept.get_dtype(), tuple(kept.get_shape())
+        if dtype != "U8":
+            raise InvalidFile(f"{path.name} has images of type {dtype}; U8 is needed.")
         images = np.memmap(path, np.uint8, mode="c", offset=_offset(path, "images"), shape=shape)
         return LabelledImages(np.asarray(images), labels, tuple(header["class_names"]))
-    except InvalidFile:
-        raise
+    except InvalidRequest as error:
+        raise InvalidFile(f"{path.name} holds no dataset: {error.detail}") from error
     except (SafetensorError, OSError, ValueError, TypeError, LookupError) as error:
         raise InvalidFile(f"{path.name} is no stored dataset, or damaged: {error}.") from error
 

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datagen.datasets.idx import read_idx_images, read_idx_labels, read_mnist
+from datagen.errors import InvalidFile
+
+PIXELS = np.random.default_rng(1).integers(0, 256, (6, 5, 4), dtype=np.uint8)
+LABELS = np.array([2, 0, 1, 2, 0, 0], dtype=np.uint8)
+
+
+def images(pixels: np.ndarray = PIXELS, magic: int = 0x0803) -> bytes:
+    return struct.pack(">4I", magic, *pixels.shape) + pixels.tobytes()
+
+
+def labels(values: np.ndarray = LABELS, magic: int = 0x0801) -> bytes:
+    return struct.pack(">2I", magic, len(values)) + values.tobytes()
+
+
+def written(folder: Path, **files: bytes) -> Path:
+    """Files `train_images`, `train_labels`, `t10k_images`, `t10k_labels` under MNIST's names."""
+    for name, content in files.items():
+        split, kind = name.split("_")
+        axes = {"images": "idx3", "labels": "idx1"}[kind]
+        (folder / f"{split}-{kind}-{axes}-ubyte").write_bytes(content)
+    return folder
+
+
+def test_both_splits_are_read_with_the_classes_of_both(tmp_path):
+    more = np.array([3], dtype=np.uint8)
+    written(tmp_path, train_images=images(), train_labels=labels())
+    written(tmp_path, t10k_images=images(PIXELS[:1]), t10k_labels=labels(more))
+
+    read = read_mnist(tmp_path)
+
+    assert list(read) == ["train", "test"]
+    assert np.array_equal(read["train"].images, PIXELS[:, None])
+    assert read["train"].labels.tolist() == LABELS.tolist()
+    assert read["train"].class_names == read["test"].class_names == ("0", "1", "2", "3")
+    assert read["test"].counts().tolist() == [0, 0, 0, 1]
+
+
+def test_gzipped_files_are_the_same(tmp_path):
+    path = tmp_path / "train-images-idx3-ubyte.gz"
+    path.write_bytes(gzip.compress(images()))
+
+    assert np.array_equal(read_idx_images(path), PIXELS[:, None])
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("length", [0, 3, 15, 16, 40, len(images()) - 1])
+def test_truncated_file_is_named(tmp_path, zipped, length):
+    path = tmp_path / "train-images-idx3-ubyte"
+    cut = images()[:length]
+    path.write_bytes(gzip.compress(cut) if zipped else cut)
+
+    with pytest.raises(InvalidFile, match="train-images-idx3-ubyte"):
+        read_idx_images(path)
+
+
+def test_truncated_gzip_is_named(tmp_path):
+    path = tmp_path / "labels.gz"
+    path.write_bytes(gzip.compress(labels())[:-9])
+
+    with pytest.raises(InvalidFile, match=r"labels\.gz"):
+        read_idx_labels(path)
+
+
+def test_damaged_gzip_is_named(tmp_path):
+    path = tmp_path / "labels.gz"
+    data = bytearray(gzip.compress(labels()))
+    data[-6] ^= 0xFF
+    path.write_bytes(data)
+
+    with pytest.raises(InvalidFile, match=r"labels\.gz cannot be unzipped"):
+        read_idx_labels(path)
+
+
+def test_trailing_bytes_are_refused_with_the_number_that_was_expected(tmp_path):
+    path = tmp_path / "labels"
+    path.write_bytes(labels() + b"\0")
+
+    with pytest.raises(InvalidFile, match="after the 6 bytes"):
+        read_idx_labels(path)
+
+
+def test_wrong_magic_is_told_with_the_right_one(tmp_path):
+    path = tmp_path / "images"
+    path.write_bytes(images(magic=0x0D03))
+
+    with pytest.raises(InvalidFile, match=r"0x00000d03.*0x00000803"):
+        read_idx_images(path)
+
+
+@pytest.mark.parametrize("shape", [(0, 5, 4), (6, 0, 4)])
+def test_empty_file_is_refused(tmp_path, shape):
+    path = tmp_path / "images"
+    path.write_bytes(images(np.zeros(shape, dtype=np.uint8)))
+
+    with pytest.raises(InvalidFile, match="empty"):
+        read_idx_images(path)
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_header_that_lies_about_its_size_asks_for_no_memory(tmp_path, zipped):
+    path = tmp_path / "images"
+    lie = struct.pack(">4I", 0x0803, 0xFFFFFFFF, 0xFFFF, 0xFFFF) + b"\0" * 64
+    path.write_bytes(gzip.compress(lie) if zipped else lie)
+
+    with pytest.raises(InvalidFile, match="at most"):
+        read_idx_images(path)
+
+
+def test_zip_bomb_is_refused(tmp_path):
+    path = tmp_path / "images"
+    head = struct.pack(">4I", 0x0803, 5_000_000, 1024, 1024)
+    with path.open("wb") as file:
+        file.write(gzip.compress(head))
+        file.truncate(8_000_000_000)
+
+    with pytest.raises(InvalidFile, match="scale them down"):
+        read_idx_images(path)
+
+
+def test_as_many_labels_as_images_are_needed(tmp_path):
+    written(tmp_path, train_images=images(), train_labels=labels(LABELS[:5]))
+
+    with pytest.raises(InvalidFile, match=r"6 images and train-labels-idx1-ubyte\s5 labels"):
+        read_mnist(tmp_path)
+
+
+def test_missing_half_of_a_pair_is_named(tmp_path):
+    written(tmp_path, train_images=images())
+
+    with pytest.raises(InvalidFile, match="train-labels-idx1-ubyte is not"):
+        read_mnist(tmp_path)
+
+
+def test_training_images_are_needed(tmp_path):
+    written(tmp_path, t10k_images=images(), t10k_labels=labels())
+
+    with pytest.raises(InvalidFile, match="no train-images-idx3-ubyte"):
+        read_mnist(tmp_path)
