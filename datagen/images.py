@@ -117,6 +117,8 @@ def encode_png(images: np.ndarray) -> list[bytes]:
         InvalidRequest: an array of another type or shape.
     """
     check_images(images)
+    if len(images) == 0:
+        return []
     _, channels, height, width = images.shape
     size = struct.pack(">IIBBBBB", width, height, 8, _COLOUR_TYPE[channels], 0, 0, 0)
     head = _SIGNATURE + _chunk(b"IHDR", size)

@@ -48,6 +48,10 @@ def test_pillow_reads_the_same_pixels():
             assert np.array_equal(np.asarray(image).transpose(2, 0, 1), pixels)
 
 
+def test_no_images_give_no_files():
+    assert encode_png(np.zeros((0, 1, 4, 4), dtype=np.uint8)) == []
+
+
 def test_same_pixels_give_the_same_bytes_whatever_stands_beside_them():
     images = np.random.default_rng(2).integers(0, 256, (8, 1, 28, 28), dtype=np.uint8)
 
