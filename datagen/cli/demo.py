@@ -149,8 +149,8 @@ def _summary(job: Job, out: Path) -> dict[str, Any]:
             label.label: {
                 "requested": label.requested,
                 "stored": label.stored,
-                "mean_score": label.mean_score,
-                "agreement": label.agreement,
+                "mean_score": _rounded(label.mean_score),
+                "agreement": _rounded(label.agreement),
             }
             for label in job.labels
         },
@@ -161,6 +161,10 @@ def _summary(job: Job, out: Path) -> dict[str, Any]:
             "summary": str(out / SUMMARY),
         },
     }
+
+
+def _rounded(share: float | None) -> float | None:
+    return None if share is None else round(share, 4)
 
 
 def _draw_sheet(out: Path, names: Sequence[str]) -> None:
