@@ -20,21 +20,25 @@ Ended = TypeVar("Ended", Export, Model)
 
 
 def requeue_stale(session: Session, settings: Settings) -> list[Message]:
-    """Free expired leases, close what has no attempts left, cut batches; returns what to send."""
-    claims.release_expired(session, settings, Batch)
+    """Free expired leases, close what has no attempts left, cut batches; returns what to send.
+
+    Jobs are locked before any batch, as everywhere: what fails comes first, then what is freed.
+    """
     for batch in claims.exhausted(session, settings, Batch):
         batches.fail(session, batch.id, batch.attempt, batch.error or f"{SILENT}.")
-    _heal(session, settings, Export)
-    _heal(session, settings, Model)
+    _end_exhausted(session, settings, Export)
+    _end_exhausted(session, settings, Model)
     messages = batches.make_batches(session, settings)
+    claims.release_expired(session, settings, Batch)
+    claims.release_expired(session, settings, Export)
+    claims.release_expired(session, settings, Model)
     messages += _told(RUN_BATCH, "batch_id", claims.unsent(session, settings, Batch))
     messages += _told(RUN_EXPORT, "export_id", claims.unsent(session, settings, Export))
     messages += _told(RUN_TRAINING, "model_id", claims.unsent(session, settings, Model))
     return messages
 
 
-def _heal(session: Session, settings: Settings, kind: type[Ended]) -> None:
-    claims.release_expired(session, settings, kind)
+def _end_exhausted(session: Session, settings: Settings, kind: type[Ended]) -> None:
     for row in claims.exhausted(session, settings, kind):
         reason = row.error or f"{SILENT}."
         session.execute(
