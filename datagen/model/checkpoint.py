@@ -28,9 +28,6 @@ def save_checkpoint(path: Path, module: nn.Module, header: CheckpointHeader) -> 
 def load_weights(path: Path, module: nn.Module, device: torch.device) -> None:
     """Put a file's weights into a module of the same shapes, ready to be used.
 
-    The module may be made without memory of its own (`torch.device("meta")`), so that a file that
-    claims an enormous network is refused before any is taken.
-
     Raises:
         InvalidFile: damaged, not finite, or with other names, types or shapes than the module's.
     """
@@ -46,7 +43,7 @@ def load_weights(path: Path, module: nn.Module, device: torch.device) -> None:
     for name, value in weights.items():
         if not bool(value.isfinite().all()):
             raise InvalidFile(f"{path.name} has values in {name} that are not finite numbers.")
-    module.load_state_dict(weights, assign=True)
+    module.load_state_dict(weights)
     module.to(device).eval().requires_grad_(requires_grad=False)
 
 
@@ -82,6 +79,19 @@ def checked_config(path: Path, kind: type[BaseModel], header: CheckpointHeader) 
         ) from None
 
 
+def check_claim(path: Path, value_count: int) -> None:
+    """Refuse a file that claims a larger network than it holds, before memory is taken for it.
+
+    Raises:
+        InvalidFile: fewer bytes than float32 values of this count need.
+    """
+    size = path.stat().st_size
+    if size < value_count * torch.float32.itemsize:
+        raise InvalidFile(
+            f"{path.name} claims {value_count:,} values and has {size:,} bytes, too few for them."
+        )
+
+
 def load_generator(path: Path, device: torch.device) -> tuple[CVAE, CheckpointHeader]:
     """A generator and its header.
 
@@ -93,7 +103,7 @@ def load_generator(path: Path, device: torch.device) -> tuple[CVAE, CheckpointHe
     assert isinstance(config, CVAEConfig)  # noqa: S101 - for the type checker
     if config.image_shape != header.image_shape or config.class_count != len(header.class_names):
         raise InvalidFile(f"{path.name} contradicts itself about its images or classes.")
-    with torch.device("meta"):
-        model = CVAE(config)
+    check_claim(path, config.value_count)
+    model = CVAE(config)
     load_weights(path, model, device)
     return model, header

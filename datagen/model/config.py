@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 MAX_SIDE = 1024
 MAX_SEED = 2**63 - 1
+
+
+def _usable_shape(shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    channels, height, width = shape
+    if channels not in {1, 3} or not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
+        raise ValueError(f"{shape} is not 1 or 3 channels and sides of 1 to {MAX_SIDE}")
+    return shape
+
+
+# Channels, height, width.
+ImageShape = Annotated[tuple[int, int, int], AfterValidator(_usable_shape)]
 
 
 class CVAEConfig(BaseModel):
@@ -27,7 +38,7 @@ class CVAEConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    image_shape: tuple[int, int, int]
+    image_shape: ImageShape
     class_count: int = Field(ge=1, le=100_000)
     latent_dim: int = Field(default=16, ge=1, le=1024)
     width: int = Field(default=64, ge=8, le=2048)
@@ -37,20 +48,30 @@ class CVAEConfig(BaseModel):
     stride: int = Field(default=4, ge=1, le=32)
     likelihood: Literal["bernoulli"] = "bernoulli"
 
-    @model_validator(mode="after")
-    def _usable_shape(self) -> Self:
-        channels, height, width = self.image_shape
-        if channels not in {1, 3} or not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
-            raise ValueError(
-                f"image_shape is {self.image_shape}; 1 or 3 channels and sides of 1 to {MAX_SIDE}"
-            )
-        return self
-
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of the network's positions: sides over stride, rounded up."""
         _, height, width = self.image_shape
         return -(-height // self.stride), -(-width // self.stride)
+
+    @property
+    def value_count(self) -> int:
+        """Number of values that a checkpoint of this architecture holds."""
+        positions = self.grid[0] * self.grid[1]
+        folded = self.image_shape[0] * self.stride**2
+        wide, slim, dims = self.encoder_width, self.width, self.latent_dim
+        encoder = (9 * folded + 1 + self.class_count) * wide
+        encoder += self.encoder_blocks * _block_values(wide)
+        encoder += (wide * positions + 1) * 2 * dims
+        decoder = (dims + 1 + self.class_count) * slim * positions
+        decoder += self.blocks * _block_values(slim) + (9 * slim + 1) * folded
+        prior = self.class_count * dims * (1 + dims)
+        return encoder + decoder + prior
+
+
+def _block_values(width: int) -> int:
+    """Values of a residual block: a 3 x 3 and a 1 x 1 convolution, with their biases."""
+    return (9 * width + 1 + width + 1) * width
 
 
 class TrainingOptions(BaseModel):
