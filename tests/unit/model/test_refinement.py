@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+from tiny import striped_data, tiny_model
+
+from datagen.model.config import TrainingOptions
+from datagen.model.refinement import AVERAGE, Refinement
+from datagen.model.training import TrainingState, Watch, run_stage
+
+OPTIONS = TrainingOptions(refine_epochs=2, batch_size=16, latent_dim=5, seed=2)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return striped_data(52)
+
+
+@pytest.fixture(scope="module")
+def held_out():
+    return striped_data(12, seed=9)
+
+
+def new_refinement(data, held_out, seed=1):
+    return Refinement(tiny_model(seed).train().requires_grad_(), data, held_out, OPTIONS)
+
+
+def weights(stage):
+    return {
+        f"{name}.{part}": value.clone()
+        for name, module in stage.modules.items()
+        for part, value in module.state_dict().items()
+    }
+
+
+def test_refining_in_slices_gives_the_same_weights_as_in_one_go(data, held_out, tmp_path):
+    whole, expected = new_refinement(data, held_out), TrainingState()
+    run_stage(whole, expected, Watch())
+    path, state, done = tmp_path / "state.safetensors", TrainingState(), False
+
+    while not done:
+        sliced = new_refinement(data, held_out, seed=1 if state.step == 0 else 99)
+        done = run_stage(sliced, state, Watch(deadline=time.monotonic()))
+        state.save(path)
+        state = TrainingState.load(path)
+
+    assert state.history == expected.history
+    for name, value in weights(whole).items():
+        assert torch.equal(weights(sliced)[name], value), name
+
+
+def test_encoder_and_fitted_prior_stay_as_they_were(data, held_out):
+    refinement = new_refinement(data, held_out)
+    before = weights(refinement)
+
+    run_stage(refinement, TrainingState(), Watch())
+
+    changed = {
+        name for name, value in weights(refinement).items() if not torch.equal(value, before[name])
+    }
+    assert not {name for name in changed if ".encoder." in name or ".prior_" in name}
+    assert "generator.decoder.unfold.weight" in changed
+    assert "average.decoder.unfold.weight" in changed
+
+
+def test_average_follows_the_decoder_slowly(data, held_out):
+    refinement = new_refinement(data, held_out)
+    start = weights(refinement)["generator.decoder.unfold.bias"]
+
+    refinement.step(0)
+
+    now = weights(refinement)
+    torch.testing.assert_close(
+        now["average.decoder.unfold.bias"],
+        AVERAGE * start + (1 - AVERAGE) * now["generator.decoder.unfold.bias"],
+        atol=1e-7,
+        rtol=1e-4,
+    )
+
+
+def test_terms_of_the_elbo_and_of_the_game_are_shown(data, held_out):
+    terms = new_refinement(data, held_out).step(0)
+
+    assert terms.keys() == {"reconstruction", "kl", "total", "adversarial"}
+    assert all(value.isfinite() for value in terms.values())
+    assert not any(value.requires_grad for value in terms.values())
+
+
+def test_refining_leaves_the_global_random_state_alone(data, held_out):
+    before = torch.random.get_rng_state()
+
+    refinement = new_refinement(data, held_out)
+    run_stage(refinement, TrainingState(), Watch())
+
+    assert torch.equal(torch.random.get_rng_state(), before)
