@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import structlog
 import torch
 from sqlalchemy import Engine, select
 
 from datagen.db.session import reading
 from datagen.db.tables import Model
-from datagen.errors import InvalidFile
+from datagen.errors import DatagenError, InvalidFile
 from datagen.images import encode_png
 from datagen.model.autoencoders import CVAE
 from datagen.model.checkpoint import load_generator
@@ -30,6 +31,8 @@ from datagen.shards import SampleBatch, ShardInfo, write_shard
 from datagen.storage import Storage
 
 KEPT = 4
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -120,17 +123,25 @@ def warm_up(engine: Engine, cache: GeneratorCache, settings: Settings) -> None:
             .limit(2)
         ).all()
     for model in ready:
-        generator = cache.get(
-            digest=str(model.digest),
-            checkpoint_key=str(model.checkpoint_key),
-            judge_digest=str(model.judge_digest),
-            judge_key=str(model.judge_key),
-        )
-        zero = np.zeros(1, dtype=np.int64)
-        latents = prior_latents(generator.model, 0, zero, zero, zero, 1.0)
-        for images in generator.decoder.tiles(latents, zero):
-            generator.scorer.score(images)
-            write_shard(_one_sample(encode_png(images)), _NO_JOB)
+        try:
+            _run_once(cache, model)
+        except (DatagenError, OSError, RuntimeError) as error:
+            # Its jobs will fail with this reason; those of other models must find a worker.
+            log.warning("model_not_warmed_up", model=str(model.id), reason=str(error))
+
+
+def _run_once(cache: GeneratorCache, model: Model) -> None:
+    generator = cache.get(
+        digest=str(model.digest),
+        checkpoint_key=str(model.checkpoint_key),
+        judge_digest=str(model.judge_digest),
+        judge_key=str(model.judge_key),
+    )
+    zero = np.zeros(1, dtype=np.int64)
+    latents = prior_latents(generator.model, 0, zero, zero, zero, 1.0)
+    for images in generator.decoder.tiles(latents, zero):
+        generator.scorer.score(images)
+        write_shard(_one_sample(encode_png(images)), _NO_JOB)
 
 
 _NO_JOB = ShardInfo(("none",), "", "", 0, "", 0, 1.0)

@@ -91,6 +91,9 @@ def run_training(
         _end(engine, settings, work, error, final=False)
     else:
         queue.send(messages)
+    finally:
+        # The process goes on to make batches, beside others that do.
+        use_threads(settings)
 
 
 @stamina.retry(on=OperationalError, timeout=RETRY_SECONDS, attempts=None)
@@ -154,7 +157,7 @@ def _finish(
         keys[name] = (digest, f"models/{digest}.safetensors")
         storage.put(keys[name][1], data)
     with writing(engine) as session:
-        models.close_training(
+        closed = models.close_training(
             session,
             work,
             digest=keys[recipe.GENERATOR][0],
@@ -165,7 +168,8 @@ def _finish(
             image_shape=list(train.image_shape),
             metrics=read_header(folder / recipe.GENERATOR).metrics,
         )
-    if work.state_key is not None:
+    # Where it was taken over, the state is what the other worker goes on from.
+    if closed and work.state_key is not None:
         storage.delete(work.state_key)
 
 

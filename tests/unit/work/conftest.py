@@ -1,0 +1,111 @@
+"""A tiny generator with its judge, registered and stored as a trained model would be."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Engine
+from tiny import SHAPE, tiny_header, tiny_judge, tiny_model
+
+from datagen.db.session import writing
+from datagen.db.tables import Model, Owner, new_id
+from datagen.model.checkpoint import save_checkpoint
+from datagen.queue import MAKE_BATCHES, RUN_BATCH, MemoryQueue
+from datagen.service import batches
+from datagen.settings import Settings
+from datagen.storage import FileStorage
+from datagen.work.generation import Generation
+
+
+@pytest.fixture
+def add_model(
+    engine: Engine, owner: Owner, storage: FileStorage, tmp_path: Path
+) -> Callable[..., Model]:
+    """Register a generator of random weights under a name."""
+
+    def add(name: str, seed: int = 0) -> Model:
+        generator, judge = tiny_model(seed), tiny_judge(seed)
+        keys = []
+        for kind, module in (("cvae", generator), ("judge", judge)):
+            path = tmp_path / f"{name}-{kind}.safetensors"
+            save_checkpoint(path, module, tiny_header(kind, module.config))
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            storage.put(f"models/{digest}.safetensors", path.read_bytes())
+            keys += [digest, f"models/{digest}.safetensors"]
+        moment = datetime.now(UTC)
+        row = Model(
+            id=new_id(),
+            owner_id=owner.id,
+            name=name,
+            version=1,
+            state="succeeded",
+            visibility="private",
+            options={},
+            class_names=list(tiny_header("cvae", generator.config).class_names),
+            image_shape=list(SHAPE),
+            metrics={},
+            progress={},
+            digest=keys[0],
+            checkpoint_key=keys[1],
+            judge_digest=keys[2],
+            judge_key=keys[3],
+            created_at=moment,
+            available_at=moment,
+            ended_at=moment,
+        )
+        with writing(engine) as session:
+            session.add(row)
+        return row
+
+    return add
+
+
+@pytest.fixture
+def model(add_model: Callable[..., Model]) -> Model:
+    """A generator of three classes, named `stripes`."""
+    return add_model("stripes")
+
+
+@pytest.fixture
+def queue() -> MemoryQueue:
+    """A queue that the test steps."""
+    return MemoryQueue()
+
+
+@pytest.fixture
+def worker(
+    engine: Engine, storage: FileStorage, queue: MemoryQueue, settings: Settings
+) -> Callable[..., Generation]:
+    """Begin a worker; with other settings or another store where they are given."""
+
+    def begin(store: FileStorage | None = None, **changes: object) -> Generation:
+        own = settings.model_copy(update=changes)
+        return Generation.begin(engine, store or storage, queue, own)
+
+    return begin
+
+
+@pytest.fixture
+def work_off(engine: Engine, queue: MemoryQueue) -> Callable[..., int]:
+    """Let workers take turns until no message waits; returns how many tasks ran."""
+
+    def run(*workers: Generation) -> int:
+        turn = iter(range(1_000_000))
+
+        def run_batch(batch_id: str) -> None:
+            workers[next(turn) % len(workers)].run_batch(UUID(batch_id))
+
+        def make_batches() -> None:
+            with writing(engine) as session:
+                messages = batches.make_batches(session, workers[0].settings)
+            queue.send(messages)
+
+        queue.tasks = {RUN_BATCH: run_batch, MAKE_BATCHES: make_batches}
+        return queue.run_all()
+
+    return run

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from datagen.errors import DeviceUnusable, InvalidFile
+from datagen.work import generators
+from datagen.work.generators import KEPT, GeneratorCache, fetched, use_threads
+
+
+def names(row):
+    return {
+        "digest": row.digest,
+        "checkpoint_key": row.checkpoint_key,
+        "judge_digest": row.judge_digest,
+        "judge_key": row.judge_key,
+    }
+
+
+@pytest.fixture(autouse=True)
+def _same_threads_after():
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_generator_is_loaded_once(storage, model):
+    cache = GeneratorCache(storage, "cpu")
+    first = cache.get(**names(model))
+    storage.delete(model.checkpoint_key)
+
+    assert cache.get(**names(model)) is first
+
+
+def test_generators_that_were_not_used_for_long_are_let_go(storage, add_model):
+    cache = GeneratorCache(storage, "cpu")
+    rows = [add_model(f"model-{number}", seed=number) for number in range(KEPT + 1)]
+    made = [cache.get(**names(row)) for row in rows[:KEPT]]
+    assert cache.get(**names(rows[0])) is made[0]
+    cache.get(**names(rows[KEPT]))
+
+    assert cache.get(**names(rows[0])) is made[0]
+    assert cache.get(**names(rows[1])) is not made[1]
+
+
+def test_weights_that_are_not_the_ones_named_are_refused(storage, add_model):
+    one, other = add_model("one"), add_model("other", seed=1)
+
+    with (
+        pytest.raises(InvalidFile, match="have the digest"),
+        fetched(storage, one.checkpoint_key, other.digest),
+    ):
+        raise AssertionError
+
+
+def test_local_copy_goes_when_it_was_read(storage, model):
+    with fetched(storage, model.checkpoint_key, model.digest) as path:
+        assert path.read_bytes() == storage.get(model.checkpoint_key)
+
+    assert not path.parent.exists()
+
+
+def test_device_that_is_not_there_is_refused(storage):
+    with pytest.raises(DeviceUnusable, match="cuda:63"):
+        GeneratorCache(storage, "cuda:63")
+
+
+def test_models_at_hand_are_loaded_before_they_are_asked_for(engine, storage, model, settings):
+    cache = GeneratorCache(storage, "cpu")
+    generators.warm_up(engine, cache, settings)
+    storage.delete(model.checkpoint_key)
+
+    assert cache.get(**names(model))
+
+
+def test_model_that_cannot_be_loaded_does_not_keep_a_worker_from_starting(
+    engine, storage, model, settings
+):
+    storage.delete(model.checkpoint_key)
+    generators.warm_up(engine, GeneratorCache(storage, "cpu"), settings)
+
+
+def test_more_worker_processes_than_cores_have_a_thread_each(settings):
+    use_threads(settings.model_copy(update={"workers": 1024}))
+
+    assert torch.get_num_threads() == 1
