@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import CPU, SHAPE, striped_images
+
+from datagen.errors import Cancelled, InvalidFile, InvalidRequest
+from datagen.model.checkpoint import load_generator
+from datagen.model.config import TrainingOptions
+from datagen.model.header import read_header
+from datagen.quality.judge import load_judge
+from datagen.work import recipe
+from datagen.work.recipe import GENERATOR, JUDGE, STATE, pixel_variance
+
+NAMES = ("top", "middle", "bottom")
+OPTIONS = {
+    "epochs": 2,
+    "refine_epochs": 1,
+    "judge_epochs": 1,
+    "batch_size": 16,
+    "width": 8,
+    "latent_dim": 3,
+}
+
+
+@pytest.fixture(autouse=True)
+def _few_are_measured(monkeypatch):
+    monkeypatch.setattr(recipe, "MEASURED_PER_CLASS", 20)
+
+
+@pytest.fixture
+def train(tmp_path):
+    def run(name="one", count=60, slice_seconds=3600.0, check=lambda: None, told=None, **changes):
+        images, labels = striped_images(count)
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        finished = recipe.train(
+            images,
+            labels,
+            NAMES,
+            TrainingOptions.model_validate(OPTIONS | changes),
+            folder=folder,
+            held_out=None,
+            device=CPU,
+            training_digest="d" * 64,
+            on_progress=(lambda _: None) if told is None else told.append,
+            check=check,
+            slice_seconds=slice_seconds,
+        )
+        return finished, folder
+
+    return run
+
+
+def test_slices_give_the_same_files_as_one_go(train):
+    finished, whole = train("whole")
+    assert finished
+    slices = 0
+    done = False
+    while not done:
+        done, parts = train("parts", slice_seconds=0.0)
+        slices += 1
+
+    assert slices >= 8
+    assert (whole / GENERATOR).read_bytes() == (parts / GENERATOR).read_bytes()
+    assert (whole / JUDGE).read_bytes() == (parts / JUDGE).read_bytes()
+
+
+def test_slice_that_is_over_leaves_a_state_and_no_result(train):
+    finished, folder = train(slice_seconds=0.0)
+
+    assert not finished
+    assert [path.name for path in folder.iterdir()] == [STATE]
+
+
+def test_same_seed_gives_the_same_files_and_another_seed_others(train):
+    files = [
+        (train(name, seed=seed)[1] / GENERATOR).read_bytes()
+        for name, seed in (("one", 1), ("two", 1), ("three", 2))
+    ]
+
+    assert files[0] == files[1] != files[2]
+
+
+def test_training_leaves_the_global_randomness_alone(train):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    train(refine_epochs=1)
+
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_judge_takes_no_part_in_the_generator(train):
+    _, one = train("one", judge_epochs=1)
+    _, two = train("two", judge_epochs=2)
+
+    first, second = load_file(one / GENERATOR), load_file(two / GENERATOR)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    judges = load_file(one / JUDGE), load_file(two / JUDGE)
+    assert not all(torch.equal(judges[0][name], judges[1][name]) for name in judges[0])
+
+
+def test_headers_say_what_was_made_of_what_and_how_good_it_is(train):
+    _, folder = train()
+
+    generator, judge = read_header(folder / GENERATOR), read_header(folder / JUDGE)
+    assert (generator.kind, judge.kind) == ("cvae", "judge")
+    for header in (generator, judge):
+        assert header.class_names == NAMES
+        assert header.image_shape == SHAPE
+        assert header.training_digest == "d" * 64
+        assert header.options["batch_size"] == 16
+    metrics = generator.metrics
+    assert metrics["held_out_images"] == 6
+    assert metrics["negative_elbo"] == pytest.approx(
+        metrics["reconstruction"] + metrics["kl"], abs=0.002
+    )
+    assert len(metrics["judge_agreement_per_class"]) == len(NAMES)
+    assert len(metrics["variance_ratio_per_class"]) == len(NAMES)
+    stages = [(entry["stage"], entry["epoch"]) for entry in metrics["history"]]
+    assert stages == [("judge", 1), ("fit", 1), ("fit", 2), ("refine", 1)]
+    assert 0.0 <= judge.metrics["test_accuracy"] <= 1.0
+
+
+def test_results_can_be_loaded(train):
+    _, folder = train()
+
+    assert load_generator(folder / GENERATOR, CPU)[0].config.latent_dim == 3
+    assert load_judge(folder / JUDGE, CPU)[0].config.class_count == 3
+
+
+def test_progress_tells_terms_pace_and_place(train):
+    told = []
+    train(told=told)
+
+    fit = [progress for progress in told if progress["stage"] == "fit"]
+    assert fit[-1]["epoch"] == fit[-1]["epochs"] == 2
+    assert fit[-1]["step"] == fit[-1]["steps"]
+    assert fit[-1]["images_per_second"] > 0
+    for name in ("reconstruction", "kl", "total"):
+        assert np.isfinite(fit[-1][name])
+        assert np.isfinite(fit[-1][f"validation_{name}"])
+
+
+def test_no_refinement_is_a_choice(train):
+    _, folder = train(refine_epochs=0)
+
+    history = read_header(folder / GENERATOR).metrics["history"]
+    assert {entry["stage"] for entry in history} == {"judge", "fit"}
+
+
+def test_held_out_images_measure_and_do_not_train(train, tmp_path):
+    images, labels = striped_images(60)
+    others = striped_images(9, seed=1)
+    options = TrainingOptions.model_validate(OPTIONS)
+    weights = []
+    for number, held_out in enumerate((others, (others[0][:3], others[1][:3]))):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        recipe.train(
+            images,
+            labels,
+            NAMES,
+            options,
+            folder=folder,
+            held_out=held_out,
+            device=CPU,
+            training_digest="d",
+            on_progress=lambda _: None,
+            check=lambda: None,
+            slice_seconds=3600.0,
+        )
+        assert read_header(folder / GENERATOR).metrics["held_out_images"] == len(held_out[0])
+        weights.append(load_file(folder / GENERATOR))
+
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_every_class_keeps_images_to_train_on(train):
+    told = []
+    _, folder = train(count=4, batch_size=2, validation_fraction=0.9, told=told)
+
+    # Two of one class, one of it held out; a class of one image stays in training.
+    assert read_header(folder / GENERATOR).metrics["held_out_images"] == 1
+
+
+def test_stop_is_heard_while_training(train):
+    looks = iter(range(100))
+
+    def check():
+        if next(looks) == 3:
+            raise Cancelled("told to stop")
+
+    with pytest.raises(Cancelled):
+        train(check=check)
+
+
+def test_one_image_is_too_few(train):
+    with pytest.raises(InvalidRequest, match="1 images are too few"):
+        train(count=1)
+
+
+def test_damaged_state_is_refused(train):
+    _, folder = train(slice_seconds=0.0)
+    path = folder / STATE
+    path.write_bytes(path.read_bytes()[:-100])
+
+    with pytest.raises(InvalidFile, match="damaged"):
+        train()
+
+
+def test_state_of_another_architecture_is_refused(train):
+    while not any(part.startswith("generator") for part in _parts(train)):
+        pass
+
+    with pytest.raises(InvalidFile, match="another generator"):
+        train(width=16)
+
+
+def _parts(train):
+    _, folder = train(slice_seconds=0.0)
+    return load_file(folder / STATE)
+
+
+def test_pixel_variance_is_the_mean_over_pixels_of_the_variance_over_images():
+    images = np.zeros((2, 1, 1, 2), dtype=np.uint8)
+    images[1, 0, 0, 0] = 10
+
+    assert pixel_variance(images) == 12.5
+    assert pixel_variance(images[:0]) == 0.0
