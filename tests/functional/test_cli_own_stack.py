@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import socket
 from pathlib import Path
 from typing import Any
@@ -94,3 +95,19 @@ def test_home_that_cannot_be_made_is_one_line(datagen: Any, tmp_path: Path) -> N
     ran = datagen.run("job", "list", environment={"DATAGEN_HOME": str(tmp_path / "file" / "home")})
     assert (ran.code, ran.out) == (1, "")
     assert ran.err.splitlines()[-1].startswith("error: ")
+
+
+def test_ctrl_c_cancels_what_nobody_would_go_on_with(datagen: Any, tmp_path: Path) -> None:
+    environment = {"DATAGEN_HOME": str(tmp_path / "home"), "DATAGEN_WORKERS": "1"}
+    line = ["generate", "--per-label", "100000", "--json"]
+    with datagen.start(*line, environment=environment) as command:
+        assert command.stderr is not None
+        while not command.stderr.readline().startswith("generating: "):
+            assert command.poll() is None
+        command.send_signal(signal.SIGINT)
+        out, err = command.communicate(timeout=60)
+    assert (command.returncode, out) == (130, "")
+    assert err.endswith(" is cancelled.\n")
+    job_id = err.split()[-3]
+    shown = datagen.run("job", "show", job_id, "--json", environment=environment)
+    assert shown.json["state"] == "cancelled"

@@ -19,12 +19,12 @@ from uuid import UUID
 import psutil
 import pyarrow.parquet as pq
 import pytest
-from datagen.service.sweep import sweep
 from sqlalchemy import Engine, func, select
 
 from datagen.client import Client
 from datagen.db.session import open_engine, reading
 from datagen.db.tables import Batch, Job, JobLabel, Sample
+from datagen.service.sweep import sweep
 from datagen.settings import Settings
 from datagen.storage import FileStorage
 
