@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from datagen.model.autoencoders import CVAE
-from datagen.model.devices import fast_precision, gains_from_bf16
+from datagen.model.devices import fast_precision, kind_of
 
 TILE = 256
 SMALLEST_TILE = 1
@@ -25,8 +25,8 @@ class Decoder:
     """A generator's decoder, set up for one device.
 
     Attributes:
-        kind: device and precision, such as `cpu-fp32`; the same request gives the same bytes on
-            the same kind.
+        kind: device, instructions and precision, such as `cpu-avx2-fp32`; the same request gives
+            the same bytes on the same kind.
     """
 
     def __init__(self, model: CVAE, device: torch.device) -> None:
@@ -34,7 +34,7 @@ class Decoder:
         self._device = device
         self._tile = TILE
         keep_freed_memory()
-        self.kind = f"{device.type}-{'bf16' if gains_from_bf16(device) else 'fp32'}"
+        self.kind = kind_of(device)
 
     def tiles(self, latents: np.ndarray, labels: np.ndarray) -> Iterator[np.ndarray]:
         """Pixels of latents float32 (N, d) with labels int64 (N,), uint8 (n, C, H, W) at a time."""

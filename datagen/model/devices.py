@@ -44,3 +44,12 @@ def gains_from_bf16(device: torch.device) -> bool:
 def fast_precision(device: torch.device) -> torch.autocast:
     """A context in which networks compute in bfloat16 where the device gains from it."""
     return torch.autocast(device.type, torch.bfloat16, enabled=gains_from_bf16(device))
+
+
+def kind_of(device: torch.device) -> str:
+    """Device, instruction set or model, and precision: what a pixel's last bit hangs on."""
+    if device.type == "cuda":
+        model = torch.cuda.get_device_name(device).lower().replace(" ", "-")
+    else:
+        model = torch.backends.cpu.get_cpu_capability().lower().replace(" ", "-")
+    return f"{device.type}-{model}-{'bf16' if gains_from_bf16(device) else 'fp32'}"[:64]
