@@ -16,9 +16,8 @@ from datagen.cli.output import (
     print_table,
     progress,
     say,
-    usage_error,
 )
-from datagen.errors import Conflict, DatagenError
+from datagen.errors import DatagenError
 
 if TYPE_CHECKING:
     from datagen.client import Client
@@ -95,10 +94,7 @@ def check_out(out: Path) -> None:
     """Refuse a folder that has files in it before any work is done. Raises InvalidRequest."""
     from datagen.export.unpacking import check_free  # noqa: PLC0415 - slow to load
 
-    try:
-        check_free(out)
-    except Conflict as error:
-        raise usage_error(error.detail, "out") from None
+    check_free(out)
 
 
 def fetch_export(client: Client, export_id: object, out: Path | None) -> Export:

@@ -77,7 +77,8 @@ class Exports:
 
         Raises:
             NotFound: there is no such export.
-            Conflict: the export has not succeeded, or `out` holds something.
+            Conflict: the export has not succeeded.
+            InvalidRequest: `out` holds something.
             StorageFailure: the files cannot be written.
             InvalidFile: what came is not what was promised.
         """

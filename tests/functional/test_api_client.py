@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from datagen import Client
-from datagen.errors import Conflict, InvalidRequest, NotFound, UnknownLabel
+from datagen.errors import InvalidRequest, NotFound, UnknownLabel
 from datagen.schemas import Job
 
 pytestmark = pytest.mark.xdist_group("stack")
@@ -36,7 +36,7 @@ def test_job_is_made_followed_read_and_brought_home(stack: Any, tmp_path: Path) 
         assert seen[-1] == (export.bytes, export.bytes)
         assert (out / "manifest.json").is_file()
         assert [path.name for path in tmp_path.iterdir()] == ["out"]
-        with pytest.raises(Conflict, match="not empty"):
+        with pytest.raises(InvalidRequest, match="not empty"):
             dg.exports.download(export.id, out)
         dg.exports.download(export.id, out, overwrite=True)
 
