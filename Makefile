@@ -35,7 +35,7 @@ test: $(TEST_STAMP) ## Formatting, lint, types, import contract, tests (under 15
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+	$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-long: $(TEST_STAMP) ## Chaos and soak: real processes, killed at random (bounded, about half an hour)
 	$(TEST_ENV) $(BIN)/python -m pytest tests/long --timeout 1800

@@ -39,7 +39,7 @@ PROGRAMS = {
 }
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+def wait_until(condition: Callable[[], Any], seconds: float = 120.0) -> Any:
     """The first true value of the condition; fails where there is none in time."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
@@ -168,7 +168,7 @@ class Service:
         """The job's batches that a worker has, with their attempts."""
         return {one.id: one.attempt for one in self.batches(job_id) if one.state == "running"}
 
-    def wait_for_end(self, job_id: UUID, seconds: float = 120.0) -> str:
+    def wait_for_end(self, job_id: UUID, seconds: float = 300.0) -> str:
         """The state in which the job has ended."""
         assert self.engine is not None
         engine = self.engine
