@@ -198,7 +198,8 @@ class Scorer:
         for start in range(0, len(images), TILE):
             part = images[start : start + TILE]
             tile = torch.zeros(TILE, *images.shape[1:])
-            tile[: len(part)] = torch.from_numpy(part)
+            # A copy: the array may be a map of a file, of which torch warns.
+            tile[: len(part)] = torch.tensor(part)
             logits = self._judge(tile.to(self._device).div_(255.0))
             parts.append(torch.softmax(logits.float(), dim=1)[: len(part)].cpu().numpy())
         return np.concatenate(parts)

@@ -8,12 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import CLASSES, CPU, SHAPE, striped_data, striped_images, tiny_header, tiny_judge
+from torch import nn
 
 from datagen.errors import InvalidFile
 from datagen.model.checkpoint import save_checkpoint
 from datagen.model.config import TrainingOptions
 from datagen.model.training import TrainingState, Watch, run_stage
-from datagen.quality.judge import TILE, JudgeFit, Scorer, accuracy, bent, load_judge
+from datagen.quality.judge import TILE, JudgeFit, Scorer, accuracy, bent, folded, load_judge
 
 OPTIONS = TrainingOptions(judge_epochs=4, batch_size=16, seed=3)
 
@@ -183,3 +184,30 @@ def test_a_judge_whose_header_does_not_fit_is_refused(path, change, reason):
 
     with pytest.raises(InvalidFile, match=reason):
         load_judge(path, CPU)
+
+
+def test_folded_judge_answers_as_the_judge_does(judge):
+    images, _ = striped_images(50, (1, 28, 28), 10, seed=4)
+    image = torch.tensor(images).float() / 255
+    quick = folded(judge)
+
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in quick.modules())
+    torch.testing.assert_close(quick(image), judge(image), rtol=0, atol=1e-5)
+
+
+def test_scorer_leaves_the_judge_that_it_was_given_as_it_was():
+    judge = tiny_judge().train()
+    before = {name: value.clone() for name, value in judge.state_dict().items()}
+    Scorer(judge, CPU).score(striped_images(10)[0])
+
+    assert judge.training
+    assert all(torch.equal(before[name], value) for name, value in judge.state_dict().items())
+
+
+def test_images_that_may_not_be_written_to_are_scored(judge):
+    images, _ = striped_images(3, (1, 28, 28), 10)
+    scorer = Scorer(judge, CPU)
+    expected = scorer.score(images)
+    images.flags.writeable = False
+
+    np.testing.assert_array_equal(scorer.score(images), expected)
