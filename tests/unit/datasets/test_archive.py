@@ -136,6 +136,7 @@ def test_header_that_would_fill_the_memory_is_refused(target):
 @pytest.mark.parametrize(
     "data",
     [b"", b"no tar", b"PK\3\4" + bytes(600), b"\x1f\x8bbroken", gzip.compress(b"no tar")],
+    ids=["empty", "text", "zip", "broken gzip", "gzip of text"],
 )
 def test_what_is_no_tar_is_refused(target, data):
     with pytest.raises(InvalidFile):
