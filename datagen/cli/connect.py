@@ -10,6 +10,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from datagen.cli.output import note, usage_error
+from datagen.embedded import Workers, running_stack
 
 if TYPE_CHECKING:
     from datagen.client import Client
@@ -28,12 +29,15 @@ class Connection:
 
 @contextmanager
 def connected(
-    *, torch_workers: bool = True, must_run: bool = False, settings: Settings | None = None
+    workers: Workers = Workers.ALL,
+    *,
+    must_run: bool = False,
+    settings: Settings | None = None,
 ) -> Iterator[Connection]:
     """A connection for the time of a `with` block.
 
     Args:
-        torch_workers: whether a stack of the command's own needs workers that generate or train.
+        workers: those that the command needs; a stack of its own has no others.
         must_run: refuse to start a stack, because its work would end with the command.
         settings: read from the environment if None.
 
@@ -49,7 +53,7 @@ def connected(
     # Its own notes about retries would stand on standard output, beside the JSON.
     stamina.instrumentation.set_on_retry_hooks([])
     settings = settings or load_settings()
-    url = settings.url or _url_of_running(settings)
+    url = settings.url or _url_of_running(settings, workers)
     if url is not None:
         with Client(url, home=settings.home) as client:
             yield Connection(client, is_own=False)
@@ -60,19 +64,19 @@ def connected(
         )
     else:
         note(f"No server runs on {settings.home}; starting one for this command.")
-        with own_stack(settings, torch_workers=torch_workers) as client:
+        with own_stack(settings, workers) as client:
             yield Connection(client, is_own=True)
 
 
-def _url_of_running(settings: Settings) -> str | None:
-    from datagen.embedded import running_stack  # noqa: PLC0415 - a named server does not need it
-
+def _url_of_running(settings: Settings, workers: Workers) -> str | None:
+    # One that a command has started for itself, with fewer workers, ends with that command; the
+    # stack that is started next waits for it.
     stack = running_stack(settings.home)
-    return None if stack is None else stack.url
+    return stack.url if stack is not None and stack.workers >= workers else None
 
 
 @contextmanager
-def own_stack(settings: Settings, *, torch_workers: bool = True) -> Iterator[Client]:
+def own_stack(settings: Settings, workers: Workers = Workers.ALL) -> Iterator[Client]:
     """A stack that lives as long as the block; a termination signal ends both in order."""
     from datagen.client import Client  # noqa: PLC0415 - as above
     from datagen.embedded import EmbeddedStack  # noqa: PLC0415 - as above
@@ -80,7 +84,7 @@ def own_stack(settings: Settings, *, torch_workers: bool = True) -> Iterator[Cli
     before = signal.signal(signal.SIGTERM, _leave)
     try:
         with (
-            EmbeddedStack(settings, torch_workers=torch_workers) as stack,
+            EmbeddedStack(settings, workers=workers) as stack,
             Client(stack.url, stack.api_key, home=settings.home) as client,
         ):
             yield client

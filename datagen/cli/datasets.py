@@ -10,6 +10,7 @@ import typer
 from datagen.cli.connect import connected
 from datagen.cli.jobs import Cursor, Limit, tell_of_more
 from datagen.cli.output import AsJson, print_fields, print_json, print_table, progress
+from datagen.embedded import Workers
 
 if TYPE_CHECKING:
     from datagen.schemas import Dataset
@@ -26,7 +27,7 @@ def add_dataset(
     as_json: AsJson = False,
 ) -> None:
     """Pack a folder of labelled images and upload it."""
-    with connected(torch_workers=False) as connection, progress("uploading", "bytes") as tell:
+    with connected(Workers.NONE) as connection, progress("uploading", "bytes") as tell:
         dataset = connection.client.datasets.add(name, source, tell)
     print_json(dataset) if as_json else _print_dataset(dataset)
 
@@ -34,7 +35,7 @@ def add_dataset(
 @group.command("list")
 def list_datasets(limit: Limit = 50, cursor: Cursor = None, as_json: AsJson = False) -> None:
     """List datasets, newest first."""
-    with connected(torch_workers=False) as connection:
+    with connected(Workers.NONE) as connection:
         page = connection.client.datasets.list(limit=limit, cursor=cursor)
     if as_json:
         print_json(page)
@@ -61,7 +62,7 @@ def show_dataset(
     as_json: AsJson = False,
 ) -> None:
     """Show a dataset and its images per label."""
-    with connected(torch_workers=False) as connection:
+    with connected(Workers.NONE) as connection:
         dataset = connection.client.datasets.get(reference)
     print_json(dataset) if as_json else _print_dataset(dataset)
 

@@ -17,6 +17,7 @@ from datagen.cli.output import (
     progress,
     say,
 )
+from datagen.embedded import Workers
 from datagen.errors import DatagenError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def create_export(
     """Write what a job has stored in a format, and wait for it."""
     if out is not None:
         check_out(out)
-    with connected(torch_workers=False) as connection:
+    with connected(Workers.LIGHT) as connection:
         created = connection.client.exports.create(job_id, export_format)
         export = fetch_export(connection.client, created.id, out)
     _print_export(export, out, as_json=as_json)
@@ -57,7 +58,7 @@ def list_exports(
     as_json: AsJson = False,
 ) -> None:
     """List exports, newest first."""
-    with connected(torch_workers=False) as connection:
+    with connected(Workers.NONE) as connection:
         page = connection.client.exports.list(job_id=job_id, limit=limit, cursor=cursor)
     if as_json:
         print_json(page)
@@ -75,7 +76,7 @@ def list_exports(
 @group.command("show")
 def show_export(export_id: ExportId, as_json: AsJson = False) -> None:
     """Show an export."""
-    with connected(torch_workers=False) as connection:
+    with connected(Workers.NONE) as connection:
         export = connection.client.exports.get(export_id)
     _print_export(export, None, as_json=as_json)
 
@@ -84,7 +85,7 @@ def show_export(export_id: ExportId, as_json: AsJson = False) -> None:
 def download_export(export_id: ExportId, out: Out, as_json: AsJson = False) -> None:
     """Download an export; OUT becomes its root."""
     check_out(out)
-    with connected(torch_workers=False) as connection:
+    with connected(Workers.NONE) as connection:
         _download(connection.client, export_id, out)
         export = connection.client.exports.get(export_id)
     _print_export(export, out, as_json=as_json)

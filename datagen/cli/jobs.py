@@ -20,6 +20,7 @@ from datagen.cli.output import (
     progress,
     say,
 )
+from datagen.embedded import Workers
 
 if TYPE_CHECKING:
     from datagen.client import Client
@@ -40,7 +41,7 @@ def list_jobs(
     as_json: AsJson = False,
 ) -> None:
     """List jobs, newest first."""
-    with connected(torch_workers=False) as connection:
+    with connected(Workers.NONE) as connection:
         page = connection.client.jobs.list(
             state=cast("State | None", state), limit=limit, cursor=cursor
         )
@@ -67,7 +68,7 @@ def list_jobs(
 @group.command("show")
 def show_job(job_id: JobId, as_json: AsJson = False) -> None:
     """Show a job and its progress per label."""
-    with connected(torch_workers=False) as connection:
+    with connected(Workers.NONE) as connection:
         job = connection.client.jobs.get(job_id)
     print_json(job) if as_json else print_job(job)
 
@@ -84,7 +85,7 @@ def watch_job(job_id: JobId, as_json: AsJson = False) -> int:
 @group.command("cancel")
 def cancel_job(job_id: JobId, as_json: AsJson = False) -> None:
     """Stop a job; what it has stored stays."""
-    with connected(torch_workers=False) as connection:
+    with connected(Workers.NONE) as connection:
         job = connection.client.jobs.cancel(job_id)
     if as_json:
         print_json(job)

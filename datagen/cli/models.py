@@ -9,6 +9,7 @@ import typer
 from datagen.cli.connect import connected
 from datagen.cli.jobs import Cursor, Limit, tell_of_more
 from datagen.cli.output import AsJson, print_fields, print_json, print_table
+from datagen.embedded import Workers
 
 if TYPE_CHECKING:
     from datagen.schemas import Model
@@ -19,7 +20,7 @@ group = typer.Typer(name="model", help="Trained generators: list, show.")
 @group.command("list")
 def list_models(limit: Limit = 50, cursor: Cursor = None, as_json: AsJson = False) -> None:
     """List your own and the public models, newest first."""
-    with connected(torch_workers=False) as connection:
+    with connected(Workers.NONE) as connection:
         page = connection.client.models.list(limit=limit, cursor=cursor)
     if as_json:
         print_json(page)
@@ -47,7 +48,7 @@ def show_model(
     as_json: AsJson = False,
 ) -> None:
     """Show a model, its labels and its metrics."""
-    with connected(torch_workers=False) as connection:
+    with connected(Workers.NONE) as connection:
         model = connection.client.models.get(reference)
     print_json(model) if as_json else print_model(model)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from datagen.embedded.home import RunningStack, running_stack
+from datagen.embedded.home import RunningStack, Workers, running_stack
 
 if TYPE_CHECKING:
     from datagen.embedded.stack import EmbeddedStack
 
-__all__ = ["EmbeddedStack", "RunningStack", "running_stack"]
+__all__ = ["EmbeddedStack", "RunningStack", "Workers", "running_stack"]
 
 
 def __getattr__(name: str) -> object:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 
 from datagen.errors import HomeUnusable
@@ -17,23 +18,43 @@ LOCK = "lock"
 SERVER = "server.json"
 KEY = "api-key"
 # A stack that was killed lets go of the lock when the last of its processes has noticed.
-LOCK_SECONDS = 3.0
+# One that a command has started for itself ends with it.
+LOCK_SECONDS = 10.0
 LOOK_SECONDS = 0.05
+
+
+class Workers(IntEnum):
+    """Which workers a stack has; each kind has those before it too.
+
+    Attributes:
+        NONE: an API that reads, and no broker.
+        LIGHT: exports, ticks and beat.
+        ALL: generation and training.
+    """
+
+    NONE = 0
+    LIGHT = 1
+    ALL = 2
 
 
 @dataclass(frozen=True)
 class RunningStack:
-    """The stack that runs on a home: its base URL, and the process that supervises it."""
+    """The stack that runs on a home: its base URL, its supervising process, and its workers."""
 
     url: str
     pid: int
+    workers: Workers
 
 
 def running_stack(home: Path) -> RunningStack | None:
     """The stack that runs on this home and answers requests, if there is one."""
     try:
         written = json.loads((home / SERVER).read_text(encoding="utf-8"))
-        found = RunningStack(url=str(written["url"]), pid=int(written["pid"]))
+        found = RunningStack(
+            url=str(written["url"]),
+            pid=int(written["pid"]),
+            workers=Workers[str(written["workers"])],
+        )
         with (home / LOCK).open("rb") as lock:
             return found if _is_held(lock.fileno()) and _lives(found.pid) else None
     except (OSError, ValueError, KeyError, TypeError):
@@ -99,7 +120,8 @@ class Home:
                 return
 
     def _is_in_use(self) -> bool:
-        return running_stack(self.path) is not None
+        running = running_stack(self.path)
+        return running is not None and running.workers == Workers.ALL
 
     def _in_use(self) -> str:
         running = running_stack(self.path)
@@ -114,9 +136,10 @@ class Home:
         with suppress(OSError):
             os.close(self.lock)
 
-    def announce(self, url: str) -> None:
-        """Tell the command line and the client where the server is."""
-        self._write(SERVER, json.dumps({"url": url, "pid": os.getpid()}))
+    def announce(self, url: str, workers: Workers) -> None:
+        """Tell the command line and the client where the server is, and what it can do."""
+        written = {"url": url, "pid": os.getpid(), "workers": workers.name}
+        self._write(SERVER, json.dumps(written))
 
     def withdraw(self) -> None:
         """Take the announcement back."""

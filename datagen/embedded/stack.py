@@ -18,7 +18,7 @@ from datagen.db.migrate import upgrade
 from datagen.db.session import open_engine, writing
 from datagen.embedded import programs, valkey
 from datagen.embedded.children import REPORTED_DEATHS, Program, Supervisor
-from datagen.embedded.home import Home
+from datagen.embedded.home import Home, Workers
 from datagen.errors import DatagenError, InvalidRequest, Unavailable
 from datagen.service import keys, models
 from datagen.settings import Settings
@@ -45,7 +45,7 @@ class EmbeddedStack:
         *,
         host: str = "127.0.0.1",
         port: int = 0,
-        torch_workers: bool = True,
+        workers: Workers = Workers.ALL,
         on_event: Callable[[str], None] | None = None,
     ) -> None:
         """Nothing is started yet.
@@ -54,13 +54,13 @@ class EmbeddedStack:
             settings: the home, and everything that is not to be found under it.
             host: address that the API listens on.
             port: its port; 0 takes a free one.
-            torch_workers: whether to start workers that generate and train.
+            workers: which of them to start.
             on_event: told in a sentence what somebody should know, such as a program that keeps
                 dying; standard error if None.
         """
         self.settings = settings
         self._host, self._port = host, port
-        self._torch_workers = torch_workers
+        self._workers = workers
         self._on_event = on_event or _to_standard_error
         self._home: Home | None = None
         self._listener: socket.socket | None = None
@@ -110,7 +110,7 @@ class EmbeddedStack:
         self._supervisor.start()
         self._url = _url_of(self._listener)
         self._wait_until_ready(self._supervisor, self._listener)
-        self._home.announce(self._url)
+        self._home.announce(self._url, self._workers)
 
     def _prepare(self, home: Home) -> str:
         upgrade(self.settings.database)
@@ -136,22 +136,28 @@ class EmbeddedStack:
             engine.dispose()
 
     def _programs(self, home: Home, listener: socket.socket) -> list[Program]:
-        own_broker = self.settings.broker_url is None
-        path = valkey.socket_path(home.valkey)
         settings = self.settings
+        if self._workers == Workers.NONE:
+            variables = programs.environment(settings)
+            return [programs.api(self._host, listener.fileno(), variables, home.lock)]
+        own_broker = settings.broker_url is None
+        path = valkey.socket_path(home.valkey)
         if own_broker:
             settings = settings.model_copy(update={"broker_url": valkey.broker_url(path)})
         variables = programs.environment(settings)
         # Every program holds the lock too: the home is free when the last of them has ended.
         listed = [programs.broker(home.valkey, path, variables, home.lock)] if own_broker else []
         listed.append(programs.api(self._host, listener.fileno(), variables, home.lock))
-        return listed + programs.workers(variables, home.lock, torch=self._torch_workers)
+        torch = self._workers == Workers.ALL
+        return listed + programs.workers(variables, home.lock, torch=torch)
 
     def _wait_until_ready(self, supervisor: Supervisor, listener: socket.socket) -> None:
+        # Without workers nothing is sent, so no broker needs to be ready.
+        path = "/healthz" if self._workers == Workers.NONE else "/readyz"
         deadline = time.monotonic() + READY_SECONDS
         missing = "no answer"
         while time.monotonic() < deadline:
-            ready, missing = _ask(listener)
+            ready, missing = _ask(listener, path)
             if ready:
                 return
             for name in (programs.API, programs.BROKER):
@@ -261,11 +267,11 @@ def _url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _ask(listener: socket.socket) -> tuple[bool, str]:
+def _ask(listener: socket.socket, path: str) -> tuple[bool, str]:
     """Whether the API is ready, and what it says if it is not; no proxy stands between."""
     connection = http.client.HTTPConnection(*_address(listener), timeout=5.0)
     try:
-        connection.request("GET", "/readyz")
+        connection.request("GET", path)
         answer = connection.getresponse()
         body: Any = json.loads(answer.read())
     except (OSError, ValueError, http.client.HTTPException) as error:

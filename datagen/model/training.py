@@ -72,7 +72,7 @@ class TrainingData:
         return self.images[numbers].float().div_(255.0), self.labels[numbers]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Batches:
     """Which rows a step takes: every row once an epoch, in an order that the epoch determines."""
 
@@ -80,6 +80,7 @@ class Batches:
     size: int
     seed: int
     stage: str
+    _shuffled: tuple[int, Tensor] | None = field(default=None, repr=False)
 
     @property
     def per_epoch(self) -> int:
@@ -89,10 +90,10 @@ class Batches:
     def rows(self, step: int) -> Tensor:
         """Row numbers of a step, int64 of shape (size,)."""
         epoch, place = divmod(step, self.per_epoch)
-        order = torch.randperm(
-            self.count, generator=generator_at(self.seed, self.stage + "-order", epoch)
-        )
-        return order[place * self.size : (place + 1) * self.size]
+        if self._shuffled is None or self._shuffled[0] != epoch:
+            generator = generator_at(self.seed, self.stage + "-order", epoch)
+            self._shuffled = epoch, torch.randperm(self.count, generator=generator)
+        return self._shuffled[1][place * self.size : (place + 1) * self.size]
 
 
 class Stage(Protocol):
@@ -320,7 +321,12 @@ class Fit:
 
 @torch.no_grad()
 def held_out_elbo(model: CVAE, data: TrainingData, seed: int) -> Numbers:
-    """Reconstruction, KL and total in nats an image, one latent sample each, with fixed noise."""
+    """Reconstruction, KL and total in nats an image, one latent sample each, with fixed noise.
+
+    Empty where there are no images: nothing was measured then, and 0 would look like a result.
+    """
+    if not len(data):
+        return {}
     model.eval()
     sums = torch.zeros(2, dtype=torch.float64)
     for start in range(0, len(data), EVALUATION_BATCH):
@@ -331,7 +337,7 @@ def held_out_elbo(model: CVAE, data: TrainingData, seed: int) -> Numbers:
         likelihood, posterior = model(image, label, noise)
         terms = negative_elbo(likelihood, image, posterior)
         sums += len(rows) * torch.stack([terms.reconstruction, terms.kl]).double().cpu()
-    reconstruction, kl = (sums / max(1, len(data))).tolist()
+    reconstruction, kl = (sums / len(data)).tolist()
     return {"reconstruction": reconstruction, "kl": kl, "total": reconstruction + kl}
 
 

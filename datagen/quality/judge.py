@@ -138,18 +138,21 @@ class JudgeFit:
 
     def end_epoch(self) -> Numbers:
         """Share of held-out images whose label the judge finds."""
-        return {"validation_accuracy": accuracy(self._judge, self._held_out)}
+        found = accuracy(self._judge, self._held_out)
+        return {} if found is None else {"validation_accuracy": found}
 
 
 @torch.no_grad()
-def accuracy(judge: Judge, data: TrainingData) -> float:
-    """Share of images whose label the judge finds; 0 where there are none."""
+def accuracy(judge: Judge, data: TrainingData) -> float | None:
+    """Share of images whose label the judge finds; None where there are no images."""
+    if not len(data):
+        return None
     judge.eval()
     right = 0
     for start in range(0, len(data), EVALUATION_BATCH):
         image, label = data.rows(torch.arange(start, min(start + EVALUATION_BATCH, len(data))))
         right += int((judge(image).argmax(dim=1) == label).sum())
-    return right / max(1, len(data))
+    return right / len(data)
 
 
 def load_judge(path: Path, device: torch.device) -> tuple[Judge, CheckpointHeader]:

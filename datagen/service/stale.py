@@ -49,6 +49,8 @@ def _end_exhausted(session: Session, settings: Settings, kind: type[Ended]) -> N
                 error=f"Gave up after {settings.max_attempts} attempts: {reason}",
                 lease_until=None,
                 ended_at=now(session),
+                # What a training would have gone on from; the sweep then removes it.
+                **({"state_key": None} if kind is Model else {}),
             )
         )
 

@@ -81,6 +81,11 @@ def train(
         )
     if held_out is None:
         images, labels, held_out = _split(images, labels, options)
+        if len(images) < FEWEST_IMAGES:
+            raise InvalidRequest(
+                f"{len(images)} of the images would be left to train on, with a share of "
+                f"{options.validation_fraction:g} held out; at least {FEWEST_IMAGES} are needed."
+            )
     data, measuring = _data(images, labels, device), _data(*held_out, device)
     path = folder / STATE
     state = TrainingState.load(path) if path.exists() else TrainingState()
@@ -187,7 +192,8 @@ def _measure(
     elbo = held_out_elbo(model, measuring, options.seed)
     device = data.images.device
     decoder, scorer = Decoder(model, device), Scorer(judge, device)
-    agreement, variance = [], []
+    agreement: list[float] = []
+    variance: list[float | None] = []
     for label in range(model.config.class_count):
         check()
         labels = np.full(MEASURED_PER_CLASS, label, dtype=np.int64)
@@ -196,17 +202,23 @@ def _measure(
         made = np.concatenate(list(decoder.tiles(latents, labels)))
         agreement.append(float((scorer.score(made).argmax(axis=1) == label).mean()))
         real = data.images[data.labels == label].cpu().numpy()
-        variance.append(pixel_variance(made) / max(pixel_variance(real), 1e-9))
+        spread = pixel_variance(real)
+        variance.append(pixel_variance(made) / spread if spread else None)
     return {
         "held_out_images": len(measuring),
-        "reconstruction": round(elbo["reconstruction"], 3),
-        "kl": round(elbo["kl"], 3),
-        "negative_elbo": round(elbo["total"], 3),
-        "judge_test_accuracy": round(accuracy(judge, measuring), 5),
+        "reconstruction": _rounded(elbo.get("reconstruction"), 3),
+        "kl": _rounded(elbo.get("kl"), 3),
+        "negative_elbo": _rounded(elbo.get("total"), 3),
+        "judge_test_accuracy": _rounded(accuracy(judge, measuring), 5),
         "judge_agreement": round(float(np.mean(agreement)), 5),
         "judge_agreement_per_class": [round(value, 4) for value in agreement],
-        "variance_ratio_per_class": [round(value, 4) for value in variance],
+        "variance_ratio_per_class": [_rounded(value, 4) for value in variance],
     }
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    """The value, or None where nothing was measured."""
+    return None if value is None else round(value, digits)
 
 
 def pixel_variance(images: np.ndarray) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -110,7 +111,7 @@ def _slice(
     with tempfile.TemporaryDirectory(prefix="datagen-training-") as name:
         folder = Path(name)
         if work.state_key is not None:
-            _fetch(storage, work.state_key, folder / recipe.STATE)
+            _fetch_state(storage, work, work.state_key, folder / recipe.STATE)
         finished = recipe.train(
             train.images,
             train.labels,
@@ -130,10 +131,13 @@ def _slice(
         return _continue(engine, storage, work, folder)
 
 
-def _fetch(storage: Storage, key: str, path: Path) -> None:
-    with storage.open(key) as source, path.open("wb") as target:
-        while block := source.read(CHUNK_BYTES):
-            target.write(block)
+def _fetch_state(storage: Storage, work: TrainingWork, key: str, path: Path) -> None:
+    try:
+        with storage.open(key) as source, path.open("wb") as target:
+            shutil.copyfileobj(source, target, CHUNK_BYTES)
+    except FileNotFoundError:
+        # From the start again it comes to the same weights; trying again would not bring it back.
+        log.warning("training_state_missing", model=str(work.model_id), key=key)
 
 
 def _continue(engine: Engine, storage: Storage, work: TrainingWork, folder: Path) -> list[Message]:

@@ -9,7 +9,8 @@ import psutil
 import pytest
 
 from datagen.client import Client
-from datagen.embedded import EmbeddedStack, running_stack
+from datagen.embedded import EmbeddedStack, RunningStack, Workers, running_stack
+from datagen.embedded import home as homes
 from datagen.errors import HomeUnusable, InvalidRequest
 from datagen.settings import Settings
 
@@ -18,7 +19,7 @@ Until = Callable[..., None]
 
 def stack(home: Path, **options: object) -> EmbeddedStack:
     # Without torch: what is tried here is the frame, and it is quicker.
-    return EmbeddedStack(Settings(home=home), torch_workers=False, **options)  # type: ignore[arg-type]
+    return EmbeddedStack(Settings(home=home), **{"workers": Workers.LIGHT, **options})  # type: ignore[arg-type]
 
 
 def test_start_returns_when_all_is_ready_and_stop_leaves_nothing(tmp_path: Path) -> None:
@@ -29,13 +30,24 @@ def test_start_returns_when_all_is_ready_and_stop_leaves_nothing(tmp_path: Path)
             assert [model.name for model in client.models.list().items] == ["mnist"]
         found = running_stack(tmp_path)
         assert found is not None
-        assert (found.url, found.pid) == (running.url, os.getpid())
+        assert found == RunningStack(running.url, os.getpid(), Workers.LIGHT)
     assert running_stack(tmp_path) is None
     assert not any(psutil.pid_exists(pid) for pid in pids.values())
     assert not list(tmp_path.glob("valkey/*.sock"))
 
 
-def test_home_is_free_again_and_keeps_its_key(tmp_path: Path) -> None:
+def test_stack_without_workers_reads_and_has_no_broker(tmp_path: Path) -> None:
+    with stack(tmp_path, workers=Workers.NONE) as running:
+        assert set(running.pids) == {"api"}
+        with Client(running.url, running.api_key) as client:
+            assert [model.name for model in client.models.list().items] == ["mnist"]
+    assert not list(tmp_path.glob("valkey/*"))
+
+
+def test_home_is_free_again_and_keeps_its_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(homes, "LOCK_SECONDS", 0.2)
     with stack(tmp_path) as first:
         key = first.api_key
         with pytest.raises(HomeUnusable, match="in use"):

@@ -167,6 +167,7 @@ def test_training_that_kills_every_worker_ends_after_the_last_attempt(engine, se
     ended = row(engine, training)
     assert ended.state == "failed"
     assert f"{settings.max_attempts} attempts" in ended.error
+    assert ended.state_key is None
 
 
 def test_failure_that_may_pass_gives_the_training_back_until_the_last_attempt(

@@ -32,8 +32,17 @@ def _few_are_measured(monkeypatch):
 
 @pytest.fixture
 def train(tmp_path):
-    def run(name="one", count=60, slice_seconds=3600.0, check=lambda: None, told=None, **changes):
+    def run(
+        name="one",
+        count=60,
+        slice_seconds=3600.0,
+        check=lambda: None,
+        told=None,
+        one_class=False,
+        **changes,
+    ):
         images, labels = striped_images(count)
+        labels = np.zeros_like(labels) if one_class else labels
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
         finished = recipe.train(
@@ -184,6 +193,22 @@ def test_every_class_keeps_images_to_train_on(train):
 
     # Two of one class, one of it held out; a class of one image stays in training.
     assert read_header(folder / GENERATOR).metrics["held_out_images"] == 1
+
+
+def test_what_was_not_measured_is_not_said_to_be_zero(train):
+    told = []
+    _, folder = train(count=8, told=told)
+
+    metrics = read_header(folder / GENERATOR).metrics
+    assert metrics["held_out_images"] == 0
+    names = ("reconstruction", "kl", "negative_elbo", "judge_test_accuracy")
+    assert [metrics[name] for name in names] == [None] * 4
+    assert not any(name.startswith("validation") for progress in told for name in progress)
+
+
+def test_split_that_leaves_too_few_to_train_on_is_refused(train):
+    with pytest.raises(InvalidRequest, match="1 of the images would be left"):
+        train(count=2, one_class=True, validation_fraction=0.9)
 
 
 def test_stop_is_heard_while_training(train):

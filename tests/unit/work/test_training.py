@@ -305,6 +305,18 @@ def test_damaged_state_fails_the_training_with_the_reason(engine, storage, submi
     assert "damaged" in row.error
 
 
+def test_missing_state_starts_the_training_anew(engine, storage, submit, trainer, step):
+    model = submit()
+    step(trainer(slice_seconds=ONE_STEP))
+    storage.delete(row_of(engine, model).state_key)
+    whole = submit()
+    step(trainer())
+    step(trainer())
+
+    assert row_of(engine, model).state == "succeeded"
+    assert row_of(engine, model).digest == row_of(engine, whole).digest
+
+
 def test_device_that_is_not_there_fails_the_training_with_the_reason(engine, submit, trainer, step):
     model = submit()
     step(trainer(device="cuda:63"))
