@@ -64,6 +64,9 @@ def pytest_configure() -> None:
     for name in list(os.environ):
         if name.startswith("DATAGEN_") and name != TEST_DATABASE:
             del os.environ[name]
+    # A shell starts its background jobs deaf to Ctrl-C, and the commands under test would be too.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _die_with_parent() -> None:
