@@ -40,6 +40,7 @@ from datagen.settings import load_settings
 
 CHUNK = 2048
 CLASSES = 10
+SMALL_SIZES = (1_000, 10_000)
 SECONDS_PER_ARRANGEMENT = 4.0
 TARGETS = {
     "ratio_to_bare": (0.80, "at least"),
@@ -280,9 +281,15 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
                 plain.append(plain_rate(arguments.plain))
             first = statistics.median(first_image_seconds(dg, 100 + turn) for turn in range(7))
             accept = statistics.median(accept_seconds(dg) for _ in range(5))
+            note("service, small jobs")
+            by_size = {
+                size: statistics.median(size / run_job(dg, size, 50 + turn) for turn in range(5))
+                for size in SMALL_SIZES
+            }
             note(f"service, {arguments.large:,} images")
             seconds_large, memory_large = watched_job(dg, arguments.large, seed=99)
     rate = statistics.median(service)
+    by_size |= {arguments.images: rate, arguments.large: arguments.large / seconds_large}
     ratios = [mine / best for mine, (best, _) in zip(service, bare, strict=True)]
     to_plain = [mine / theirs for mine, theirs in zip(service, plain, strict=True)]
     bare_rate_median = statistics.median(best for best, _ in bare)
@@ -292,6 +299,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "bare_loop_without_scoring": round(unscored_median),
         "bare_loop_arrangement": bare[-1][1],
         "service": round(rate),
+        "service_by_size": {str(size): round(found) for size, found in by_size.items()},
         "plain_script": round(statistics.median(plain)),
         "ratio_to_bare": round(statistics.median(ratios), 3),
         "ratio_to_plain": round(statistics.median(to_plain), 2),
@@ -338,6 +346,10 @@ def table(result: dict[str, Any]) -> str:
         ("memory_mb", "{:,} MB".format),
     ]
     rows += [f"| {name} | {shown(result[name])} | |" for name, shown in plain]
+    rows += [
+        f"| service, a job of {int(size):,} | {rate:,} images/s | |"
+        for size, rate in result["service_by_size"].items()
+    ]
     for name, (target, sense) in TARGETS.items():
         met = result[name] >= target if sense == "at least" else result[name] <= target
         mark = "" if met else " (missed)"

@@ -39,6 +39,15 @@ LIGHT_QUEUES = (CONTROL, EXPORT)
 VISIBILITY_SECONDS = 3600
 HARD_LIMIT_SECONDS = 1500
 
+# Workers are not steered through the broker, but their connections to it carry a name that begins
+# like this, so that `datagen doctor` can see who listens.
+WORKER_NAME = "datagen-worker:"
+
+
+def redis_url(broker_url: str) -> str:
+    """The URL of a broker as redis-py reads it; Celery names sockets in another way."""
+    return broker_url.replace("redis+socket://", "unix://", 1)
+
 
 @dataclass(frozen=True)
 class Message:

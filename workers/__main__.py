@@ -80,9 +80,10 @@ def _worker(settings: Settings, queues: Sequence[str], count: int | None, log_le
         os.environ[children.WARM_UP] = "1"
         # The children share the cores among them, and read from the settings how many they are.
         os.environ["DATAGEN_WORKERS"] = str(processes)
-    app = make_app(settings)
+    name = f"{'-'.join(queues)}-{os.getpid()}@{platform.node()}"
+    app = make_app(settings, name)
     worker = app.Worker(
-        hostname=f"{'-'.join(queues)}-{os.getpid()}@{platform.node()}",
+        hostname=name,
         queues=list(queues),
         pool=pool,
         concurrency=processes,

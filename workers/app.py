@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from types import ModuleType
 from typing import Any
 
@@ -18,6 +19,7 @@ from datagen.queue import (
     QUEUE_OF,
     TORCH_QUEUES,
     VISIBILITY_SECONDS,
+    WORKER_NAME,
 )
 from datagen.settings import Settings
 from workers.schedules import beat_schedule
@@ -44,8 +46,12 @@ class InstalledLoader(AppLoader):  # type: ignore[misc]  # Celery has no types
         return importlib.import_module(module, package)
 
 
-def make_app(settings: Settings) -> Celery:
+def make_app(settings: Settings, name: str | None = None) -> Celery:
     """The application for these settings; pool children get a copy of it.
+
+    Args:
+        settings: where the broker is.
+        name: of the worker, which its connections to the broker then carry.
 
     Raises:
         InvalidRequest: the settings name no broker.
@@ -61,13 +67,13 @@ def make_app(settings: Settings) -> Celery:
         # The only one there is looks for Django and puts the current directory first.
         fixups=[],
     )
-    app.conf.update(celery_settings(settings))
+    app.conf.update(celery_settings(settings, name))
     return app
 
 
-def celery_settings(settings: Settings) -> dict[str, Any]:
+def celery_settings(settings: Settings, name: str | None = None) -> dict[str, Any]:
     """Every setting of Celery that datagen relies on."""
-    return _delivery() | _queues() | _broker(settings) | _pool() | _beat(settings) | _quiet()
+    return _delivery() | _queues() | _broker(settings, name) | _pool() | _beat(settings) | _quiet()
 
 
 def _delivery() -> dict[str, Any]:
@@ -106,8 +112,10 @@ def _queue(name: str) -> Queue:
     return Queue(name, routing_key=name)  # type: ignore[no-untyped-call]
 
 
-def _broker(settings: Settings) -> dict[str, Any]:
+def _broker(settings: Settings, name: str | None) -> dict[str, Any]:
     visibility = {"visibility_timeout": VISIBILITY_SECONDS}
+    # A name may hold no spaces and nothing beyond ASCII.
+    shown = None if name is None else WORKER_NAME + re.sub(r"[^!-~]", "-", name)
     return {
         "broker_url": settings.broker_url,
         "broker_connection_retry_on_startup": True,
@@ -116,6 +124,7 @@ def _broker(settings: Settings) -> dict[str, Any]:
         "broker_channel_error_retry": True,
         "broker_transport_options": {
             **visibility,
+            "client_name": shown,
             "socket_connect_timeout": 5.0,
             # Without it a publish waits for ever on a broker that was stopped or cut off.
             "socket_timeout": 30.0,

@@ -15,6 +15,7 @@ from datagen.api.backends import Backends
 from datagen.db.migrate import check
 from datagen.db.session import reading
 from datagen.errors import DatagenError, Unavailable
+from datagen.queue import redis_url
 from datagen.schemas import Readiness
 
 SECONDS_PER_PART = 2.0
@@ -48,7 +49,7 @@ def _broker(backends: Backends) -> None:
 
     seconds = SECONDS_PER_PART / 2
     with Redis.from_url(
-        url.replace("redis+socket://", "unix://", 1),
+        redis_url(url),
         socket_timeout=seconds,
         socket_connect_timeout=seconds,
     ) as broker:

@@ -17,6 +17,8 @@ from datagen.cli.output import DONE, FAILED, AsJson, print_json, print_table
 from datagen.errors import DatagenError
 
 if TYPE_CHECKING:
+    from redis import Redis
+
     from datagen.settings import Settings
 
 OLDEST_PYTHON = (3, 11)
@@ -164,17 +166,25 @@ def _storage(settings: Settings) -> str:
 
 
 def _broker(settings: Settings) -> str:
-    if settings.broker_url is None:
-        raise _Skip("DATAGEN_BROKER_URL names none; `datagen up` brings its own")
-    from redis import Redis  # noqa: PLC0415 - slow to load
-
-    with Redis.from_url(
-        settings.broker_url.replace("redis+socket://", "unix://", 1),
-        socket_timeout=ANSWER_SECONDS,
-        socket_connect_timeout=ANSWER_SECONDS,
-    ) as broker:
+    with _connected(settings) as broker:
         broker.ping()
     return "answers"
+
+
+def _connected(settings: Settings) -> Redis:
+    from redis import Redis  # noqa: PLC0415 - slow to load
+
+    from datagen.embedded import valkey  # noqa: PLC0415 - other checks do not need it
+    from datagen.queue import redis_url  # noqa: PLC0415 - likewise
+
+    url = settings.broker_url
+    if url is None and (socket := valkey.find_socket(settings.home / "valkey")) is not None:
+        url = valkey.broker_url(socket)
+    if url is None:
+        raise _Skip("DATAGEN_BROKER_URL names none; `datagen up` brings its own")
+    return Redis.from_url(
+        redis_url(url), socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS
+    )
 
 
 def _server(settings: Settings) -> str:
@@ -198,16 +208,16 @@ def _server_url(settings: Settings) -> str | None:
 
 
 def _workers(settings: Settings) -> str:
-    if settings.broker_url is None:
-        raise _Skip("no broker is named to ask over")
-    from celery import Celery  # noqa: PLC0415 - slow to load
+    from datagen.queue import WORKER_NAME  # noqa: PLC0415 - slow to load
 
-    with Celery("datagen-doctor", broker=settings.broker_url, set_as_current=False) as asker:
-        answers = asker.control.ping(timeout=ANSWER_SECONDS / 2)
-    names = sorted(name for answer in answers for name in answer)
-    if not names:
-        raise DatagenError("no worker answers")
-    return ", ".join(names)
+    with _connected(settings) as broker:
+        names = {str(client["name"]) for client in broker.client_list()}
+    workers = sorted(
+        name.removeprefix(WORKER_NAME) for name in names if name.startswith(WORKER_NAME)
+    )
+    if not workers:
+        raise DatagenError("no worker listens to the broker")
+    return ", ".join(workers)
 
 
 LOOKS: dict[str, Callable[[Settings], str]] = {

@@ -64,12 +64,23 @@ def socket_path(state: Path) -> Path:
     return Path(folder, SOCKET_NAME)
 
 
+def find_socket(state: Path) -> Path | None:
+    """The socket of the server that runs on this state folder, if one does."""
+    folders = [folder for folder in (state, _short_folder(state)) if folder is not None]
+    sockets = [folder / SOCKET_NAME for folder in folders]
+    return next((socket for socket in sockets if socket.is_socket()), None)
+
+
+def _short_folder(state: Path) -> Path | None:
+    with suppress(OSError, UnicodeDecodeError):
+        return Path((state / _FOLDER_NOTE).read_text(encoding="utf-8"))
+    return None
+
+
 def remove_socket_folder(state: Path) -> None:
     """Remove the short folder that the state folder remembers, if there is one."""
-    note = state / _FOLDER_NOTE
-    try:
-        folder = Path(note.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    note, folder = state / _FOLDER_NOTE, _short_folder(state)
+    if folder is None:
         return
     with suppress(OSError):
         (folder / SOCKET_NAME).unlink(missing_ok=True)

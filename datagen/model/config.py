@@ -80,7 +80,7 @@ class TrainingOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: int = Field(default=8, ge=1, le=10_000)
-    refine_epochs: int = Field(default=4, ge=0, le=10_000)
+    refine_epochs: int = Field(default=2, ge=0, le=10_000)
     judge_epochs: int = Field(default=8, ge=1, le=10_000)
     batch_size: int = Field(default=256, ge=2, le=65_536)
     learning_rate: float = Field(default=3e-3, gt=0, le=1)
