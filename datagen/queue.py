@@ -20,6 +20,7 @@ MAKE_BATCHES = "datagen.make_batches"
 REQUEUE_STALE = "datagen.requeue_stale"
 SWEEP_STORAGE = "datagen.sweep_storage"
 
+INTERACTIVE = "interactive"
 BULK = "bulk"
 TRAIN = "train"
 CONTROL = "control"
@@ -32,7 +33,7 @@ QUEUE_OF = {
     REQUEUE_STALE: CONTROL,
     SWEEP_STORAGE: CONTROL,
 }
-TORCH_QUEUES = (BULK, TRAIN)
+TORCH_QUEUES = (INTERACTIVE, BULK, TRAIN)
 LIGHT_QUEUES = (CONTROL, EXPORT)
 
 # A worker that died keeps an unacknowledged message for this long; no task may run half as long.
@@ -51,15 +52,21 @@ def redis_url(broker_url: str) -> str:
 
 @dataclass(frozen=True)
 class Message:
-    """One hint: the task's name and its JSON arguments."""
+    """One hint: the task's name, its JSON arguments, and whether somebody waits for it.
+
+    What is urgent has a queue of its own, which workers look into in turn with the others, so that
+    a few images do not wait behind the batches of millions. When such a message is lost, the next
+    one is not urgent: it comes to workers that know only the usual queue, too.
+    """
 
     task: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    urgent: bool = False
 
     @property
     def queue(self) -> str:
-        """Name of the queue that the task belongs to."""
-        return QUEUE_OF[self.task]
+        """Name of the queue that the message goes to."""
+        return INTERACTIVE if self.urgent else QUEUE_OF[self.task]
 
 
 class Queue(Protocol):

@@ -95,13 +95,19 @@ def make_batches(session: Session, settings: Settings) -> list[Message]:
         )
     )
     moment = now(session)
-    made: list[Batch] = []
+    made: list[tuple[Job, Batch]] = []
     while waiting and len(made) < room:
-        made += [_cut(job, moment) for job in waiting[: room - len(made)]]
+        made += [(job, _cut(job, moment)) for job in waiting[: room - len(made)]]
         waiting = [job for job in waiting if job.next_index < job.images_requested]
-    session.add_all(made)
+    session.add_all(batch for _, batch in made)
     session.flush()
-    return [Message(RUN_BATCH, {"batch_id": str(batch.id)}) for batch in made]
+    return [_told(job, batch) for job, batch in made]
+
+
+def _told(job: Job, batch: Batch) -> Message:
+    # Somebody looks at the first images of a job, and waits for the whole of a small one.
+    urgent = batch.start == 0 or job.images_requested <= job.batch_size
+    return Message(RUN_BATCH, {"batch_id": str(batch.id)}, urgent=urgent)
 
 
 def _open_batches() -> ScalarSelect[int]:

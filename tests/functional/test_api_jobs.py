@@ -123,6 +123,17 @@ def test_running_job_is_cancelled_and_keeps_what_it_has(stack: Any) -> None:
     assert later["images_stored"] < 2_000_000
 
 
+def test_small_job_does_not_wait_behind_the_batches_of_a_large_one(stack: Any) -> None:
+    # All its batches are cut and sent before the small job comes.
+    large = stack.created("/v1/jobs", {"model": "mnist", "labels": {"1": 120_000}, "seed": 1})
+    small = stack.created("/v1/jobs", {"model": "mnist", "labels": {"2": 10}, "seed": 2})
+
+    assert stack.ended(f"/v1/jobs/{small['id']}")["state"] == "succeeded"
+    meanwhile = stack.http.post(f"/v1/jobs/{large['id']}/cancel").json()
+    assert meanwhile["state"] == "cancelled"
+    assert meanwhile["images_stored"] < 60_000
+
+
 def test_ended_job_cannot_be_cancelled(stack: Any, job: Any) -> None:
     answer = stack.http.post(f"/v1/jobs/{job['id']}/cancel")
     assert answer.status_code == 409

@@ -135,5 +135,5 @@ def test_doctor_finds_a_running_stack_healthy(stack: Any) -> None:
     names = ("server", "database", "schema", "storage", "broker", "workers")
     assert {name: found[name] for name in names} == dict.fromkeys(names, "ok")
     workers = next(check["detail"] for check in ran.json["checks"] if check["check"] == "workers")
-    for queues in ("bulk-train-", "control-", "export-"):
+    for queues in ("interactive-bulk-train-", "control-", "export-"):
         assert queues in workers

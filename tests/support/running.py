@@ -32,7 +32,7 @@ from datagen.storage import FileStorage
 PROGRAMS = {
     "valkey": ("valkey-server",),
     "api": ("datagen.embedded.server",),
-    "worker": ("workers", "worker", "bulk,train"),
+    "worker": ("workers", "worker", "interactive,bulk,train"),
     "export-worker": ("workers", "worker", "export"),
     "control-worker": ("workers", "worker", "control"),
     "beat": ("workers", "beat"),

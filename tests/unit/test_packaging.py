@@ -48,7 +48,12 @@ def test_every_command_of_the_compose_file_exists(service):
 def test_compose_file_runs_every_part_of_the_service():
     commands = [" ".join(command) for command in own_services().values()]
 
-    for part in ("api", "worker --queues bulk,train", "worker --queues control,export", "beat"):
+    for part in (
+        "api",
+        "worker --queues interactive,bulk,train",
+        "worker --queues control,export",
+        "beat",
+    ):
         assert any(command.startswith(part) for command in commands), part
 
 

@@ -130,6 +130,26 @@ def test_silent_workers_batch_is_sent_again_after_its_wait(engine, settings, bat
     assert tick(engine, settings) == []
 
 
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [(500, [(0, True), (256, True)]), (2000, [(0, True), (256, False), (1256, False)])],
+)
+def test_small_jobs_and_the_first_images_of_large_ones_are_urgent(
+    engine, settings, owner, model, count, expected
+):
+    own = settings.model_copy(update={"batch_size": 1000})
+    request = JobCreate(model="pets", labels={model.class_names[0]: count})
+    with writing(engine) as session:
+        _, messages = jobs.create(session, own, owner.id, request)
+        starts = [
+            session.get_one(Batch, UUID(message.arguments["batch_id"])).start
+            for message in messages
+        ]
+
+    told = zip(starts, (message.urgent for message in messages), strict=True)
+    assert list(told)[: len(expected)] == expected
+
+
 def test_queued_batch_whose_message_was_lost_is_sent_again(engine, settings, batch_id):
     assert tick(engine, settings) == []
     with writing(engine) as session:

@@ -76,7 +76,7 @@ def test_no_task_may_run_for_half_the_time_after_which_its_message_is_sent_again
 
 
 def test_the_four_queues_and_no_other(app: Celery) -> None:
-    assert set(app.amqp.queues) == {"bulk", "train", "control", "export"}
+    assert set(app.amqp.queues) == {"interactive", "bulk", "train", "control", "export"}
     assert {named.exchange.type for named in app.amqp.queues.values()} == {"direct"}
 
 
