@@ -77,12 +77,19 @@ class BatchResult:
     seconds: dict[str, float]
 
 
-def make_batches(session: Session, settings: Settings) -> list[Message]:
-    """Cut batches, job by job in turn, until the window is full; returns the messages to send."""
+def make_batches(session: Session, settings: Settings, most: int | None = None) -> list[Message]:
+    """Cut batches, job by job in turn, until the window is full; returns the messages to send.
+
+    Args:
+        session: in the transaction that cuts them.
+        settings: the window.
+        most: no more than this many now; a message asks for the others.
+    """
     outstanding = session.scalar(
         select(func.count()).select_from(Batch).where(Batch.state.in_(OPEN))
     )
-    room = settings.window - (outstanding or 0)
+    free = settings.window - (outstanding or 0)
+    room = free if most is None else min(free, most)
     if room <= 0:
         return []
     waiting = list(
@@ -101,7 +108,10 @@ def make_batches(session: Session, settings: Settings) -> list[Message]:
         waiting = [job for job in waiting if job.next_index < job.images_requested]
     session.add_all(batch for _, batch in made)
     session.flush()
-    return [_told(job, batch) for job, batch in made]
+    messages = [_told(job, batch) for job, batch in made]
+    if waiting and room < free:
+        messages.append(Message(MAKE_BATCHES))
+    return messages
 
 
 def _told(job: Job, batch: Batch) -> Message:

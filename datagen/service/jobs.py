@@ -31,6 +31,9 @@ from datagen.shards import read_sample as read_shard_sample
 from datagen.storage import Storage
 
 LISTED_LABELS = 20
+# Enough to keep some workers busy until the control task has cut the others; each one costs whoever
+# waits for the answer a millisecond.
+CUT_AT_ONCE = 8
 
 
 def create(
@@ -72,7 +75,7 @@ def create(
     session.flush()
     session.add_all(_plan(job.id, counts))
     session.flush()
-    messages = batches.make_batches(session, settings)
+    messages = batches.make_batches(session, settings, most=CUT_AT_ONCE)
     return _shown(session, [job])[0], messages
 
 

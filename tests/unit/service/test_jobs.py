@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 from datagen.db.session import reading, writing
 from datagen.db.tables import Batch, JobLabel, Model, Owner, new_id
 from datagen.errors import Conflict, InvalidRequest, NotFound, QuotaExceeded, UnknownLabel
-from datagen.queue import RUN_EXPORT
+from datagen.queue import MAKE_BATCHES, RUN_BATCH, RUN_EXPORT
 from datagen.schemas import JobCreate
 from datagen.service import batches, jobs
 
@@ -42,6 +42,17 @@ def test_plan_follows_the_models_class_order(engine, settings, owner, model):
     assert [(part.label, part.start, part.requested) for part in parts] == [(0, 0, 5), (2, 5, 2)]
     assert [(entry.label, entry.requested) for entry in job.labels] == [("ant", 5), ("cat", 2)]
     assert job.images_requested == 7
+
+
+def test_large_job_is_answered_before_its_whole_window_is_cut(engine, settings, owner, model):
+    own = settings.model_copy(update={"batch_size": 10, "window": 64})
+    _, messages = create(engine, own, owner, all=1_000_000)
+
+    tasks = [message.task for message in messages]
+    assert tasks == [RUN_BATCH] * jobs.CUT_AT_ONCE + [MAKE_BATCHES]
+    with writing(engine) as session:
+        later = batches.make_batches(session, own)
+    assert [message.task for message in later] == [RUN_BATCH] * (64 - jobs.CUT_AT_ONCE)
 
 
 def test_all_asks_for_the_same_count_of_every_label(engine, settings, owner, model):
