@@ -103,7 +103,7 @@ def insert_parts(url: str, name: str) -> Iterator[dict[str, Part]]:
         images=[b""] * ROWS,
     )
 
-    def emptied(work: Callable[[Session], None]) -> Part:
+    def in_transaction(work: Callable[[Session], None]) -> Part:
         def run() -> None:
             with writing(engine) as session:
                 work(session)
@@ -133,8 +133,8 @@ def insert_parts(url: str, name: str) -> Iterator[dict[str, Part]]:
 
     try:
         yield {
-            f"rows_{name}": emptied(lambda session: insert_samples(session, job, samples)),
-            f"rows_{name}_orm": emptied(orm),
+            f"rows_{name}": in_transaction(lambda session: insert_samples(session, job, samples)),
+            f"rows_{name}_orm": in_transaction(orm),
             f"clear_{name}": clear,
         }
     finally:
@@ -215,7 +215,12 @@ def main() -> None:
     print("| part, one thread | per second | µs each |\n|---|---:|---:|")
     for name, rate in rates.items():
         print(f"| {name} | {rate:,.0f} | {1e6 / rate:.1f} |")
-    print(json.dumps({name: round(rate) for name, rate in rates.items()} | {"machine": machine(1)}))
+    print(
+        json.dumps(
+            {name: round(rate) for name, rate in rates.items()}
+            | {"machine": machine(os.cpu_count() or 1)}
+        )
+    )
 
 
 if __name__ == "__main__":
