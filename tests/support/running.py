@@ -24,6 +24,7 @@ from sqlalchemy import Engine, func, select
 from datagen.client import Client
 from datagen.db.session import open_engine, reading
 from datagen.db.tables import Batch, Job, JobLabel, Sample
+from datagen.embedded import valkey
 from datagen.service.sweep import sweep
 from datagen.settings import Settings
 from datagen.storage import FileStorage
@@ -238,3 +239,5 @@ def services() -> Iterator[Callable[..., Service]]:
         service.kill_if_running()
     for service in made:
         wait_until(lambda one=service: not one.survivors(), 20.0)  # type: ignore[misc]
+        # A killed stack leaves the folder of its socket to the next one, which does not come here.
+        valkey.remove_socket_folder(service.home / "valkey")
