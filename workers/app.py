@@ -22,6 +22,7 @@ from datagen.queue import (
     WORKER_NAME,
 )
 from datagen.settings import Settings
+from workers import transport
 from workers.schedules import beat_schedule
 
 # Below the 10 seconds that orchestrators commonly give, and longer than a batch takes.
@@ -61,6 +62,7 @@ def make_app(settings: Settings, name: str | None = None) -> Celery:
             "DATAGEN_BROKER_URL names no broker; set it to redis://… or run `datagen up`.",
             field="DATAGEN_BROKER_URL",
         )
+    transport.install()
     app = Celery(
         "datagen",
         loader=InstalledLoader,

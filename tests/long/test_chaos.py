@@ -17,8 +17,8 @@ pytestmark = pytest.mark.timeout(1500)
 
 CHAOS_SECONDS = 180.0
 LEASE_SECONDS = 3.0
-PER_LABEL = 1_500
-JOBS_AT_ONCE = 2
+PER_LABEL = 3_000
+JOBS_AT_ONCE = 3
 
 
 class Chaos:
@@ -30,7 +30,8 @@ class Chaos:
         self.done: list[str] = []
 
     def strike(self) -> None:
-        """One blow."""
+        """One blow, while a batch is being made."""
+        wait_until(self._is_at_work, 60.0)
         blow = self._chance.choice(
             [
                 self._kill_pool,
@@ -46,6 +47,9 @@ class Chaos:
     def pause(self) -> None:
         """The peace between two blows."""
         time.sleep(self._chance.uniform(1.0, 8.0))
+
+    def _is_at_work(self) -> bool:
+        return self._service.at_work()
 
     def _kill_pool(self) -> str:
         pool = self._service.pool()

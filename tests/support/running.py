@@ -169,6 +169,13 @@ class Service:
         """The job's batches that a worker has, with their attempts."""
         return {one.id: one.attempt for one in self.batches(job_id) if one.state == "running"}
 
+    def at_work(self) -> bool:
+        """Whether a worker has a batch of any job."""
+        assert self.engine is not None
+        with reading(self.engine) as session:
+            running = select(Batch.id).where(Batch.state == "running").limit(1)
+            return session.scalar(running) is not None
+
     def wait_for_end(self, job_id: UUID, seconds: float = 300.0) -> str:
         """The state in which the job has ended."""
         assert self.engine is not None

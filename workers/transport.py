@@ -1,0 +1,40 @@
+"""A worker that outlives its broker's restart: what Celery's Redis transport leaves open.
+
+A worker that holds as many messages as it may, all of them in work, listens for no more. If the
+broker is away at the moment when those tasks end, their acknowledgements fail, and the transport
+goes on to count the messages as held: the worker never listens again, so that it does not even
+notice that its connection is gone. It lives, and does nothing, for ever.
+"""
+
+from __future__ import annotations
+
+from kombu.transport import redis, virtual
+
+
+class ForgettingQoS(redis.QoS):
+    """Counts a message as done when its task is, whether or not the broker took note.
+
+    One that did not comes to a worker once more when its time there is over. The claim in the
+    database refuses it then, as it refuses any message that comes twice.
+    """
+
+    def ack(self, delivery_tag: str) -> None:
+        """Acknowledge; raises what the connection raises, with the message let go of."""
+        try:
+            super().ack(delivery_tag)  # type: ignore[no-untyped-call]
+        except Exception:
+            virtual.QoS.ack(self, delivery_tag)  # type: ignore[no-untyped-call]
+            raise
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Reject; raises what the connection raises, with the message let go of."""
+        try:
+            super().reject(delivery_tag, requeue)  # type: ignore[no-untyped-call]
+        except Exception:
+            virtual.QoS.ack(self, delivery_tag)  # type: ignore[no-untyped-call]
+            raise
+
+
+def install() -> None:
+    """Make it what channels to Redis use in this process; there is no setting for that."""
+    redis.Channel.QoS = ForgettingQoS
