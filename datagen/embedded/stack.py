@@ -19,7 +19,7 @@ from datagen.db.session import open_engine, writing
 from datagen.embedded import programs, valkey
 from datagen.embedded.children import REPORTED_DEATHS, Program, Supervisor
 from datagen.embedded.home import Home, Workers
-from datagen.errors import DatagenError, InvalidRequest, Unavailable
+from datagen.errors import DatagenError, HomeUnusable, InvalidRequest, Unavailable
 from datagen.service import keys, models
 from datagen.settings import Settings
 from datagen.storage import open_storage
@@ -95,6 +95,12 @@ class EmbeddedStack:
         try:
             with _termination_unwinds():
                 self._start()
+        except OSError as error:
+            self.stop()
+            raise HomeUnusable(
+                f"The state folder {self.settings.home} cannot be written: "
+                f"{error.strerror or error}; free space there, or name another one in DATAGEN_HOME."
+            ) from error
         except BaseException:
             self.stop()
             raise
