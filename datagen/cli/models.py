@@ -65,6 +65,15 @@ def print_model(model: Model) -> None:
             "shape": "x".join(map(str, model.image_shape)),
             "sha256": model.digest,
             "error": model.error,
-            **{f"metric {name}": value for name, value in model.metrics.items()},
+            **{name.replace("_", " "): _plain(value) for name, value in model.metrics.items()},
         }
     )
+
+
+def _plain(value: object) -> object:
+    """A figure as text; curves are for pictures, and stand whole in the JSON."""
+    if not isinstance(value, list):
+        return value
+    if value and isinstance(value[0], dict):
+        return f"{len(value)} epochs (--json shows them)"
+    return ", ".join(map(str, value))

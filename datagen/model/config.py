@@ -74,6 +74,11 @@ def _block_values(width: int) -> int:
     return (9 * width + 1 + width + 1) * width
 
 
+# Steps that a stage takes at least, unless its epochs are given: a few hundred images make an epoch
+# of one or two steps, and eight of those teach nothing.
+LEAST_STEPS = {"epochs": 800, "refine_epochs": 200, "judge_epochs": 400}
+
+
 class TrainingOptions(BaseModel):
     """How a generator and its judge are trained; the defaults made the bundled model."""
 
@@ -92,3 +97,13 @@ class TrainingOptions(BaseModel):
     no_reconstruction: bool = False
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
+
+    def for_images(self, count: int) -> TrainingOptions:
+        """The options with as many epochs as so many images need, where none were given."""
+        per_epoch = max(1, count // min(self.batch_size, max(1, count)))
+        needed = {
+            name: max(getattr(self, name), -(-steps // per_epoch))
+            for name, steps in LEAST_STEPS.items()
+            if name not in self.model_fields_set
+        }
+        return self.model_copy(update=needed)

@@ -86,6 +86,7 @@ def train(
                 f"{len(images)} of the images would be left to train on, with a share of "
                 f"{options.validation_fraction:g} held out; at least {FEWEST_IMAGES} are needed."
             )
+    options = options.for_images(len(images))
     data, measuring = _data(images, labels, device), _data(*held_out, device)
     path = folder / STATE
     state = TrainingState.load(path) if path.exists() else TrainingState()

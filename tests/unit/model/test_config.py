@@ -80,3 +80,16 @@ def test_imports_no_torch(module):
     )
 
     assert answer.stdout.strip() == "False"
+
+
+def test_few_images_get_as_many_epochs_as_they_need():
+    few, many = (TrainingOptions().for_images(count) for count in (630, 60_000))
+
+    assert (few.epochs, few.judge_epochs, few.refine_epochs) == (400, 200, 100)
+    assert many == TrainingOptions()
+
+
+def test_epochs_that_were_asked_for_are_kept():
+    options = TrainingOptions(epochs=2, refine_epochs=0).for_images(10)
+
+    assert (options.epochs, options.refine_epochs, options.judge_epochs) == (2, 0, 400)
