@@ -40,7 +40,7 @@ from datagen.db.tables import Job, Model, Owner, Sample, new_id
 from datagen.images import encode_png
 from datagen.model.checkpoint import load_generator
 from datagen.model.decoding import Decoder
-from datagen.model.samplers import prior_latents
+from datagen.model.samplers import Sampling, draw_latents
 from datagen.quality.judge import Scorer, load_judge
 from datagen.shards import SampleBatch
 
@@ -59,7 +59,7 @@ def image_parts() -> dict[str, Part]:
     decoder, scorer = Decoder(model, device), Scorer(judge, device)
     index = np.arange(IMAGES)
     zero, labels = np.zeros_like(index), index % 10
-    latents = prior_latents(model, 1, index, zero, labels, 1.0)
+    latents = draw_latents(model, Sampling(), 1, index, zero, labels).latents
     images = np.concatenate(list(decoder.tiles(latents, labels)))
 
     def pillow() -> None:
@@ -73,7 +73,7 @@ def image_parts() -> dict[str, Part]:
             zlib.compress(line.data, 1)
 
     return {
-        "latents": lambda: void(prior_latents(model, 1, index, zero, labels, 1.0)),
+        "latents": lambda: void(draw_latents(model, Sampling(), 1, index, zero, labels)),
         "decode": lambda: void(list(decoder.tiles(latents, labels))),
         "score": lambda: void(scorer.score(images)),
         "png": lambda: void(encode_png(images)),
@@ -99,6 +99,7 @@ def insert_parts(url: str, name: str) -> Iterator[dict[str, Part]]:
         scores=np.full(ROWS, 0.9876),
         judged_labels=index % 10,
         attempts=np.zeros_like(index),
+        sources=np.full((ROWS, 2), -1),
         digests=[number.to_bytes(32, "big") for number in range(ROWS)],
         images=[b""] * ROWS,
     )

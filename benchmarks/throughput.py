@@ -65,7 +65,7 @@ def bare_rate(threads: int, seconds: float, *, score: bool, start: Any = None) -
     from datagen.model.checkpoint import load_generator  # noqa: PLC0415
     from datagen.model.decoding import Decoder  # noqa: PLC0415
     from datagen.model.devices import resolve_device  # noqa: PLC0415
-    from datagen.model.samplers import prior_latents  # noqa: PLC0415
+    from datagen.model.samplers import Sampling, draw_latents  # noqa: PLC0415
     from datagen.quality.judge import Scorer, load_judge  # noqa: PLC0415
 
     torch.set_num_threads(threads)
@@ -77,8 +77,8 @@ def bare_rate(threads: int, seconds: float, *, score: bool, start: Any = None) -
     def make(first: int) -> None:
         index = np.arange(first, first + CHUNK)
         labels = index % CLASSES
-        latents = prior_latents(model, 1, index, np.zeros_like(index), labels, 1.0)
-        for images in decoder.tiles(latents, labels):
+        drawn = draw_latents(model, Sampling(), 1, index, np.zeros_like(index), labels)
+        for images in decoder.tiles(drawn.latents, labels):
             if score:
                 scorer.score(images)
             encode_png(images)

@@ -18,6 +18,8 @@ ENDED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
 MAX_SEED = 2**63 - 1
 MAX_IMAGES = 10_000_000_000
 MAX_TEMPERATURE = 10.0
+MAX_TRUNCATION = 10.0
+Sampler = Literal["prior", "density", "neighbour", "interpolate"]
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 
 Name = Annotated[
@@ -59,6 +61,18 @@ class JobCreate(Request):
     all: Count | None = Field(default=None, description="This many of every label.")
     seed: Seed | None = Field(default=None, description="Drawn, and told, if absent.")
     temperature: float = Field(default=1.0, ge=0.0, le=MAX_TEMPERATURE, allow_inf_nan=False)
+    sampler: Sampler = Field(
+        default="prior",
+        description="How latents are drawn: from the model's prior of the label, from the density "
+        "of its posterior samples, round a real image, or between two of them.",
+    )
+    truncation: float | None = Field(
+        default=None,
+        gt=0.0,
+        le=MAX_TRUNCATION,
+        allow_inf_nan=False,
+        description="Keeps standard normals within this distance of 0.",
+    )
     exports: list[str] = Field(
         default_factory=list, max_length=8, description="Formats to export when it has succeeded."
     )
@@ -108,7 +122,9 @@ class Job(Resource):
     state: State
     model: ModelRef
     seed: int
+    sampler: str
     temperature: float
+    truncation: float | None
     images_requested: int
     images_stored: int
     labels: list[LabelProgress]
@@ -128,6 +144,10 @@ class Sample(Resource):
     score: float
     judged_label: str
     attempt: int
+    sampler: str
+    sources: list[int] = Field(
+        description="Rows of the real images, in the training split, that it was made from."
+    )
     digest: str = Field(description="SHA-256 of the PNG, hexadecimal.")
 
 
@@ -171,12 +191,30 @@ class Dataset(Resource):
 class TrainingOptionsIn(Request):
     """Options of a training; absent means the recommended value."""
 
+    family: Literal["autoencoder", "vae", "cvae"] | None = None
+    likelihood: Literal["bernoulli", "gaussian", "discretized_logistic"] | None = None
+    prior: Literal["standard", "normal", "learnt"] | None = Field(
+        default=None, description="What the sampler `prior` draws from; the better one if absent."
+    )
     epochs: int | None = Field(default=None, ge=1, le=10_000)
     refine_epochs: int | None = Field(default=None, ge=0, le=10_000)
     judge_epochs: int | None = Field(default=None, ge=1, le=10_000)
     latent_dim: int | None = Field(default=None, ge=1, le=1024)
     width: int | None = Field(default=None, ge=8, le=2048)
     batch_size: int | None = Field(default=None, ge=2, le=65_536)
+    learning_rate: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
+    patience: int | None = Field(default=None, ge=0, le=10_000)
+    average: float | None = Field(default=None, ge=0, lt=1, allow_inf_nan=False)
+    balanced: bool | None = None
+    beta: float | None = Field(default=None, ge=0, le=1000, allow_inf_nan=False)
+    kl_schedule: Literal["constant", "linear", "cyclical"] | None = None
+    kl_warmup: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
+    free_bits: float | None = Field(default=None, ge=0, le=100, allow_inf_nan=False)
+    label_dropout: float | None = Field(default=None, ge=0, lt=1, allow_inf_nan=False)
+    no_kl: bool | None = None
+    no_reconstruction: bool | None = None
+    density: bool | None = None
+    examples_per_class: int | None = Field(default=None, ge=0, le=100_000)
     seed: Seed | None = None
 
 

@@ -29,6 +29,9 @@ FIELDS: tuple[tuple[str, pa.DataType], ...] = (
     ("attempt", pa.int64()),
     ("score", pa.float64()),
     ("judged_label", pa.int64()),
+    ("sampler", pa.string()),
+    ("first_source", pa.int64()),
+    ("second_source", pa.int64()),
 )
 
 
@@ -39,6 +42,8 @@ class SampleBatch:
     Attributes:
         indices, labels, judged_labels, attempts: int64 of shape (n,).
         scores: float64 of shape (n,), rounded to 1e-4.
+        sources: int64 of shape (n, 2): rows of the real images, in the training split, that each
+            was made from; -1 where there is none.
         digests: SHA-256 of each PNG, 32 bytes.
         images: PNG files.
     """
@@ -48,6 +53,7 @@ class SampleBatch:
     scores: np.ndarray
     judged_labels: np.ndarray
     attempts: np.ndarray
+    sources: np.ndarray
     digests: list[bytes]
     images: list[bytes]
 
@@ -66,6 +72,8 @@ class ShardInfo:
     model_digest: str
     seed: int
     temperature: float
+    sampler: str = "prior"
+    truncation: float | None = None
 
 
 def loader_metadata(
@@ -98,6 +106,11 @@ def image_column(files: Sequence[bytes], paths: Sequence[str | None]) -> pa.Stru
     )
 
 
+def source_columns(samples: SampleBatch) -> list[pa.Array]:
+    """The columns `first_source` and `second_source`, with nulls where there is no source."""
+    return [pa.array(sources, mask=sources < 0) for sources in samples.sources.T]
+
+
 def write_shard(samples: SampleBatch, info: ShardInfo) -> bytes:
     """The shard's file, the same bytes for the same samples."""
     schema = pa.schema(
@@ -115,6 +128,8 @@ def write_shard(samples: SampleBatch, info: ShardInfo) -> bytes:
             pa.array(samples.attempts),
             pa.array(samples.scores),
             pa.array(samples.judged_labels),
+            pa.repeat(pa.scalar(info.sampler, pa.string()), count),
+            *source_columns(samples),
         ],
         schema=schema,
     )
@@ -161,6 +176,13 @@ def read_shard(file: BinaryIO) -> Iterator[SampleBatch]:
             scores=table["score"].to_numpy(),
             judged_labels=table["judged_label"].to_numpy(),
             attempts=table["attempt"].to_numpy(),
+            sources=np.stack(
+                [
+                    table[name].fill_null(-1).to_numpy()
+                    for name in ("first_source", "second_source")
+                ],
+                axis=1,
+            ),
             digests=[hashlib.sha256(image).digest() for image in images],
             images=images,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
@@ -16,7 +16,7 @@ from datagen.cli.output import AsJson, note, print_json, say, usage_error
 from datagen.errors import DatagenError
 
 if TYPE_CHECKING:
-    from datagen.schemas import Job
+    from datagen.schemas import Job, Sampler
 
 DEFAULT_FORMAT = "parquet"
 SEED_LIMIT = 2**63
@@ -34,6 +34,12 @@ def generate(
     ] = None,
     temperature: Annotated[
         float | None, typer.Option(help="Below 1: safer and less varied. Default 1.")
+    ] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="prior (default), density, neighbour or interpolate.")
+    ] = None,
+    truncation: Annotated[
+        float | None, typer.Option(help="Keep the latents' normals within this distance of 0.")
     ] = None,
     export_format: Annotated[
         str | None, typer.Option("--format", help="Export in this format; parquet with --out.")
@@ -59,6 +65,8 @@ def generate(
             per_label=per_label,
             seed=seed,
             temperature=temperature,
+            sampler=_sampler(sampler),
+            truncation=truncation,
             exports=[] if export_format is None else [export_format],
         )
         if not detach:
@@ -73,6 +81,15 @@ def generate(
         if out is not None and job.state == "succeeded":
             say(f"The {export_format} export is in {out}")
     return 0 if detach else end_code(job)
+
+
+def _sampler(name: str | None) -> Sampler | None:
+    from datagen.schemas import Sampler  # noqa: PLC0415 - slow to load
+
+    known = get_args(Sampler)
+    if name is not None and name not in known:
+        raise usage_error(f"--sampler is {name!r}; use {', '.join(known)}.")
+    return cast("Sampler | None", name)
 
 
 def _parse_labels(text: str | None) -> dict[str, int] | None:

@@ -31,6 +31,38 @@ def train(
     latent_dim: Annotated[int | None, typer.Option(min=1, help="Latent dimensions.")] = None,
     width: Annotated[int | None, typer.Option(min=8, help="Channels of the convolutions.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=2, help="Images a step.")] = None,
+    family: Annotated[str | None, typer.Option(help="cvae (default), vae or autoencoder.")] = None,
+    likelihood: Annotated[
+        str | None, typer.Option(help="bernoulli (default), gaussian or discretized_logistic.")
+    ] = None,
+    prior: Annotated[
+        str | None, typer.Option(help="standard, normal or learnt; the better one if not given.")
+    ] = None,
+    balanced: Annotated[
+        bool | None, typer.Option("--balanced", help="Draw every class equally often.")
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option(min=0, help="Epochs without gain after which it stops; 0 never.")
+    ] = None,
+    average: Annotated[
+        float | None, typer.Option(help="Decay of the weights' moving average, such as 0.999.")
+    ] = None,
+    beta: Annotated[float | None, typer.Option(min=0, help="Weight of the KL.")] = None,
+    kl_schedule: Annotated[
+        str | None, typer.Option(help="linear (default), cyclical or constant.")
+    ] = None,
+    free_bits: Annotated[
+        float | None, typer.Option(min=0, help="Nats a dimension that the KL has for nothing.")
+    ] = None,
+    label_dropout: Annotated[
+        float | None, typer.Option(help="Share of the labels that are left out.")
+    ] = None,
+    no_kl: Annotated[
+        bool | None, typer.Option("--no-kl", help="Leave the KL out, to see what it is for.")
+    ] = None,
+    no_reconstruction: Annotated[
+        bool | None, typer.Option("--no-reconstruction", help="Leave the reconstruction out.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Same seed, same training.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Answer at once; do not wait.")] = False,
     as_json: AsJson = False,
@@ -43,6 +75,18 @@ def train(
         "latent_dim": latent_dim,
         "width": width,
         "batch_size": batch_size,
+        "family": family,
+        "likelihood": likelihood,
+        "prior": prior,
+        "balanced": balanced,
+        "patience": patience,
+        "average": average,
+        "beta": beta,
+        "kl_schedule": kl_schedule,
+        "free_bits": free_bits,
+        "label_dropout": label_dropout,
+        "no_kl": no_kl,
+        "no_reconstruction": no_reconstruction,
         "seed": seed,
     }
     options = {option: value for option, value in given.items() if value is not None}

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from datagen.client.transport import Transport, quoted
 from datagen.client.waiting import wait_for
-from datagen.schemas import Job, Page, Sample, State
+from datagen.schemas import Job, Page, Sample, Sampler, State
 
 SAMPLES_PER_PAGE = 1000
 
@@ -26,6 +26,8 @@ class Jobs:
         per_label: int | None = None,
         seed: int | None = None,
         temperature: float | None = None,
+        sampler: Sampler | None = None,
+        truncation: float | None = None,
         exports: Sequence[str] = (),
     ) -> Job:
         """Ask for images; answers at once, while workers do the work.
@@ -36,6 +38,8 @@ class Jobs:
             per_label: instead of `labels`, this many of every label.
             seed: the same request with the same seed gives the same bytes; drawn if None.
             temperature: scales the latents; below 1 is safer and less varied.
+            sampler: `prior`, `density`, `neighbour` or `interpolate`.
+            truncation: keeps the latents' normals within this distance of 0.
             exports: formats to export as soon as the job has succeeded.
 
         Raises:
@@ -48,6 +52,8 @@ class Jobs:
             "all": per_label,
             "seed": seed,
             "temperature": temperature,
+            "sampler": sampler,
+            "truncation": truncation,
             "exports": list(exports) or None,
         }
         body = {name: value for name, value in wanted.items() if value is not None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 from uuid import UUID
 
 from datagen.client.transport import Transport, quoted
@@ -16,7 +17,7 @@ class Models:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    def create(self, name: str, dataset: str, **options: int) -> Model:
+    def create(self, name: str, dataset: str, **options: Any) -> Model:
         """Train a generator and its judge on a dataset; answers at once.
 
         Args:

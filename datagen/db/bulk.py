@@ -12,9 +12,11 @@ from sqlalchemy.orm import Session
 
 from datagen.shards import SampleBatch
 
-_COLUMNS: Final = 'job_id, "index", label, score, judged_label, attempt, digest'
+_COLUMNS: Final = (
+    'job_id, "index", label, score, judged_label, attempt, digest, first_source, second_source'
+)
 _COPY: Final = f"COPY samples ({_COLUMNS}) FROM STDIN (FORMAT BINARY)"
-_INSERT: Final = f"INSERT INTO samples ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+_INSERT: Final = f"INSERT INTO samples ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
 
 # Binary COPY is a signature, then for every row the number of its fields and each field after its
 # length, big-endian. All our fields have a fixed width, so rows are one array, filled by columns.
@@ -29,6 +31,8 @@ _FIELDS: Final = (
     ("judged_label", ">i4", 4),
     ("attempt", ">i2", 2),
     ("digest", "V32", 32),
+    ("first_source", ">i8", 8),
+    ("second_source", ">i8", 8),
 )
 _ROW: Final = np.dtype(
     [
@@ -62,6 +66,7 @@ def _executemany(connection: Connection, job_id: UUID, samples: SampleBatch) -> 
         samples.judged_labels.tolist(),
         samples.attempts.tolist(),
         samples.digests,
+        *samples.sources.T.tolist(),
     )
     connection.exec_driver_sql(_INSERT, list(zip(*columns, strict=True)))
 
@@ -93,4 +98,5 @@ def _binary_rows(job_id: UUID, samples: SampleBatch) -> bytes:
     rows["judged_label"] = samples.judged_labels
     rows["attempt"] = samples.attempts
     rows["digest"] = np.frombuffer(b"".join(samples.digests), dtype="V32")
+    rows["first_source"], rows["second_source"] = samples.sources.T
     return _SIGNATURE + rows.tobytes() + _END

@@ -180,6 +180,8 @@ class Model(Claimed, Table):
     checkpoint_key: Mapped[str | None] = mapped_column(String(200))
     judge_digest: Mapped[str | None] = mapped_column(String(64))
     judge_key: Mapped[str | None] = mapped_column(String(200))
+    examples_digest: Mapped[str | None] = mapped_column(String(64))
+    examples_key: Mapped[str | None] = mapped_column(String(200))
     state_key: Mapped[str | None] = mapped_column(String(200))
 
 
@@ -194,7 +196,9 @@ class Job(Table):
     model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id"), index=True)
     state: Mapped[str] = mapped_column(String(16), index=True)
     seed: Mapped[int] = mapped_column(BigInteger)
+    sampler: Mapped[str] = mapped_column(String(16), server_default="prior")
     temperature: Mapped[float] = mapped_column(Float)
+    truncation: Mapped[float | None] = mapped_column(Float)
     images_requested: Mapped[int] = mapped_column(BigInteger)
     images_stored: Mapped[int] = mapped_column(BigInteger, default=0)
     next_index: Mapped[int] = mapped_column(BigInteger, default=0)
@@ -262,6 +266,9 @@ class Sample(Table):
     judged_label: Mapped[int]
     attempt: Mapped[int] = mapped_column(SmallInteger)
     digest: Mapped[bytes] = mapped_column(LargeBinary(32))
+    # Rows of the real images, in the training split, that it was made from; -1 where there is none.
+    first_source: Mapped[int] = mapped_column(BigInteger, server_default="-1")
+    second_source: Mapped[int] = mapped_column(BigInteger, server_default="-1")
 
 
 class Export(Claimed, Table):

@@ -78,12 +78,18 @@ def _origin(info: ExportInfo) -> str:
 ## Where they come from
 
 - job `{info.job_id}` of {info.created_at:%Y-%m-%d}, seed {info.seed}, \
-temperature {info.temperature:g}
+sampler `{info.sampler}`, temperature {info.temperature:g}{_bound(info)}
 - model digest `{info.model_digest}`
 - `index`, `seed` and `attempt` say from which random numbers an image was made
+- `first_source` and `second_source` are rows of the training split: the real images that it was
+  made from, where the sampler starts from any
 - `score` is how probable its label is to the judge, a classifier that took no part in training
   the generator; `judged_label` is what the judge takes it for
 - `digest` is the SHA-256 of its PNG file; `manifest.json` names every file with its hash"""
+
+
+def _bound(info: ExportInfo) -> str:
+    return "" if info.truncation is None else f", truncation {info.truncation:g}"
 
 
 def _renamed(class_names: Sequence[str]) -> list[str]:

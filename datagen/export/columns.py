@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from datagen.export.info import ExportInfo
-from datagen.shards import SampleBatch
+from datagen.shards import SampleBatch, source_columns
 
 PROVENANCE: tuple[tuple[str, pa.DataType], ...] = (
     ("label", pa.int64()),
@@ -14,6 +14,9 @@ PROVENANCE: tuple[tuple[str, pa.DataType], ...] = (
     ("attempt", pa.int64()),
     ("score", pa.float64()),
     ("judged_label", pa.int64()),
+    ("sampler", pa.string()),
+    ("first_source", pa.int64()),
+    ("second_source", pa.int64()),
     ("digest", pa.string()),
     ("model", pa.string()),
 )
@@ -29,6 +32,8 @@ def provenance(samples: SampleBatch, info: ExportInfo) -> list[pa.Array]:
         pa.array(samples.attempts, pa.int64()),
         pa.array(samples.scores, pa.float64()),
         pa.array(samples.judged_labels, pa.int64()),
+        pa.repeat(pa.scalar(info.sampler, pa.string()), count),
+        *source_columns(samples),
         pa.array([digest.hex() for digest in samples.digests], pa.string()),
         pa.repeat(pa.scalar(info.model_digest, pa.string()), count),
     ]

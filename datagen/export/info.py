@@ -20,7 +20,7 @@ class ExportInfo:
         job_id: the job whose samples these are.
         request: what was asked for: labels with counts, seed, temperature, model.
         model_name, model_version, model_digest: the generator.
-        seed, temperature: the job's.
+        seed, temperature, sampler, truncation: the job's.
         created_at: when the job was created.
         licence: of the images, if it is known.
         images_total: samples that will come.
@@ -38,5 +38,7 @@ class ExportInfo:
     temperature: float
     created_at: datetime
     images_total: int
+    sampler: str = "prior"
+    truncation: float | None = None
     licence: str | None = None
     partial: bool = False

@@ -42,6 +42,8 @@ def write_manifest(
         "counts": {"train": dict(counts)},
         "seed": info.seed,
         "temperature": info.temperature,
+        "sampler": info.sampler,
+        "truncation": info.truncation,
         "job": {"id": info.job_id, "request": info.request},
         "model": {
             "name": info.model_name,

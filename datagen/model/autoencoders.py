@@ -1,58 +1,125 @@
-"""The conditional variational autoencoder."""
+"""The generators: a plain autoencoder, a variational one, and one that is told the label.
+
+All three are the same two networks; they differ in what the encoder's answer means, and in whether
+the networks see the label.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from datagen.model.config import CVAEConfig
-from datagen.model.distributions import Bernoulli, DiagonalGaussian
+from datagen.model.config import GeneratorConfig
+from datagen.model.distributions import (
+    Bernoulli,
+    DiagonalGaussian,
+    DiscretizedLogistic,
+    Gaussian,
+    Likelihood,
+    Point,
+    Posterior,
+)
 from datagen.model.networks import Decoder, Encoder
+from datagen.model.priors import ClassPrior
+
+# A spread of a tenth of the pixels' range; the data move it to where it belongs.
+FIRST_LOG_SCALE = -2.3
 
 
-class CVAE(nn.Module):
-    """p(x | z, y) and q(z | x, y) as two small convolutional networks (Sohn, Lee and Yan, 2015).
+class Autoencoder(nn.Module):
+    """An encoder to points and a decoder: the baseline, which has no distribution to draw from.
 
-    The prior of *training* is N(0, I). The prior of *sampling* is one normal a class, fitted to
-    the posterior samples of that class after training: where images of a class do not fill all of
-    N(0, I), drawing from it asks the decoder for latents that it has never seen.
+    Latents can be drawn all the same, from normals fitted to the points of each class; nothing in
+    its training has made the space between the points mean anything.
     """
 
-    prior_mean: Tensor
-    prior_scale: Tensor
+    log_scale: Tensor
 
-    def __init__(self, config: CVAEConfig) -> None:
+    def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
         self.config = config
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
-        classes, dims = config.class_count, config.latent_dim
-        self.register_buffer("prior_mean", torch.zeros(classes, dims))
-        self.register_buffer("prior_scale", torch.eye(dims).expand(classes, dims, dims).clone())
+        classes, dims = config.prior_classes, config.latent_dim
+        # What the sampler `prior` draws from, and what the sampler `density` does.
+        self.prior = ClassPrior(classes, 1, dims)
+        self.density = ClassPrior(classes, config.components, dims)
+        channels = config.image_shape[0]
+        if config.likelihood == "bernoulli":
+            self.register_parameter("log_scale", None)
+        else:
+            self.log_scale = nn.Parameter(torch.full((channels,), FIRST_LOG_SCALE))
 
-    def encode(self, image: Tensor, label: Tensor) -> DiagonalGaussian:
-        """Posterior of images (B, C, H, W) in [0, 1] with labels (B,); mean and logvar (B, d)."""
-        mean, logvar = self.encoder(image, label)
-        return DiagonalGaussian(mean.float(), logvar.float())
+    def encode(self, image: Tensor, label: Tensor) -> Posterior:
+        """What is known of the latents of images (B, C, H, W) in [0, 1] with labels (B,)."""
+        return Point(self.encoder(image, label)[0].float())
 
     def decode(self, latent: Tensor, label: Tensor) -> Tensor:
         """Logits (B, C, H, W) of latents (B, d) with labels (B,)."""
         logits: Tensor = self.decoder(latent, label)
         return logits
 
-    def forward(
-        self, image: Tensor, label: Tensor, noise: Tensor
-    ) -> tuple[Bernoulli, DiagonalGaussian]:
+    def forward(self, image: Tensor, label: Tensor, noise: Tensor) -> tuple[Likelihood, Posterior]:
         """Reconstruct: images (B, C, H, W), labels (B,), standard normal noise (B, d)."""
         posterior = self.encode(image, label)  # (B, d)
         latent = posterior.sample(noise)  # (B, d)
         return self.likelihood(latent, label), posterior  # (B, C, H, W)
 
-    def likelihood(self, latent: Tensor, label: Tensor) -> Bernoulli:
+    def likelihood(self, latent: Tensor, label: Tensor) -> Likelihood:
         """p(x | z, y) of latents (B, d) with labels (B,)."""
-        return Bernoulli(self.decode(latent, label).float())
+        logits = self.decode(latent, label).float()
+        if self.config.likelihood == "bernoulli":
+            return Bernoulli(logits)
+        if self.config.likelihood == "gaussian":
+            return Gaussian(logits, self.log_scale)
+        return DiscretizedLogistic(logits, self.log_scale)
 
-    def draw(self, label: Tensor, noise: Tensor, temperature: float = 1.0) -> Tensor:
-        """Latents (B, d) of labels (B,) from the fitted prior and standard normal noise (B, d)."""
-        spread = torch.einsum("bij,bj->bi", self.prior_scale[label], noise)
-        return self.prior_mean[label] + temperature * spread
+    def prior_of(self, label: Tensor) -> DiagonalGaussian | None:
+        """The prior of training, p(z | y) of labels (B,); None means N(0, I)."""
+        del label
+        return None
+
+    def draw(self, label: Tensor, noise: Tensor) -> Tensor:
+        """Latents (B, d) of labels (B,) from the sampling prior and standard normals (B, d)."""
+        return self.prior.draw(label, noise)
+
+
+class VAE(Autoencoder):
+    """p(x | z) and q(z | x), unconditional (Kingma and Welling, 2013)."""
+
+    def encode(self, image: Tensor, label: Tensor) -> DiagonalGaussian:
+        """Posterior of images (B, C, H, W) in [0, 1]; mean and logvar (B, d)."""
+        mean, logvar = self.encoder(image, label)
+        return DiagonalGaussian(mean.float(), logvar.float())
+
+
+class CVAE(VAE):
+    """p(x | z, y) and q(z | x, y) (Sohn, Lee and Yan, 2015).
+
+    The prior of *training* is N(0, I), or p(z | y) where that is trained along. The prior of
+    *sampling* is by default the better one on held-out images of that and of one normal a class,
+    fitted to the posterior samples: where images of a class do not fill all of N(0, I), drawing
+    from it asks the decoder for latents that it has never seen.
+    """
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__(config)
+        if config.learnt_prior:
+            self.prior_mean = nn.Embedding(config.label_count, config.latent_dim)
+            self.prior_logvar = nn.Embedding(config.label_count, config.latent_dim)
+            nn.init.zeros_(self.prior_mean.weight)
+            nn.init.zeros_(self.prior_logvar.weight)
+
+    def prior_of(self, label: Tensor) -> DiagonalGaussian | None:
+        """The prior of training, p(z | y) of labels (B,); None means N(0, I)."""
+        if not self.config.learnt_prior:
+            return None
+        return DiagonalGaussian(self.prior_mean(label), self.prior_logvar(label))
+
+
+FAMILIES: dict[str, type[Autoencoder]] = {"autoencoder": Autoencoder, "vae": VAE, "cvae": CVAE}
+
+
+def make_generator(config: GeneratorConfig) -> Autoencoder:
+    """A generator of the configuration's family, with fresh weights."""
+    return FAMILIES[config.family](config)

@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from datagen.errors import InvalidFile
-from datagen.model.autoencoders import CVAE
-from datagen.model.config import CVAEConfig
+from datagen.model.autoencoders import FAMILIES, Autoencoder, make_generator
+from datagen.model.config import GeneratorConfig
 from datagen.model.header import CheckpointHeader, read_header
 
 
@@ -59,11 +59,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise InvalidFile(f"{path.name} is damaged: {error}.") from error
 
 
-def checked_header(path: Path, kind: str) -> CheckpointHeader:
-    """A file's header, if the file is of the kind that is wanted. Raises InvalidFile."""
+def checked_header(path: Path, wanted: str, *kinds: str) -> CheckpointHeader:
+    """A file's header, if the file is of a kind that is wanted. Raises InvalidFile."""
     header = read_header(path)
-    if header.kind != kind:
-        raise InvalidFile(f"{path.name} holds a {header.kind}, and a {kind} is needed.")
+    if header.kind not in (kinds or (wanted,)):
+        raise InvalidFile(f"{path.name} holds a {header.kind}, and a {wanted} is needed.")
     return header
 
 
@@ -92,18 +92,20 @@ def check_claim(path: Path, value_count: int) -> None:
         )
 
 
-def load_generator(path: Path, device: torch.device) -> tuple[CVAE, CheckpointHeader]:
+def load_generator(path: Path, device: torch.device) -> tuple[Autoencoder, CheckpointHeader]:
     """A generator and its header.
 
     Raises:
         InvalidFile: truncated, damaged, of another kind, or with shapes that do not fit.
     """
-    header = checked_header(path, "cvae")
-    config = checked_config(path, CVAEConfig, header)
-    assert isinstance(config, CVAEConfig)  # noqa: S101 - for the type checker
+    header = checked_header(path, "generator", *FAMILIES)
+    config = checked_config(path, GeneratorConfig, header)
+    assert isinstance(config, GeneratorConfig)  # noqa: S101 - for the type checker
+    if config.family != header.kind:
+        raise InvalidFile(f"{path.name} contradicts itself about what kind of model it holds.")
     if config.image_shape != header.image_shape or config.class_count != len(header.class_names):
         raise InvalidFile(f"{path.name} contradicts itself about its images or classes.")
     check_claim(path, config.value_count)
-    model = CVAE(config)
+    model = make_generator(config)
     load_weights(path, model, device)
     return model, header

@@ -8,6 +8,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 MAX_SIDE = 1024
 MAX_SEED = 2**63 - 1
+MAX_COMPONENTS = 256
+
+Family = Literal["autoencoder", "vae", "cvae"]
+LikelihoodName = Literal["bernoulli", "gaussian", "discretized_logistic"]
+PriorName = Literal["standard", "normal", "learnt"]
 
 
 def _usable_shape(shape: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -21,10 +26,11 @@ def _usable_shape(shape: tuple[int, int, int]) -> tuple[int, int, int]:
 ImageShape = Annotated[tuple[int, int, int], AfterValidator(_usable_shape)]
 
 
-class CVAEConfig(BaseModel):
-    """Architecture of a conditional variational autoencoder.
+class GeneratorConfig(BaseModel):
+    """Architecture of a generator: an autoencoder, a VAE or a CVAE, all of the same networks.
 
     Attributes:
+        family: what the latent is: a point, a distribution, or a distribution given the label.
         image_shape: channels, height, width; any height and width.
         class_count: number of labels.
         latent_dim: dimensions of the latent z.
@@ -34,10 +40,14 @@ class CVAEConfig(BaseModel):
         encoder_blocks: residual blocks of the encoder.
         stride: side of the square of pixels that one position of the network stands for.
         likelihood: distribution of a pixel given z.
+        null_label: whether a label that says nothing was trained too, by leaving labels out.
+        learnt_prior: whether p(z | y) was trained, and is no N(0, I).
+        components: normals a class in the density of the posterior samples; 0 where none is kept.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    family: Family = "cvae"
     image_shape: ImageShape
     class_count: int = Field(ge=1, le=100_000)
     latent_dim: int = Field(default=16, ge=1, le=1024)
@@ -46,7 +56,25 @@ class CVAEConfig(BaseModel):
     blocks: int = Field(default=2, ge=0, le=64)
     encoder_blocks: int = Field(default=1, ge=0, le=64)
     stride: int = Field(default=4, ge=1, le=32)
-    likelihood: Literal["bernoulli"] = "bernoulli"
+    likelihood: LikelihoodName = "bernoulli"
+    null_label: bool = False
+    learnt_prior: bool = False
+    components: int = Field(default=0, ge=0, le=MAX_COMPONENTS)
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether the networks see the label."""
+        return self.family == "cvae"
+
+    @property
+    def label_count(self) -> int:
+        """Labels that the networks know: none, the classes, or the classes and the null label."""
+        return (self.class_count + self.null_label) if self.is_conditional else 0
+
+    @property
+    def prior_classes(self) -> int:
+        """Priors that are kept: one a class, or one for all where the networks see no label."""
+        return self.class_count if self.is_conditional else 1
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -60,13 +88,17 @@ class CVAEConfig(BaseModel):
         positions = self.grid[0] * self.grid[1]
         folded = self.image_shape[0] * self.stride**2
         wide, slim, dims = self.encoder_width, self.width, self.latent_dim
-        encoder = (9 * folded + 1 + self.class_count) * wide
+        outputs = dims if self.family == "autoencoder" else 2 * dims
+        encoder = (9 * folded + 1 + self.label_count) * wide
         encoder += self.encoder_blocks * _block_values(wide)
-        encoder += (wide * positions + 1) * 2 * dims
-        decoder = (dims + 1 + self.class_count) * slim * positions
+        encoder += (wide * positions + 1) * outputs
+        decoder = (dims + 1 + self.label_count) * slim * positions
         decoder += self.blocks * _block_values(slim) + (9 * slim + 1) * folded
-        prior = self.class_count * dims * (1 + dims)
-        return encoder + decoder + prior
+        normals = (1 + self.components) * self.prior_classes
+        priors = normals * (1 + dims * (1 + dims))
+        priors += 2 * self.label_count * dims if self.learnt_prior else 0
+        scales = 0 if self.likelihood == "bernoulli" else self.image_shape[0]
+        return encoder + decoder + priors + scales
 
 
 def _block_values(width: int) -> int:
@@ -80,22 +112,62 @@ LEAST_STEPS = {"epochs": 800, "refine_epochs": 200, "judge_epochs": 400}
 
 
 class TrainingOptions(BaseModel):
-    """How a generator and its judge are trained; the defaults made the bundled model."""
+    """How a generator and its judge are trained; the defaults made the bundled model.
+
+    Attributes:
+        family: autoencoder, vae or cvae.
+        likelihood: distribution of a pixel given z.
+        prior: what the sampler `prior` draws from: N(0, I), a normal a class fitted after training,
+            or a normal a class trained along; None takes the better one on held-out images.
+        epochs: passes over the images, at most.
+        refine_epochs: adversarial passes after them.
+        judge_epochs: passes of the judge.
+        patience: epochs without a better bound on held-out images after which it stops; 0 never.
+        average: decay of the moving average of the weights, which is what is kept; 0 keeps the
+            last weights.
+        balanced: draw every class equally often.
+        beta: weight of the KL.
+        kl_schedule: how that weight rises.
+        kl_warmup: share of the training over which it rises, for `linear`.
+        free_bits: nats a dimension that the KL may have for nothing.
+        label_dropout: share of the labels that are left out while training.
+        no_kl: leave the KL out of the loss, to see what it is for.
+        no_reconstruction: leave the reconstruction out, likewise.
+        validation_fraction: share of each class held out where no split is.
+        density: fit the mixtures that the sampler `density` draws from.
+        examples_per_class: posteriors of real images that are kept for `neighbour` and
+            `interpolate`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    family: Family = "cvae"
+    likelihood: LikelihoodName = "bernoulli"
+    prior: PriorName | None = None
     epochs: int = Field(default=8, ge=1, le=10_000)
     refine_epochs: int = Field(default=2, ge=0, le=10_000)
     judge_epochs: int = Field(default=8, ge=1, le=10_000)
+    patience: int = Field(default=0, ge=0, le=10_000)
+    average: float = Field(default=0.0, ge=0, lt=1)
     batch_size: int = Field(default=256, ge=2, le=65_536)
+    balanced: bool = False
     learning_rate: float = Field(default=3e-3, gt=0, le=1)
     latent_dim: int = Field(default=16, ge=1, le=1024)
     width: int = Field(default=64, ge=8, le=2048)
+    encoder_width: int = Field(default=64, ge=8, le=2048)
+    blocks: int = Field(default=2, ge=0, le=64)
+    encoder_blocks: int = Field(default=1, ge=0, le=64)
+    stride: int = Field(default=4, ge=1, le=32)
     beta: float = Field(default=1.0, ge=0, le=1000)
+    kl_schedule: Literal["constant", "linear", "cyclical"] = "linear"
     kl_warmup: float = Field(default=0.1, ge=0, le=1)
+    free_bits: float = Field(default=0.0, ge=0, le=100)
+    label_dropout: float = Field(default=0.0, ge=0, lt=1)
     no_kl: bool = False
     no_reconstruction: bool = False
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
+    density: bool = True
+    examples_per_class: int = Field(default=2000, ge=0, le=100_000)
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
 
     def for_images(self, count: int) -> TrainingOptions:

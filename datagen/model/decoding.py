@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datagen.model.autoencoders import CVAE
+from datagen.model.autoencoders import Autoencoder
 from datagen.model.devices import fast_precision, kind_of
 
 TILE = 256
@@ -29,7 +29,7 @@ class Decoder:
             the same bytes on the same kind.
     """
 
-    def __init__(self, model: CVAE, device: torch.device) -> None:
+    def __init__(self, model: Autoencoder, device: torch.device) -> None:
         self._model = model.to(device).eval()
         self._device = device
         self._tile = TILE

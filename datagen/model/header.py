@@ -25,8 +25,8 @@ class CheckpointHeader(BaseModel):
     """What a checkpoint says of itself.
 
     Attributes:
-        kind: `cvae` or `judge`.
-        config: architecture, as `CVAEConfig` or `JudgeConfig` reads it.
+        kind: `autoencoder`, `vae`, `cvae` or `judge`.
+        config: architecture, as `GeneratorConfig` or `JudgeConfig` reads it.
         class_names: the labels, in order.
         image_shape: channels, height, width.
         training_digest: digest of the dataset that it was trained on.
@@ -37,7 +37,7 @@ class CheckpointHeader(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     format_version: int = Field(default=FORMAT_VERSION, ge=1, le=FORMAT_VERSION)
-    kind: Literal["cvae", "judge"]
+    kind: Literal["autoencoder", "vae", "cvae", "judge"]
     config: dict[str, Any]
     class_names: tuple[str, ...] = Field(min_length=1)
     image_shape: tuple[int, int, int]

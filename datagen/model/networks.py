@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's own abbreviation
 from torch import Tensor, nn
 
-from datagen.model.config import CVAEConfig
+from datagen.model.config import GeneratorConfig
 
 
 class ResidualBlock(nn.Module):
@@ -30,9 +30,9 @@ class ResidualBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Images and labels to the posterior's mean and log-variance."""
+    """Images, and labels where they are told, to the numbers that describe the latent."""
 
-    def __init__(self, config: CVAEConfig) -> None:
+    def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
         channels, height, width = config.image_shape
         rows, columns = config.grid
@@ -40,36 +40,42 @@ class Encoder(nn.Module):
         self.padding = (0, columns * config.stride - width, 0, rows * config.stride - height)
         wide = config.encoder_width
         self.fold = nn.Conv2d(channels * config.stride**2, wide, 3, padding=1)
-        self.label = nn.Embedding(config.class_count, wide)
+        self.label = nn.Embedding(config.label_count, wide) if config.is_conditional else None
         self.blocks = nn.Sequential(*(ResidualBlock(wide) for _ in range(config.encoder_blocks)))
-        self.head = nn.Linear(wide * rows * columns, 2 * config.latent_dim)
+        self.answers = 1 if config.family == "autoencoder" else 2
+        self.head = nn.Linear(wide * rows * columns, self.answers * config.latent_dim)
 
-    def forward(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C, H, W) in [0, 1] and (B,) to mean and logvar, (B, d) each."""
+    def forward(self, image: Tensor, label: Tensor) -> tuple[Tensor, ...]:
+        """(B, C, H, W) in [0, 1] and (B,) to mean and logvar, or the mean alone, (B, d) each."""
         folded = F.pixel_unshuffle(F.pad(image, self.padding), self.stride)  # (B, C s^2, h, w)
-        hidden = self.fold(folded) + self.label(label)[:, :, None, None]  # (B, width, h, w)
+        hidden = self.fold(folded)  # (B, width, h, w)
+        if self.label is not None:
+            hidden = hidden + self.label(label)[:, :, None, None]
         hidden = F.relu(self.blocks(hidden))
-        mean, logvar = self.head(hidden.flatten(1)).chunk(2, dim=1)
-        return mean, logvar
+        answers: tuple[Tensor, ...] = self.head(hidden.flatten(1)).chunk(self.answers, dim=1)
+        return answers
 
 
 class Decoder(nn.Module):
-    """Latents and labels to the logits of pixels."""
+    """Latents, and labels where they are told, to the logits of pixels."""
 
-    def __init__(self, config: CVAEConfig) -> None:
+    def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
         channels, self.height, self.width = config.image_shape
         self.rows, self.columns = config.grid
         self.stride, self.wide = config.stride, config.width
         positions = self.rows * self.columns
         self.latent = nn.Linear(config.latent_dim, config.width * positions)
-        self.label = nn.Embedding(config.class_count, config.width * positions)
+        wide = config.width * positions
+        self.label = nn.Embedding(config.label_count, wide) if config.is_conditional else None
         self.blocks = nn.Sequential(*(ResidualBlock(config.width) for _ in range(config.blocks)))
         self.unfold = nn.Conv2d(config.width, channels * config.stride**2, 3, padding=1)
 
     def forward(self, latent: Tensor, label: Tensor) -> Tensor:
         """(B, d) and (B,) to logits, (B, C, H, W)."""
-        hidden = self.latent(latent) + self.label(label)  # (B, width h w)
+        hidden = self.latent(latent)  # (B, width h w)
+        if self.label is not None:
+            hidden = hidden + self.label(label)
         hidden = hidden.view(-1, self.rows, self.columns, self.wide).permute(0, 3, 1, 2)
         hidden = F.relu(self.blocks(hidden))  # (B, width, h, w), channels last in memory
         pixels = F.pixel_shuffle(self.unfold(hidden), self.stride)

@@ -1,4 +1,4 @@
-"""Counter-based normals: the latent noise of an image depends on its counters and nothing else.
+"""Counter-based randomness: what is drawn for an image depends on its counters and nothing else.
 
 Philox4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", 2011)
 turns a key and a counter into four words. The job's seed is the key; image, attempt and block of
@@ -10,6 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 ROUNDS = 10
+# Uniforms come from blocks that normals do not reach, so that neither depends on how many of the
+# other are drawn.
+_UNIFORM_BLOCKS = 1 << 31
 WORDS = 4
 _MULTIPLIER = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 _WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -55,17 +58,39 @@ def normals(seed: int, index: np.ndarray, attempt: np.ndarray, count: int) -> np
     Returns:
         float32 of shape (N, count).
     """
-    blocks = -(-count // WORDS)
+    uniform = _uniforms(seed, index, attempt, -(-count // WORDS), first_block=0)
+    radius = np.sqrt(-2.0 * np.log(uniform[..., 0::2]))
+    angle = 2.0 * np.pi * uniform[..., 1::2]
+    pairs = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)
+    return pairs.reshape(len(index), -1)[:, :count].astype(np.float32)
+
+
+def uniforms(seed: int, index: np.ndarray, attempt: np.ndarray, count: int) -> np.ndarray:
+    """Uniforms in (0, 1), each row from (seed, index, attempt) alone, beside `normals`.
+
+    Args:
+        seed: 0 to 2**64 - 1.
+        index: number of the image, int64 of shape (N,), not negative.
+        attempt: number of the attempt, int64 of shape (N,), 0 to 2**16 - 1.
+        count: uniforms an image.
+
+    Returns:
+        float64 of shape (N, count).
+    """
+    drawn = _uniforms(seed, index, attempt, -(-count // WORDS), first_block=_UNIFORM_BLOCKS)
+    return drawn.reshape(len(index), -1)[:, :count]
+
+
+def _uniforms(
+    seed: int, index: np.ndarray, attempt: np.ndarray, blocks: int, first_block: int
+) -> np.ndarray:
+    """Uniforms, float64 of shape (N, blocks, 4), none of them 0 or 1."""
     counter = np.empty((len(index), blocks, WORDS), dtype=np.uint64)
     numbers = index.astype(np.uint64)
     counter[..., 0] = (numbers & _LOW)[:, None]
     counter[..., 1] = (numbers >> _HALF)[:, None]
     counter[..., 2] = attempt.astype(np.uint64)[:, None]
-    counter[..., 3] = np.arange(blocks, dtype=np.uint64)
+    counter[..., 3] = np.arange(first_block, first_block + blocks, dtype=np.uint64)
     words = philox(counter, (seed & 0xFFFFFFFF, seed >> 32))
     # Centred in their cells, so that none is 0 and the logarithm is finite.
-    uniform = (words.astype(np.float64) + 0.5) * 2.0**-32
-    radius = np.sqrt(-2.0 * np.log(uniform[..., 0::2]))
-    angle = 2.0 * np.pi * uniform[..., 1::2]
-    pairs = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)
-    return pairs.reshape(len(index), blocks * WORDS)[:, :count].astype(np.float32)
+    return (words.astype(np.float64) + 0.5) * 2.0**-32

@@ -8,14 +8,15 @@ as it is, so that posterior and fitted prior keep their meaning.
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's own abbreviation
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from datagen.model.autoencoders import CVAE
-from datagen.model.config import CVAEConfig, TrainingOptions
+from datagen.model.autoencoders import Autoencoder
+from datagen.model.config import GeneratorConfig, TrainingOptions
 from datagen.model.devices import fast_precision
 from datagen.model.networks import standard_noise
 from datagen.model.objective import negative_elbo
@@ -23,6 +24,7 @@ from datagen.model.training import (
     Batches,
     Numbers,
     TrainingData,
+    follow,
     generator_at,
     held_out_elbo,
 )
@@ -37,7 +39,7 @@ AVERAGE = 0.995
 class Discriminator(nn.Module):
     """Real or generated, given the label; for any H x W x C."""
 
-    def __init__(self, config: CVAEConfig, width: int = 32) -> None:
+    def __init__(self, config: GeneratorConfig, width: int = 32) -> None:
         super().__init__()
         channels, height, side = config.image_shape
         self.features = nn.Sequential(
@@ -69,11 +71,16 @@ class Refinement:
     name = "refine"
 
     def __init__(
-        self, model: CVAE, data: TrainingData, held_out: TrainingData, options: TrainingOptions
+        self,
+        model: Autoencoder,
+        data: TrainingData,
+        held_out: TrainingData,
+        options: TrainingOptions,
     ) -> None:
         self._model, self._data, self._held_out, self._options = model, data, held_out, options
         self.batch_size = min(options.batch_size, len(data))
-        self._batches = Batches(len(data), self.batch_size, options.seed, self.name)
+        labels = data.labels.cpu() if options.balanced else None
+        self._batches = Batches(len(data), self.batch_size, options.seed, self.name, labels)
         self.steps_per_epoch = self._batches.per_epoch
         self.steps = options.refine_epochs * self.steps_per_epoch
         device = data.images.device
@@ -107,18 +114,18 @@ class Refinement:
         shape = image.new_empty(len(image), self._options.latent_dim)
         latent = self._model.draw(label, standard_noise(shape, generator))
         with fast_precision(image.device):
-            made = torch.sigmoid(self._model.decode(latent, label).float())
+            made = self._model.likelihood(latent, label).mean
         self._teach(image, made.detach(), label)
         with torch.no_grad():
             posterior = self._model.encode(image, label)
         likelihood_noise = standard_noise(shape, generator)
         likelihood = self._model.likelihood(posterior.sample(likelihood_noise), label)
-        terms = negative_elbo(likelihood, image, posterior)
+        terms = negative_elbo(likelihood, image, posterior, self._model.prior_of(label))
         deceived = -self._discriminator(made, label).mean()
         self._own.zero_grad(set_to_none=True)
         (deceived + ELBO_WEIGHT * terms.reconstruction).backward()
         self._own.step()
-        self._follow()
+        follow(self.average.decoder, self._model.decoder, AVERAGE)
         return {
             "reconstruction": terms.reconstruction.detach(),
             "kl": terms.kl.detach(),
@@ -135,15 +142,13 @@ class Refinement:
         loss.backward()  # type: ignore[no-untyped-call]  # torch has no type here
         self._other.step()
 
-    @torch.no_grad()
-    def _follow(self) -> None:
-        pairs = zip(
-            self.average.decoder.parameters(), self._model.decoder.parameters(), strict=True
-        )
-        for mine, theirs in pairs:
-            mine.lerp_(theirs, 1.0 - AVERAGE)
-
-    def end_epoch(self) -> Numbers:
+    def end_epoch(self, history: list[dict[str, Any]]) -> Numbers:
         """The ELBO's terms of the averaged decoder on images that are held out."""
+        del history
         found = held_out_elbo(self.average, self._held_out, self._options.seed)
         return {f"validation_{name}": value for name, value in found.items()}
+
+    def is_done(self, history: list[dict[str, Any]]) -> bool:
+        """Never before its last step: the schedule of its learning rates is for all of them."""
+        del history
+        return False

@@ -6,6 +6,7 @@ weights, optimizer moments and the number of the step are the whole state of a t
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import time
@@ -22,18 +23,20 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from datagen.errors import InvalidFile, TrainingDiverged
-from datagen.model.autoencoders import CVAE
+from datagen.model.autoencoders import Autoencoder
 from datagen.model.checkpoint import read_tensors
 from datagen.model.config import TrainingOptions
 from datagen.model.devices import fast_precision
 from datagen.model.networks import standard_noise
-from datagen.model.objective import negative_elbo
+from datagen.model.objective import Objective, kl_weight, negative_elbo
 
 STATE_KEY = "datagen-training"
 WARM_UP = 0.3
 TOLD_EVERY = 20
 EVALUATION_BATCH = 1000
 Numbers = dict[str, float]
+# What a stage keeps for itself; the modules are for those that follow too.
+_OF_A_STAGE = ("optimizer.", "average.", "best.")
 
 
 def generator_at(seed: int, stage: str, step: int) -> torch.Generator:
@@ -74,12 +77,17 @@ class TrainingData:
 
 @dataclass
 class Batches:
-    """Which rows a step takes: every row once an epoch, in an order that the epoch determines."""
+    """Which rows a step takes: every row once an epoch, in an order that the epoch determines.
+
+    Where `labels` are given, classes are balanced: each row of an epoch is drawn with replacement,
+    every class equally often.
+    """
 
     count: int
     size: int
     seed: int
     stage: str
+    labels: Tensor | None = None
     _shuffled: tuple[int, Tensor] | None = field(default=None, repr=False)
 
     @property
@@ -92,8 +100,17 @@ class Batches:
         epoch, place = divmod(step, self.per_epoch)
         if self._shuffled is None or self._shuffled[0] != epoch:
             generator = generator_at(self.seed, self.stage + "-order", epoch)
-            self._shuffled = epoch, torch.randperm(self.count, generator=generator)
+            self._shuffled = epoch, self._order(generator)
         return self._shuffled[1][place * self.size : (place + 1) * self.size]
+
+    def _order(self, generator: torch.Generator) -> Tensor:
+        if self.labels is None:
+            return torch.randperm(self.count, generator=generator)
+        weights = 1.0 / self.labels.bincount()[self.labels].double()
+        # Not multinomial, which takes 2**24 rows at most: places on the line of all weights.
+        line = weights.cumsum(0)
+        places = torch.rand(self.count, generator=generator, dtype=torch.float64) * line[-1]
+        return torch.searchsorted(line, places).clamp(max=self.count - 1)
 
 
 class Stage(Protocol):
@@ -109,8 +126,11 @@ class Stage(Protocol):
     def step(self, number: int) -> dict[str, Tensor]:
         """Take a step; the terms that are worth showing, without gradients."""
 
-    def end_epoch(self) -> Numbers:
-        """What is measured at the end of an epoch."""
+    def end_epoch(self, history: list[dict[str, Any]]) -> Numbers:
+        """What is measured at the end of an epoch; `history` is of the epochs before it."""
+
+    def is_done(self, history: list[dict[str, Any]]) -> bool:
+        """Whether to stop before the last step, now that the epochs of `history` have ended."""
 
 
 @dataclass
@@ -148,7 +168,7 @@ class TrainingState:
         """Take over the modules and optimizers of a stage, as they are after a step."""
         self.stage, self.step = stage.name, step
         self.tensors = {
-            name: value for name, value in self.tensors.items() if not name.startswith("optimizer.")
+            name: value for name, value in self.tensors.items() if not name.startswith(_OF_A_STAGE)
         }
         for name, module in stage.modules.items():
             for part, value in module.state_dict().items():
@@ -223,10 +243,12 @@ def run_stage(stage: Stage, state: TrainingState, watch: Watch) -> bool:
         if done % TOLD_EVERY == 0 or done % stage.steps_per_epoch == 0:
             numbers = _finite(stage, done, {name: float(value) for name, value in terms.items()})
             if done % stage.steps_per_epoch == 0:
-                numbers |= _finite(stage, done, stage.end_epoch())
+                numbers |= _finite(stage, done, stage.end_epoch(state.history))
                 epoch = done // stage.steps_per_epoch
                 state.history.append({"stage": stage.name, "epoch": epoch, **numbers})
             watch.on_progress(pace.progress(done) | numbers)
+            if done % stage.steps_per_epoch == 0 and stage.is_done(state.history):
+                break
         if time.monotonic() >= watch.deadline and done < stage.steps:
             state.keep(stage, done)
             return False
@@ -265,21 +287,38 @@ class _Pace:
 
 
 class Fit:
-    """Maximise the ELBO: AdamW, one cycle of the learning rate, the KL warmed up."""
+    """Maximise the ELBO: AdamW, one cycle of the learning rate, the KL warmed up.
+
+    Attributes:
+        kept: the generator that the stage is for: its best epoch where `patience` is set, else the
+            moving average of its weights where there is one, else the model itself.
+    """
 
     name = "fit"
 
     def __init__(
-        self, model: CVAE, data: TrainingData, held_out: TrainingData, options: TrainingOptions
+        self,
+        model: Autoencoder,
+        data: TrainingData,
+        held_out: TrainingData,
+        options: TrainingOptions,
     ) -> None:
         self._model, self._data, self._held_out, self._options = model, data, held_out, options
         self.batch_size = min(options.batch_size, len(data))
-        self._batches = Batches(len(data), self.batch_size, options.seed, self.name)
+        labels = data.labels.cpu() if options.balanced else None
+        self._batches = Batches(len(data), self.batch_size, options.seed, self.name, labels)
         self.steps_per_epoch = self._batches.per_epoch
         self.steps = options.epochs * self.steps_per_epoch
         self.modules: dict[str, nn.Module] = {"generator": model}
+        self._current = model
+        if options.average:
+            self.modules["average"] = self._current = copy.deepcopy(model)
+        self.kept = self._current
+        if options.patience and len(held_out):
+            self.modules["best"] = self.kept = copy.deepcopy(model)
         self._optimizer = torch.optim.AdamW(model.parameters(), lr=options.learning_rate)
         self.optimizers: dict[str, torch.optim.Optimizer] = {"fit": self._optimizer}
+        self._pieces = 1
 
     def step(self, number: int) -> dict[str, Tensor]:
         """One step of gradient descent on a batch."""
@@ -287,40 +326,94 @@ class Fit:
         image, label = self._data.rows(self._batches.rows(number))
         generator = generator_at(self._options.seed, self.name, number)
         noise = standard_noise(image.new_empty(len(image), self._options.latent_dim), generator)
+        if self._options.label_dropout:
+            left_out = torch.rand(len(label), generator=generator) < self._options.label_dropout
+            label = label.masked_fill(left_out.to(label.device), self._model.config.class_count)
+        for group in self._optimizer.param_groups:
+            group["lr"] = one_cycle(number, self.steps, self._options.learning_rate)
+        terms = self._backward(number, image, label, noise)
+        nn.utils.clip_grad_norm_(self._model.parameters(), 200.0)
+        self._optimizer.step()
+        if self._current is not self._model:
+            # The first weights, which have learnt little, are forgotten sooner.
+            decay = min(self._options.average, (1 + number) / (10 + number))
+            follow(self._current, self._model, decay)
+        return terms
+
+    def _backward(
+        self, number: int, image: Tensor, label: Tensor, noise: Tensor
+    ) -> dict[str, Tensor]:
+        """Gradients of a batch; in more and smaller pieces where the device has not the memory."""
+        while True:
+            self._optimizer.zero_grad(set_to_none=True)
+            sums: dict[str, Tensor] = {}
+            try:
+                for part in torch.arange(len(image)).chunk(self._pieces):
+                    share = len(part) / len(image)
+                    own = part.to(image.device)
+                    terms = self._objective(number, image[own], label[own], noise[own])
+                    (share * terms.loss).backward()  # type: ignore[no-untyped-call]  # torch has no type here
+                    found = {
+                        "reconstruction": terms.reconstruction,
+                        "kl": terms.kl,
+                        "total": terms.negative_elbo,
+                    }
+                    for name, value in found.items():
+                        sums[name] = sums.get(name, 0.0) + share * value.detach()
+            except torch.cuda.OutOfMemoryError:
+                if self._pieces >= len(image):
+                    raise
+                torch.cuda.empty_cache()
+                self._pieces *= 2
+            else:
+                return sums
+
+    def _objective(self, number: int, image: Tensor, label: Tensor, noise: Tensor) -> Objective:
+        options = self._options
         with fast_precision(image.device):
             likelihood, posterior = self._model(image, label, noise)
-        terms = negative_elbo(
+        weight = kl_weight(options.kl_schedule, number, self.steps, options.kl_warmup)
+        return negative_elbo(
             likelihood,
             image,
             posterior,
-            beta=self._options.beta * self._warmed_up(number),
-            no_kl=self._options.no_kl,
-            no_reconstruction=self._options.no_reconstruction,
+            self._model.prior_of(label),
+            beta=options.beta * weight,
+            free_bits=options.free_bits,
+            no_kl=options.no_kl,
+            no_reconstruction=options.no_reconstruction,
         )
-        for group in self._optimizer.param_groups:
-            group["lr"] = one_cycle(number, self.steps, self._options.learning_rate)
-        self._optimizer.zero_grad(set_to_none=True)
-        terms.loss.backward()  # type: ignore[no-untyped-call]  # torch has no type here
-        nn.utils.clip_grad_norm_(self._model.parameters(), 200.0)
-        self._optimizer.step()
-        return {
-            "reconstruction": terms.reconstruction.detach(),
-            "kl": terms.kl.detach(),
-            "total": terms.negative_elbo.detach(),
-        }
 
-    def _warmed_up(self, number: int) -> float:
-        steps = self._options.kl_warmup * self.steps
-        return 1.0 if number >= steps else number / steps
-
-    def end_epoch(self) -> Numbers:
-        """The same terms on images that are held out."""
-        found = held_out_elbo(self._model, self._held_out, self._options.seed)
+    def end_epoch(self, history: list[dict[str, Any]]) -> Numbers:
+        """The same terms on images that are held out; keeps the weights if they are the best."""
+        found = held_out_elbo(self._current, self._held_out, self._options.seed)
+        if self.kept is not self._current and found["total"] < self._best(history)[0]:
+            self.kept.load_state_dict(self._current.state_dict())
         return {f"validation_{name}": value for name, value in found.items()}
+
+    def is_done(self, history: list[dict[str, Any]]) -> bool:
+        """Whether the bound on held-out images has not got better for `patience` epochs."""
+        if self.kept is self._current:
+            return False
+        worse_since: int = history[-1]["epoch"] - self._best(history)[1]
+        return worse_since >= self._options.patience
+
+    def _best(self, history: list[dict[str, Any]]) -> tuple[float, int]:
+        """The best bound so far, and its epoch."""
+        own = [entry for entry in history if entry["stage"] == self.name]
+        totals = [(entry["validation_total"], entry["epoch"]) for entry in own]
+        return min(totals, default=(math.inf, 0))
 
 
 @torch.no_grad()
-def held_out_elbo(model: CVAE, data: TrainingData, seed: int) -> Numbers:
+def follow(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """Move the weights of an average towards those of the model that it follows."""
+    for mine, theirs in zip(average.parameters(), model.parameters(), strict=True):
+        mine.lerp_(theirs, 1.0 - decay)
+
+
+@torch.no_grad()
+def held_out_elbo(model: Autoencoder, data: TrainingData, seed: int) -> Numbers:
     """Reconstruction, KL and total in nats an image, one latent sample each, with fixed noise.
 
     Empty where there are no images: nothing was measured then, and 0 would look like a result.
@@ -335,38 +428,10 @@ def held_out_elbo(model: CVAE, data: TrainingData, seed: int) -> Numbers:
         generator = generator_at(seed, "evaluate", start)
         noise = standard_noise(image.new_empty(len(image), model.config.latent_dim), generator)
         likelihood, posterior = model(image, label, noise)
-        terms = negative_elbo(likelihood, image, posterior)
+        terms = negative_elbo(likelihood, image, posterior, model.prior_of(label))
         sums += len(rows) * torch.stack([terms.reconstruction, terms.kl]).double().cpu()
     reconstruction, kl = (sums / len(data)).tolist()
     return {"reconstruction": reconstruction, "kl": kl, "total": reconstruction + kl}
-
-
-@torch.no_grad()
-def fit_prior(model: CVAE, data: TrainingData, seed: int) -> None:
-    """Fit the model's prior of each class: one normal to the class's posterior samples.
-
-    A class with fewer images than dimensions keeps a share of N(0, I) in its covariance.
-    """
-    model.eval()
-    samples = []
-    for start in range(0, len(data), EVALUATION_BATCH):
-        image, label = data.rows(torch.arange(start, min(start + EVALUATION_BATCH, len(data))))
-        generator = generator_at(seed, "prior", start)
-        noise = standard_noise(image.new_empty(len(image), model.config.latent_dim), generator)
-        samples.append(model.encode(image, label).sample(noise).double().cpu())
-    latents, labels = torch.cat(samples), data.labels.cpu()
-    identity = torch.eye(model.config.latent_dim, dtype=torch.float64)
-    for number in range(model.config.class_count):
-        own = latents[labels == number]
-        if len(own) == 0:
-            continue
-        mean = own.mean(dim=0)
-        covariance = (own - mean).T @ (own - mean) / len(own)
-        # Shrunk towards N(0, I) as if that had been seen once a dimension.
-        share = model.config.latent_dim / (model.config.latent_dim + len(own))
-        scale = torch.linalg.cholesky((1 - share) * covariance + (share + 1e-6) * identity)
-        model.prior_mean[number] = mean.to(model.prior_mean)
-        model.prior_scale[number] = scale.to(model.prior_scale)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -136,10 +137,16 @@ class JudgeFit:
         self._optimizer.step()
         return {"loss": loss.detach()}
 
-    def end_epoch(self) -> Numbers:
+    def end_epoch(self, history: list[dict[str, Any]]) -> Numbers:
         """Share of held-out images whose label the judge finds."""
+        del history
         found = accuracy(self._judge, self._held_out)
         return {} if found is None else {"validation_accuracy": found}
+
+    def is_done(self, history: list[dict[str, Any]]) -> bool:
+        """Never before its last step: the schedule of its learning rate is for all of them."""
+        del history
+        return False
 
 
 @torch.no_grad()

@@ -48,7 +48,9 @@ class BatchWork:
     stop: int
     stretches: tuple[Stretch, ...]
     seed: int
+    sampler: str
     temperature: float
+    truncation: float | None
     class_names: tuple[str, ...]
     model_name: str
     model_version: int
@@ -56,6 +58,8 @@ class BatchWork:
     checkpoint_key: str
     judge_digest: str
     judge_key: str
+    examples_digest: str | None
+    examples_key: str | None
 
     def labels(self) -> np.ndarray:
         """The label of every image of the batch, int64 of shape (stop - start,)."""
@@ -165,7 +169,9 @@ def claim(session: Session, settings: Settings, batch_id: UUID) -> BatchWork | N
         stop=batch.stop,
         stretches=tuple(_stretches(session, job.id, batch.start, batch.stop)),
         seed=job.seed,
+        sampler=job.sampler,
         temperature=job.temperature,
+        truncation=job.truncation,
         class_names=tuple(model.class_names),
         model_name=model.name,
         model_version=model.version,
@@ -173,6 +179,8 @@ def claim(session: Session, settings: Settings, batch_id: UUID) -> BatchWork | N
         checkpoint_key=str(model.checkpoint_key),
         judge_digest=str(model.judge_digest),
         judge_key=str(model.judge_key),
+        examples_digest=model.examples_digest,
+        examples_key=model.examples_key,
     )
 
 

@@ -193,6 +193,8 @@ def _info(session: Session, export: Export) -> ExportInfo:
         model_digest=str(model.digest),
         seed=job.seed,
         temperature=job.temperature,
+        sampler=job.sampler,
+        truncation=job.truncation,
         created_at=job.created_at,
         images_total=export.images_total,
         partial=job.state != "succeeded",
@@ -209,7 +211,9 @@ def _request(session: Session, job: Job, model: Model) -> dict[str, Any]:
         "model": f"{model.name}@{model.version}",
         "labels": {model.class_names[label]: requested for label, requested in plan},
         "seed": job.seed,
+        "sampler": job.sampler,
         "temperature": job.temperature,
+        "truncation": job.truncation,
     }
 
 

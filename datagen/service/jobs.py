@@ -13,7 +13,14 @@ from sqlalchemy.orm import Session
 from datagen import schemas
 from datagen.db.session import now
 from datagen.db.tables import Batch, Export, Job, JobLabel, Model, Owner, Sample, new_id
-from datagen.errors import Conflict, NotFound, QuotaExceeded, UnknownLabel
+from datagen.errors import (
+    Conflict,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    QuotaExceeded,
+    UnknownLabel,
+)
 from datagen.export.formats import known_format
 from datagen.queue import MAKE_BATCHES, Message
 from datagen.schemas import ENDED, MAX_IMAGES, JobCreate, Page
@@ -31,6 +38,7 @@ from datagen.shards import read_sample as read_shard_sample
 from datagen.storage import Storage
 
 LISTED_LABELS = 20
+STARTING_FROM_IMAGES = frozenset({"neighbour", "interpolate"})
 # Enough to keep some workers busy until the control task has cut the others; each one costs whoever
 # waits for the answer a millisecond.
 CUT_AT_ONCE = 8
@@ -46,13 +54,15 @@ def create(
         Conflict: the model is not trained yet.
         UnknownLabel: a label that the model does not know.
         QuotaExceeded: more images than the owner may have.
-        InvalidRequest: an unknown export format.
+        InvalidRequest: an unknown export format, or a sampler for which the model keeps nothing.
+        Forbidden: a sampler that starts from another owner's images.
     """
     model = find_model(session, owner_id, request.model, usable=True)
     if model.state != "succeeded":
         raise Conflict(
             f"The model {request.model!r} is {model.state}; wait until its training has succeeded."
         )
+    _refuse_unfit_sampler(owner_id, request.sampler, model)
     counts = _counts(request, model)
     for name in request.exports:
         known_format(name)
@@ -65,7 +75,9 @@ def create(
         model_id=model.id,
         state="queued",
         seed=secrets.randbits(63) if request.seed is None else request.seed,
+        sampler=request.sampler,
         temperature=request.temperature,
+        truncation=request.truncation,
         images_requested=total,
         batch_size=settings.batch_size,
         follow_exports=list(dict.fromkeys(request.exports)),
@@ -77,6 +89,35 @@ def create(
     session.flush()
     messages = batches.make_batches(session, settings, most=CUT_AT_ONCE)
     return _shown(session, [job])[0], messages
+
+
+def _refuse_unfit_sampler(owner_id: UUID, sampler: str, model: Model) -> None:
+    name = f"The model {model.name!r}"
+    family = model.options.get("family", "cvae")
+    if family != "cvae" and sampler not in STARTING_FROM_IMAGES:
+        raise InvalidRequest(
+            f"{name} is of the family {family!r}, which knows no labels, so the sampler "
+            f"{sampler!r} cannot make images of one; use 'neighbour' or 'interpolate', or train a "
+            "'cvae'.",
+            field="sampler",
+        )
+    if sampler == "density" and not model.metrics.get("density_components"):
+        raise InvalidRequest(
+            f"{name} keeps no density of its posterior samples; use the sampler 'prior'.",
+            field="sampler",
+        )
+    if sampler in STARTING_FROM_IMAGES:
+        if model.owner_id != owner_id:
+            # A public model shares what it makes, not the images that it was trained on.
+            raise Forbidden(
+                f"{name} belongs to another owner, whose images the sampler {sampler!r} would "
+                "start from; use 'prior' or 'density'."
+            )
+        if model.examples_key is None:
+            raise InvalidRequest(
+                f"{name} keeps no real examples; use the sampler 'prior' or 'density'.",
+                field="sampler",
+            )
 
 
 def _counts(request: JobCreate, model: Model) -> list[tuple[int, int]]:
@@ -201,7 +242,8 @@ def list_samples(
     limit = min(limit, MAX_PAGE)
     rows = list(session.scalars(query.limit(limit + 1)))
     following = encode_cursor(rows[limit - 1].index) if len(rows) > limit else None
-    return Page(items=[_sample(row, names) for row in rows[:limit]], next_cursor=following)
+    items = [_sample(job, row, names) for row in rows[:limit]]
+    return Page(items=items, next_cursor=following)
 
 
 def _label_number(names: Sequence[str], label: str) -> int:
@@ -226,7 +268,7 @@ def read_sample(session: Session, owner_id: UUID, job_id: UUID, index: int) -> s
     """One sample's metadata. Raises NotFound."""
     job = owned(session, Job, owner_id, job_id)
     names = session.get_one(Model, job.model_id).class_names
-    return _sample(_stored_sample(session, job_id, index), names)
+    return _sample(job, _stored_sample(session, job_id, index), names)
 
 
 def sample_image(
@@ -254,13 +296,16 @@ def _stored_sample(session: Session, job_id: UUID, index: int) -> Sample:
     return row
 
 
-def _sample(row: Sample, names: Sequence[str]) -> schemas.Sample:
+def _sample(job: Job, row: Sample, names: Sequence[str]) -> schemas.Sample:
+    sources = [row.first_source, row.second_source]
     return schemas.Sample(
         index=row.index,
         label=names[row.label],
         score=row.score,
         judged_label=names[row.judged_label],
         attempt=row.attempt,
+        sampler=job.sampler,
+        sources=[source for source in sources if source >= 0],
         digest=row.digest.hex(),
     )
 
@@ -308,7 +353,9 @@ _PLAIN = (
     "id",
     "state",
     "seed",
+    "sampler",
     "temperature",
+    "truncation",
     "images_requested",
     "images_stored",
     "error",

@@ -18,9 +18,16 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from datagen.db.session import writing
 from datagen.db.tables import Batch
-from datagen.errors import Cancelled, DatagenError, DeviceUnusable, InvalidFile, StorageFailure
+from datagen.errors import (
+    Cancelled,
+    DatagenError,
+    DeviceUnusable,
+    InvalidFile,
+    InvalidRequest,
+    StorageFailure,
+)
 from datagen.images import encode_png
-from datagen.model.samplers import prior_latents
+from datagen.model.samplers import Sampling, draw_latents
 from datagen.queue import Message, Queue
 from datagen.service import batches
 from datagen.service.batches import BatchResult, BatchWork
@@ -88,7 +95,7 @@ class Generation:
                 messages = self._close(work, result)
         except Cancelled as stop:
             log.info("batch_stopped", batch=str(batch_id), reason=stop.detail)
-        except (InvalidFile, DeviceUnusable) as error:
+        except (InvalidFile, InvalidRequest, DeviceUnusable) as error:
             self._end(work, error, final=True)
         except (OSError, DBAPIError, RuntimeError, MemoryError, StorageFailure) as error:
             self._end(work, error, final=False)
@@ -113,6 +120,8 @@ class Generation:
             checkpoint_key=work.checkpoint_key,
             judge_digest=work.judge_digest,
             judge_key=work.judge_key,
+            examples_digest=work.examples_digest,
+            examples_key=work.examples_key,
         )
         watch = Stopwatch()
         samples = _samples(work, generator, watch, lease)
@@ -151,12 +160,13 @@ def _samples(work: BatchWork, generator: Generator, watch: Stopwatch, lease: Lea
     attempt = np.zeros(len(index), dtype=np.int64)
     labels = work.labels()
     with watch.stage("latents"):
-        latents = prior_latents(
-            generator.model, work.seed, index, attempt, labels, work.temperature
+        sampling = Sampling(work.sampler, work.temperature, work.truncation)
+        drawn = draw_latents(
+            generator.model, sampling, work.seed, index, attempt, labels, generator.examples
         )
     pngs: list[bytes] = []
     opinions: list[np.ndarray] = []
-    tiles = generator.decoder.tiles(latents, labels)
+    tiles = generator.decoder.tiles(drawn.latents, labels)
     while True:
         with watch.stage("decode"):
             images = next(tiles, None)
@@ -179,6 +189,7 @@ def _samples(work: BatchWork, generator: Generator, watch: Stopwatch, lease: Lea
         scores=np.round(scores, 4),
         judged_labels=judged,
         attempts=attempt,
+        sources=drawn.sources,
         digests=digests,
         images=pngs,
     )
@@ -193,4 +204,6 @@ def _shard_info(work: BatchWork) -> ShardInfo:
         model_digest=work.model_digest,
         seed=work.seed,
         temperature=work.temperature,
+        sampler=work.sampler,
+        truncation=work.truncation,
     )

@@ -20,11 +20,12 @@ from datagen.db.session import reading
 from datagen.db.tables import Model
 from datagen.errors import DatagenError, InvalidFile
 from datagen.images import encode_png
-from datagen.model.autoencoders import CVAE
+from datagen.model.autoencoders import Autoencoder
 from datagen.model.checkpoint import load_generator
 from datagen.model.decoding import Decoder
 from datagen.model.devices import resolve_device
-from datagen.model.samplers import prior_latents
+from datagen.model.examples import Examples, load_examples
+from datagen.model.samplers import NO_SOURCE, Sampling, draw_latents
 from datagen.quality.judge import Scorer, load_judge
 from datagen.settings import Settings
 from datagen.shards import SampleBatch, ShardInfo, write_shard
@@ -39,9 +40,10 @@ log = structlog.get_logger()
 class Generator:
     """What a worker needs to make images of one model."""
 
-    model: CVAE
+    model: Autoencoder
     decoder: Decoder
     scorer: Scorer
+    examples: Examples | None = None
 
 
 class GeneratorCache:
@@ -53,7 +55,14 @@ class GeneratorCache:
         self._kept: OrderedDict[tuple[str, str], Generator] = OrderedDict()
 
     def get(
-        self, *, digest: str, checkpoint_key: str, judge_digest: str, judge_key: str
+        self,
+        *,
+        digest: str,
+        checkpoint_key: str,
+        judge_digest: str,
+        judge_key: str,
+        examples_digest: str | None = None,
+        examples_key: str | None = None,
     ) -> Generator:
         """The generator of these weights, loaded from the store where it is not at hand.
 
@@ -66,8 +75,12 @@ class GeneratorCache:
                 model, _ = load_generator(path, self._device)
             with fetched(self._storage, judge_key, judge_digest) as path:
                 judge, _ = load_judge(path, self._device)
+            examples = None
+            if examples_key is not None and examples_digest is not None:
+                with fetched(self._storage, examples_key, examples_digest) as path:
+                    examples = load_examples(path, model.config.latent_dim)
             self._kept[name] = Generator(
-                model, Decoder(model, self._device), Scorer(judge, self._device)
+                model, Decoder(model, self._device), Scorer(judge, self._device), examples
             )
             if len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
@@ -136,10 +149,12 @@ def _run_once(cache: GeneratorCache, model: Model) -> None:
         checkpoint_key=str(model.checkpoint_key),
         judge_digest=str(model.judge_digest),
         judge_key=str(model.judge_key),
+        examples_digest=model.examples_digest,
+        examples_key=model.examples_key,
     )
     zero = np.zeros(1, dtype=np.int64)
-    latents = prior_latents(generator.model, 0, zero, zero, zero, 1.0)
-    for images in generator.decoder.tiles(latents, zero):
+    drawn = draw_latents(generator.model, Sampling(), 0, zero, zero, zero)
+    for images in generator.decoder.tiles(drawn.latents, zero):
         generator.scorer.score(images)
         write_shard(_one_sample(encode_png(images)), _NO_JOB)
 
@@ -149,4 +164,5 @@ _NO_JOB = ShardInfo(("none",), "", "", 0, "", 0, 1.0)
 
 def _one_sample(images: list[bytes]) -> SampleBatch:
     zero = np.zeros(1, dtype=np.int64)
-    return SampleBatch(zero, zero, zero.astype(np.float64), zero, zero, [bytes(32)], images)
+    none = np.full((1, 2), NO_SOURCE, dtype=np.int64)
+    return SampleBatch(zero, zero, zero.astype(np.float64), zero, zero, none, [bytes(32)], images)

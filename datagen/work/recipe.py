@@ -12,19 +12,20 @@ import numpy as np
 import torch
 
 from datagen.errors import InvalidRequest
-from datagen.model.autoencoders import CVAE
+from datagen.model.autoencoders import Autoencoder, make_generator
 from datagen.model.checkpoint import save_checkpoint
-from datagen.model.config import CVAEConfig, TrainingOptions
+from datagen.model.config import GeneratorConfig, TrainingOptions
 from datagen.model.decoding import Decoder
+from datagen.model.examples import save_examples
+from datagen.model.fitting import examples_of, fit_density, fit_prior, posteriors
 from datagen.model.header import CheckpointHeader
 from datagen.model.refinement import Refinement
-from datagen.model.samplers import prior_latents
+from datagen.model.samplers import Sampling, draw_latents
 from datagen.model.training import (
     Fit,
     TrainingData,
     TrainingState,
     Watch,
-    fit_prior,
     generator_at,
     held_out_elbo,
     run_stage,
@@ -34,6 +35,7 @@ from datagen.quality.judge import Judge, JudgeConfig, JudgeFit, Scorer, accuracy
 STATE = "state.safetensors"
 GENERATOR = "generator.safetensors"
 JUDGE = "judge.safetensors"
+EXAMPLES = "examples.safetensors"
 MEASURED_PER_CLASS = 1000
 FEWEST_IMAGES = 2
 
@@ -95,7 +97,9 @@ def train(
     if not _run_stages(model, judge, data, measuring, options, state, watch):
         state.save(path)
         return False
-    metrics = _measure(model, judge, data, measuring, options, check)
+    check()
+    fitted = _fit_samplers(model, data, measuring, options, folder)
+    metrics = fitted | _measure(model, judge, data, measuring, options, check)
     metrics["history"] = state.history
     shared = {
         "class_names": class_names,
@@ -104,8 +108,11 @@ def train(
         "options": options.model_dump(),
         "datagen_version": version("datagen"),
     }
-    for name, module, kind in ((GENERATOR, model, "cvae"), (JUDGE, judge, "judge")):
-        own = metrics if kind == "cvae" else {"test_accuracy": metrics["judge_test_accuracy"]}
+    for name, module, kind in (
+        (GENERATOR, model, options.family),
+        (JUDGE, judge, "judge"),
+    ):
+        own = {"test_accuracy": metrics["judge_test_accuracy"]} if kind == "judge" else metrics
         header = CheckpointHeader.model_validate(
             {"kind": kind, "config": module.config.model_dump(), "metrics": own, **shared}
         )
@@ -132,17 +139,25 @@ def _data(images: np.ndarray, labels: np.ndarray, device: torch.device) -> Train
 
 def _modules(
     shape: tuple[int, ...], classes: int, options: TrainingOptions, device: torch.device
-) -> tuple[CVAE, Judge]:
+) -> tuple[Autoencoder, Judge]:
     image_shape = (int(shape[0]), int(shape[1]), int(shape[2]))
-    config = CVAEConfig(
+    config = GeneratorConfig(
+        family=options.family,
         image_shape=image_shape,
         class_count=classes,
         latent_dim=options.latent_dim,
         width=options.width,
+        encoder_width=options.encoder_width,
+        blocks=options.blocks,
+        encoder_blocks=options.encoder_blocks,
+        stride=options.stride,
+        likelihood=options.likelihood,
+        null_label=options.family == "cvae" and options.label_dropout > 0,
+        learnt_prior=options.family == "cvae" and options.prior == "learnt",
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
-        model = CVAE(config)
+        model = make_generator(config)
         # Its own seed: the judge knows nothing of the generator.
         torch.manual_seed(options.seed + 2)
         judge = Judge(JudgeConfig(image_shape=image_shape, class_count=classes))
@@ -153,7 +168,7 @@ def _modules(
 
 
 def _run_stages(
-    model: CVAE,
+    model: Autoencoder,
     judge: Judge,
     data: TrainingData,
     measuring: TrainingData,
@@ -170,9 +185,17 @@ def _run_stages(
     ):
         return False
     if reached in {JudgeFit.name, Fit.name}:
-        if not run_stage(Fit(model, data, measuring, options), state, watch):
+        fit = Fit(model, data, measuring, options)
+        if not run_stage(fit, state, watch):
             return False
-        fit_prior(model, data, options.seed)
+        model.load_state_dict(fit.kept.state_dict())
+        # The refinement draws from it.
+        fit_prior(
+            model,
+            posteriors(model, data, options.seed),
+            posteriors(model, measuring, options.seed),
+            options.prior,
+        )
     if options.refine_epochs:
         refinement = Refinement(model, data, measuring, options)
         if not run_stage(refinement, state, watch):
@@ -181,8 +204,32 @@ def _run_stages(
     return True
 
 
+def _fit_samplers(
+    model: Autoencoder,
+    data: TrainingData,
+    measuring: TrainingData,
+    options: TrainingOptions,
+    folder: Path,
+) -> dict[str, Any]:
+    """Fit what the samplers draw from, and write the examples; what was found out about them."""
+    found = posteriors(model, data, options.seed)
+    held_out = posteriors(model, measuring, options.seed)
+    costs = fit_prior(model, found, held_out, options.prior)
+    metrics: dict[str, Any] = {
+        "prior": next(iter(costs)),
+        "prior_nats": {name: round(cost, 3) for name, cost in costs.items()},
+    }
+    if options.density:
+        tried = fit_density(model, found, held_out, options.seed)
+        metrics["density_components"] = model.config.components
+        metrics["density_nats"] = {str(number): round(cost, 3) for number, cost in tried.items()}
+    if options.examples_per_class:
+        save_examples(folder / EXAMPLES, examples_of(found, options.examples_per_class))
+    return metrics
+
+
 def _measure(
-    model: CVAE,
+    model: Autoencoder,
     judge: Judge,
     data: TrainingData,
     measuring: TrainingData,
@@ -199,8 +246,8 @@ def _measure(
         check()
         labels = np.full(MEASURED_PER_CLASS, label, dtype=np.int64)
         index = np.arange(MEASURED_PER_CLASS) + label * MEASURED_PER_CLASS
-        latents = prior_latents(model, options.seed, index, np.zeros_like(index), labels, 1.0)
-        made = np.concatenate(list(decoder.tiles(latents, labels)))
+        drawn = draw_latents(model, Sampling(), options.seed, index, np.zeros_like(index), labels)
+        made = np.concatenate(list(decoder.tiles(drawn.latents, labels)))
         agreement.append(float((scorer.score(made).argmax(axis=1) == label).mean()))
         real = data.images[data.labels == label].cpu().numpy()
         spread = pixel_variance(real)

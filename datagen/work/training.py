@@ -155,11 +155,14 @@ def _finish(
     engine: Engine, storage: Storage, work: TrainingWork, folder: Path, train: LabelledImages
 ) -> None:
     keys = {}
-    for name in (recipe.GENERATOR, recipe.JUDGE):
+    for name in (recipe.GENERATOR, recipe.JUDGE, recipe.EXAMPLES):
+        if not (folder / name).exists():
+            continue
         data = (folder / name).read_bytes()
         digest = hashlib.sha256(data).hexdigest()
         keys[name] = (digest, f"models/{digest}.safetensors")
         storage.put(keys[name][1], data)
+    examples_digest, examples_key = keys.get(recipe.EXAMPLES, (None, None))
     with writing(engine) as session:
         closed = models.close_training(
             session,
@@ -168,6 +171,8 @@ def _finish(
             checkpoint_key=keys[recipe.GENERATOR][1],
             judge_digest=keys[recipe.JUDGE][0],
             judge_key=keys[recipe.JUDGE][1],
+            examples_digest=examples_digest,
+            examples_key=examples_key,
             class_names=list(train.class_names),
             image_shape=list(train.image_shape),
             metrics=read_header(folder / recipe.GENERATOR).metrics,

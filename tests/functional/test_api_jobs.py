@@ -69,6 +69,20 @@ def test_same_request_gives_the_same_images(stack: Any, job: Any) -> None:
     assert digests(again["id"]) == digests(job["id"])
 
 
+def test_samples_of_another_sampler_are_others_and_say_so(stack: Any, job: Any) -> None:
+    body = {"model": "mnist", "labels": {"3": 30, "8": 20}, "seed": 7, "sampler": "density"}
+    made = stack.created("/v1/jobs", body)
+    ended = stack.ended(f"/v1/jobs/{made['id']}")
+    assert (ended["state"], ended["sampler"]) == ("succeeded", "density"), ended
+
+    path = "/v1/jobs/{}/samples?limit=50"
+    others = stack.http.get(path.format(made["id"])).json()["items"]
+    ours = stack.http.get(path.format(job["id"])).json()["items"]
+    assert {sample["sampler"] for sample in others} == {"density"}
+    assert all(sample["sources"] == [] for sample in others)
+    assert not {one["digest"] for one in others} & {one["digest"] for one in ours}
+
+
 def test_listing_is_newest_first_and_by_state(stack: Any, job: Any) -> None:
     found = stack.http.get("/v1/jobs", params={"limit": 1000}).json()["items"]
     assert [one["id"] for one in found] == sorted((one["id"] for one in found), reverse=True)

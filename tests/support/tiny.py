@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from datagen.model.autoencoders import CVAE
-from datagen.model.config import CVAEConfig
+from datagen.model.autoencoders import Autoencoder, make_generator
+from datagen.model.config import GeneratorConfig
 from datagen.model.header import CheckpointHeader
 from datagen.model.training import TrainingData
 from datagen.quality.judge import Judge, JudgeConfig
@@ -18,7 +18,7 @@ SHAPE = (1, 9, 7)
 CLASSES = 3
 
 
-def tiny_config(**changes: Any) -> CVAEConfig:
+def tiny_config(**changes: Any) -> GeneratorConfig:
     """A generator of a few thousand weights; neither side is a multiple of its stride."""
     plain = {
         "image_shape": SHAPE,
@@ -28,16 +28,17 @@ def tiny_config(**changes: Any) -> CVAEConfig:
         "encoder_width": 8,
         "blocks": 1,
     }
-    return CVAEConfig.model_validate(plain | changes)
+    return GeneratorConfig.model_validate(plain | changes)
 
 
-def tiny_model(seed: int = 0, **changes: Any) -> CVAE:
+def tiny_model(seed: int = 0, **changes: Any) -> Autoencoder:
     """A generator with random weights and a prior that differs from N(0, I)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = CVAE(tiny_config(**changes))
-        model.prior_mean.normal_()
-        model.prior_scale.copy_(torch.tril(torch.randn_like(model.prior_scale)))
+        model = make_generator(tiny_config(**changes))
+        for prior in (model.prior, model.density):
+            prior.mean.normal_()
+            prior.scale.copy_(torch.tril(torch.randn_like(prior.scale)))
     return model.eval().requires_grad_(requires_grad=False)
 
 
@@ -50,7 +51,9 @@ def tiny_judge(seed: int = 0, **changes: Any) -> Judge:
     return judge.eval().requires_grad_(requires_grad=False)
 
 
-def tiny_header(kind: str, config: CVAEConfig | JudgeConfig, **changes: Any) -> CheckpointHeader:
+def tiny_header(
+    kind: str, config: GeneratorConfig | JudgeConfig, **changes: Any
+) -> CheckpointHeader:
     """A header that fits a configuration."""
     plain = {
         "kind": kind,

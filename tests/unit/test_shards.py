@@ -30,6 +30,7 @@ def samples(count: int = 600, start: int = 1000) -> SampleBatch:
         scores=np.round(rng.random(count), 4),
         judged_labels=np.zeros(count, dtype=np.int64),
         attempts=np.zeros(count, dtype=np.int64),
+        sources=np.stack([np.arange(count) - 1, np.arange(count) - 300], axis=1).clip(-1),
         digests=[hashlib.sha256(image).digest() for image in images],
         images=images,
     )
@@ -42,7 +43,7 @@ def test_samples_survive_the_shard():
     assert [len(part) for part in read] == [ROW_GROUP, ROW_GROUP, 600 - 2 * ROW_GROUP]
     assert [image for part in read for image in part.images] == written.images
     assert [digest for part in read for digest in part.digests] == written.digests
-    for name in ("indices", "labels", "scores", "judged_labels", "attempts"):
+    for name in ("indices", "labels", "scores", "judged_labels", "attempts", "sources"):
         assert np.array_equal(
             np.concatenate([getattr(part, name) for part in read]), getattr(written, name)
         )

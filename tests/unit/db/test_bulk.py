@@ -24,6 +24,7 @@ def batch_of(indices):
         scores=np.round((index % 10_000) / 10_000, 4),
         judged_labels=(index + 1) % 7,
         attempts=index % 3,
+        sources=np.stack([index % 5 - 1, index], axis=1),
         digests=[hashlib.sha256(str(number).encode()).digest() for number in index],
         images=[],
     )

@@ -58,6 +58,7 @@ class Drawn:
             scores=np.round(np.linspace(0.5, 1.0, len(self.files))[start:stop], 4),
             judged_labels=self.labels[start:stop],
             attempts=np.zeros(len(files), dtype=np.int64),
+            sources=np.full((len(files), 2), -1, dtype=np.int64),
             digests=[hashlib.sha256(file).digest() for file in files],
             images=files,
         )

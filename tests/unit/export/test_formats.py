@@ -98,7 +98,7 @@ def test_card_carries_front_matter_counts_and_origin(draw: Any, tmp_path: Path) 
     assert "| a\\|b | 2 |" in card
     assert "<script>" not in card
     assert "did not finish" in card
-    assert "seed 9, temperature 0.75" in card
+    assert "seed 9, sampler `prior`, temperature 0.75" in card
     assert "of 2026-03-04" in card
     assert re.search(r"load_dataset\(", card)
 

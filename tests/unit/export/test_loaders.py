@@ -67,6 +67,9 @@ def test_datasets_library_reads_where_each_image_comes_from(
         "attempt": 0,
         "score": pytest.approx(0.7059),
         "judged_label": 1,
+        "sampler": "prior",
+        "first_source": None,
+        "second_source": None,
         "digest": hashlib.sha256(drawn.files[7]).hexdigest(),
         "model": "ab" * 32,
     }

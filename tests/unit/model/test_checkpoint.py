@@ -102,7 +102,7 @@ def test_a_judge_is_no_generator(tmp_path):
     path, judge = tmp_path / "judge.safetensors", tiny_judge()
     save_checkpoint(path, judge, tiny_header("judge", judge.config))
 
-    with pytest.raises(InvalidFile, match="holds a judge, and a cvae is needed"):
+    with pytest.raises(InvalidFile, match="holds a judge, and a generator is needed"):
         load_generator(path, CPU)
 
 
@@ -122,9 +122,9 @@ def test_weights_of_another_type_are_refused(path, model):
 
 
 def test_missing_weights_are_refused(path, model):
-    rewritten(path, model, lambda weights: weights.pop("prior_mean"))
+    rewritten(path, model, lambda weights: weights.pop("prior.mean"))
 
-    with pytest.raises(InvalidFile, match="prior_mean is None"):
+    with pytest.raises(InvalidFile, match=r"prior\.mean is None"):
         load_generator(path, CPU)
 
 
@@ -136,9 +136,9 @@ def test_weights_that_nothing_asks_for_are_refused(path, model):
 
 
 def test_weights_that_are_no_numbers_are_refused(path, model):
-    rewritten(path, model, lambda weights: weights["prior_mean"].fill_(torch.nan))
+    rewritten(path, model, lambda weights: weights["prior.mean"].fill_(torch.nan))
 
-    with pytest.raises(InvalidFile, match=r"prior_mean that are not finite"):
+    with pytest.raises(InvalidFile, match=r"prior.mean that are not finite"):
         load_generator(path, CPU)
 
 
@@ -176,7 +176,15 @@ def test_a_file_that_claims_an_enormous_network_takes_no_memory_for_it(path, mod
 
 @pytest.mark.parametrize(
     "change",
-    [{}, {"blocks": 0, "stride": 3}, {"encoder_blocks": 2, "image_shape": (3, 5, 13)}],
+    [
+        {},
+        {"blocks": 0, "stride": 3},
+        {"encoder_blocks": 2, "image_shape": (3, 5, 13)},
+        {"family": "autoencoder", "components": 2},
+        {"family": "vae", "likelihood": "gaussian", "image_shape": (3, 5, 13)},
+        {"likelihood": "discretized_logistic", "null_label": True, "components": 3},
+        {"learnt_prior": True, "null_label": True},
+    ],
 )
 def test_configuration_knows_how_many_values_a_checkpoint_holds(change):
     model = tiny_model(**change)
@@ -188,7 +196,7 @@ def test_offsets_that_point_outside_the_file_are_refused(path):
     data = path.read_bytes()
     (length,) = struct.unpack("<Q", data[:8])
     document = json.loads(data[8 : 8 + length])
-    document["prior_mean"]["data_offsets"] = [2**40, 2**40 + 60]
+    document["prior.mean"]["data_offsets"] = [2**40, 2**40 + 60]
     text = json.dumps(document).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
 

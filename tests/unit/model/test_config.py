@@ -6,13 +6,13 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from datagen.model.config import CVAEConfig, TrainingOptions
+from datagen.model.config import GeneratorConfig, TrainingOptions
 
 MNIST = {"image_shape": (1, 28, 28), "class_count": 10}
 
 
 def test_defaults_are_those_of_the_bundled_model():
-    config = CVAEConfig(**MNIST)
+    config = GeneratorConfig(**MNIST)
 
     assert (config.latent_dim, config.width, config.grid) == (16, 64, (7, 7))
 
@@ -21,7 +21,7 @@ def test_defaults_are_those_of_the_bundled_model():
     ("shape", "grid"), [((1, 1, 1), (1, 1)), ((3, 9, 4), (3, 1)), ((1, 8, 33), (2, 9))]
 )
 def test_grid_covers_sides_that_are_no_multiple_of_the_stride(shape, grid):
-    assert CVAEConfig(image_shape=shape, class_count=2).grid == grid
+    assert GeneratorConfig(image_shape=shape, class_count=2).grid == grid
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_grid_covers_sides_that_are_no_multiple_of_the_stride(shape, grid):
 )
 def test_unusable_configurations_are_refused(change):
     with pytest.raises(ValidationError):
-        CVAEConfig(**(MNIST | change))
+        GeneratorConfig(**(MNIST | change))
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_unusable_training_options_are_refused(change):
 
 def test_values_cannot_be_changed():
     with pytest.raises(ValidationError):
-        CVAEConfig(**MNIST).width = 8
+        GeneratorConfig(**MNIST).width = 8
     with pytest.raises(ValidationError):
         TrainingOptions().epochs = 1
 

@@ -5,7 +5,13 @@ import math
 import pytest
 import torch
 
-from datagen.model.distributions import Bernoulli, DiagonalGaussian
+from datagen.model.distributions import (
+    Bernoulli,
+    DiagonalGaussian,
+    DiscretizedLogistic,
+    Gaussian,
+    Point,
+)
 
 
 @pytest.fixture
@@ -93,3 +99,60 @@ def test_bernoulli_stays_finite_where_the_decoder_is_sure_and_wrong():
     logits = torch.tensor([[[[300.0, -300.0]]]])
 
     assert Bernoulli(logits).log_prob(torch.tensor([[[[0.0, 1.0]]]])).item() == -600
+
+
+def test_kl_to_another_normal_agrees_with_torch_distributions(posterior, random):
+    mean, logvar = torch.randn(2, 4, 3, generator=random, dtype=torch.float64)
+    own = torch.distributions.Normal(posterior.mean, (0.5 * posterior.logvar).exp())
+    other = torch.distributions.Normal(mean, (0.5 * logvar).exp())
+    expected = torch.distributions.kl_divergence(own, other)
+
+    found = posterior.kl_per_dimension(DiagonalGaussian(mean, logvar))
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(posterior.kl_per_dimension().sum(dim=1), posterior.kl())
+
+
+def test_density_of_a_normal_agrees_with_torch_distributions(posterior, random):
+    latent = torch.randn(4, 3, generator=random, dtype=torch.float64)
+    own = torch.distributions.Normal(posterior.mean, (0.5 * posterior.logvar).exp())
+
+    torch.testing.assert_close(posterior.log_prob(latent), own.log_prob(latent).sum(dim=1))
+
+
+def test_point_has_nothing_to_draw_and_no_kl():
+    point = Point(torch.ones(2, 3))
+
+    assert torch.equal(point.sample(torch.full((2, 3), 9.0)), point.mean)
+    assert point.kl().tolist() == [0, 0]
+
+
+def test_gaussian_pixels_agree_with_torch_distributions(random):
+    logits, image = torch.randn(3, 2, 4, 5, generator=random), torch.rand(3, 2, 4, 5)
+    log_scale = torch.tensor([-1.0, -2.0])
+    own = torch.distributions.Normal(torch.sigmoid(logits), log_scale.exp()[:, None, None])
+
+    found = Gaussian(logits, log_scale).log_prob(image)
+    torch.testing.assert_close(found, own.log_prob(image).flatten(1).sum(dim=1))
+
+
+def test_grey_values_of_the_discretized_logistic_have_probabilities_that_sum_to_one():
+    values = torch.arange(256.0)[:, None, None, None] / 255
+    for mean, log_scale in ((0.5, -2.0), (0.003, -3.0), (0.999, -4.0), (0.3, -5.5)):
+        logits = torch.logit(torch.tensor(mean)).expand(256, 1, 1, 1)
+        found = DiscretizedLogistic(logits, torch.tensor([log_scale])).log_prob(values)
+
+        assert found.exp().sum().item() == pytest.approx(1.0, abs=2e-3)
+
+
+def test_discretized_logistic_stays_finite_and_has_gradients_far_out():
+    logits = torch.tensor([[[[9.0, -9.0, 0.0]]]], requires_grad=True)
+    log_scale = torch.tensor([-7.0], requires_grad=True)
+    image = torch.tensor([[[[0.0, 1.0, 0.9]]]])
+
+    found = DiscretizedLogistic(logits, log_scale).log_prob(image)
+    found.sum().backward()
+
+    assert found.isfinite().all()
+    assert found < -500
+    assert logits.grad.isfinite().all()
+    assert log_scale.grad.isfinite().all()

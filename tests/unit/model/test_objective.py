@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from datagen.model.distributions import Bernoulli, DiagonalGaussian
-from datagen.model.objective import negative_elbo
+from datagen.model.objective import kl_weight, negative_elbo
 
 
 @pytest.fixture
@@ -75,3 +75,37 @@ def test_result_cannot_be_changed(parts):
 
     with pytest.raises(dataclasses.FrozenInstanceError):
         found.loss = found.kl
+
+
+def test_kl_is_taken_to_the_prior_of_the_label(parts):
+    likelihood, image, posterior = parts
+    own = DiagonalGaussian(posterior.mean.detach(), posterior.logvar.detach())
+
+    assert negative_elbo(likelihood, image, posterior, own).kl.item() == pytest.approx(0, abs=1e-6)
+
+
+def test_free_bits_are_not_paid_for_and_the_bound_is_reported_whole(parts):
+    likelihood, image, posterior = parts
+    per_dimension = posterior.kl_per_dimension().detach().mean(dim=0)
+    free = float(per_dimension.max()) - 1e-3
+    found = negative_elbo(likelihood, image, posterior, free_bits=free)
+
+    paid = float(per_dimension.max()) + free
+    torch.testing.assert_close(found.loss.item(), found.reconstruction.item() + paid)
+    torch.testing.assert_close(found.kl, posterior.kl().mean())
+
+
+def test_weight_of_the_kl_follows_its_schedule():
+    def weights(schedule):
+        return [kl_weight(schedule, step, 80, 0.25) for step in range(80)]
+
+    assert weights("constant") == [1.0] * 80
+    linear = weights("linear")
+    assert linear[0] == 0
+    assert linear[10] == pytest.approx(0.5)
+    assert linear[20:] == [1.0] * 60
+    cyclical = weights("cyclical")
+    assert cyclical[:20] == cyclical[20:40] == cyclical[60:]
+    assert cyclical[0] == 0
+    assert cyclical[5] == pytest.approx(0.5)
+    assert cyclical[10:20] == [1.0] * 10

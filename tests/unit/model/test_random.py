@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datagen.model.random import normals, philox
+from datagen.model.random import normals, philox, uniforms
 
 # The known answers that ship with Random123, its authors' own library.
 KNOWN = [
@@ -123,3 +123,17 @@ def test_normals_stay_what_they_were():
     drawn = normals(2026, np.array([0, 5_000_000_000]), np.array([0, 3]), 5)
 
     np.testing.assert_allclose(drawn, PINNED, atol=1e-6)
+
+
+def test_uniforms_come_from_their_counters_and_do_not_depend_on_normals():
+    index = np.arange(5000)
+    attempt = np.zeros_like(index)
+    drawn = uniforms(7, index, attempt, 3)
+
+    np.testing.assert_array_equal(uniforms(7, index[10:20], attempt[:10], 2), drawn[10:20, :2])
+    assert drawn.min() > 0
+    assert drawn.max() < 1
+    np.testing.assert_allclose(drawn.mean(axis=0), 0.5, atol=0.02)
+    np.testing.assert_allclose(drawn.var(axis=0), 1 / 12, atol=0.003)
+    noise = normals(7, index, attempt, 3)
+    assert np.abs(np.corrcoef(drawn.T, noise.T)[:3, 3:]).max() < 0.05

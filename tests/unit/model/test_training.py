@@ -17,7 +17,6 @@ from datagen.model.training import (
     TrainingData,
     TrainingState,
     Watch,
-    fit_prior,
     generator_at,
     held_out_elbo,
     one_cycle,
@@ -249,45 +248,105 @@ def test_held_out_terms_do_not_depend_on_the_global_state_and_repeat(held_out):
     assert first["total"] == first["reconstruction"] + first["kl"]
 
 
-def test_fitted_prior_is_the_classes_mean_and_covariance():
-    model = tiny_model()
-    data = striped_data(3000)
+def test_balanced_batches_draw_every_class_equally_often():
+    labels = torch.tensor([0] * 900 + [1] * 90 + [2] * 10)
+    batches = Batches(count=1000, size=1000, seed=1, stage="fit", labels=labels)
+    drawn = torch.cat([labels[batches.rows(epoch)] for epoch in range(10)])
+
+    shares = drawn.bincount() / len(drawn)
+    torch.testing.assert_close(shares, torch.full((3,), 1 / 3), atol=0.02, rtol=0)
+    assert torch.equal(batches.rows(4), Batches(1000, 1000, 1, "fit", labels).rows(4))
+
+
+def test_average_of_the_weights_is_kept_and_survives_slices(data, held_out, tmp_path):
+    options = OPTIONS.model_copy(update={"average": 0.9})
+    whole = new_fit(data, held_out, options)
+    run_stage(whole, TrainingState(), Watch())
+    path, state = tmp_path / "state.safetensors", TrainingState()
+    done = False
+    while not done:
+        sliced = new_fit(data, held_out, options)
+        done = run_stage(sliced, state, Watch(deadline=time.monotonic()))
+        state.save(path)
+        state = TrainingState.load(path)
+
+    assert whole.kept is not whole.modules["generator"]
+    assert_same_weights(sliced, whole)
+    weight, last = (stage.encoder.head.weight for stage in (whole.kept, whole.modules["generator"]))
+    assert not torch.equal(weight, last)
+
+
+def test_training_stops_when_held_out_images_gain_nothing_and_keeps_its_best(data):
+    # Held-out images of noise: what is learnt of stripes makes them worse, sooner or later.
+    random = torch.Generator().manual_seed(1)
+    noise = TrainingData(
+        torch.randint(0, 255, (12, 1, 9, 7), dtype=torch.uint8, generator=random),
+        torch.arange(12) % 3,
+    )
+    options = OPTIONS.model_copy(update={"epochs": 60, "patience": 2, "learning_rate": 0.02})
+    fit, state = new_fit(data, noise, options), TrainingState()
+    run_stage(fit, state, Watch())
+
+    totals = [entry["validation_total"] for entry in state.history]
+    best = totals.index(min(totals))
+    assert len(totals) == best + 3 < 60
+    assert held_out_elbo(fit.kept, noise, options.seed)["total"] == pytest.approx(min(totals))
+
+
+def test_labels_that_are_left_out_train_the_null_label(data, held_out):
+    options = OPTIONS.model_copy(update={"label_dropout": 0.5})
+    model = tiny_model(null_label=True).train().requires_grad_()
+    before = model.decoder.label.weight[3].clone()
+    run_stage(Fit(model, data, held_out, options), TrainingState(), Watch())
+
+    assert not torch.equal(model.decoder.label.weight[3], before)
+
+
+@pytest.mark.parametrize("family", ["autoencoder", "vae", "cvae"])
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", "discretized_logistic"])
+def test_every_family_and_likelihood_learns(held_out, family, likelihood):
+    model = tiny_model(1, family=family, likelihood=likelihood).train().requires_grad_()
+    before = held_out_elbo(model, held_out, 0)["reconstruction"]
+    options = TrainingOptions(epochs=8, batch_size=16, latent_dim=5, family=family)
+    run_stage(Fit(model, striped_data(240), held_out, options), TrainingState(), Watch())
+
+    after = held_out_elbo(model, held_out, 0)
+    assert after["reconstruction"] < before - 3
+    assert (after["kl"] == 0) == (family == "autoencoder")
+
+
+def test_learnt_prior_moves_to_where_its_labels_are(held_out):
+    model = tiny_model(1, learnt_prior=True).train().requires_grad_()
     with torch.no_grad():
-        # A posterior without spread, so that its samples are its means.
-        model.encoder.head.weight[5:] = 0
-        model.encoder.head.bias[5:] = -60
-        image, label = data.rows(torch.arange(len(data)))
-        mean = model.encode(image, label).mean
+        model.prior_mean.weight.zero_()
+    options = TrainingOptions(epochs=6, batch_size=16, latent_dim=5, prior="learnt")
+    run_stage(Fit(model, striped_data(240), held_out, options), TrainingState(), Watch())
 
-    fit_prior(model, data, seed=1)
-
-    for number in range(3):
-        own = mean[label == number].double()
-        share = 5 / (5 + len(own))
-        expected = (1 - share) * own.T.cov(correction=0) + share * torch.eye(5)
-        scale = model.prior_scale[number].double()
-        torch.testing.assert_close(
-            model.prior_mean[number].double(), own.mean(0), atol=1e-4, rtol=0
-        )
-        torch.testing.assert_close(scale @ scale.T, expected, atol=1e-3, rtol=1e-3)
-        assert torch.equal(scale, torch.tril(scale))
+    assert model.prior_mean.weight.abs().max() > 0.01
 
 
-@pytest.mark.parametrize("count", [0, 1, 2])
-def test_prior_of_a_class_with_few_images_can_be_drawn_from(count):
-    model = tiny_model()
-    model.prior_mean.zero_()
-    model.prior_scale.copy_(torch.eye(5).expand(3, 5, 5))
-    images = striped_data(20)
-    rare = TrainingData(images.images, torch.zeros(20, dtype=torch.int64))
-    rare.labels[:count] = 1
+def test_batch_that_does_not_fit_is_taken_in_pieces_with_the_same_gradients(data, held_out):
+    whole, pieces = (new_fit(data, held_out) for _ in range(2))
+    forward, calls = pieces.modules["generator"].forward, []
 
-    fit_prior(model, rare, seed=1)
+    def tight(image, label, noise):
+        calls.append(len(image))
+        if len(image) > 4:
+            raise torch.cuda.OutOfMemoryError
+        return forward(image, label, noise)
 
-    assert model.prior_scale.isfinite().all()
-    assert (torch.linalg.det(model.prior_scale) > 0).all()
-    if count == 0:
-        assert torch.equal(model.prior_scale[1], torch.eye(5))
+    pieces.modules["generator"].forward = tight
+    expected, found = whole.step(0), pieces.step(0)
+
+    assert calls == [16, 8, 4, 4, 4, 4]
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value)
+    for mine, theirs in zip(
+        pieces.modules["generator"].parameters(),
+        whole.modules["generator"].parameters(),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-3)
 
 
 def test_state_is_read_back_as_it_was_kept(data, held_out, tmp_path):

@@ -68,6 +68,7 @@ def result_of() -> Callable[[BatchWork], BatchResult]:
                 scores=np.full(len(index), 0.75),
                 judged_labels=np.where(index % 3 == 0, (labels + 1) % 3, labels),
                 attempts=np.zeros(len(index), dtype=np.int64),
+                sources=np.full((len(index), 2), -1, dtype=np.int64),
                 digests=[hashlib.sha256(image).digest() for image in images],
                 images=images,
             ),

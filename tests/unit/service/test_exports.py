@@ -36,6 +36,7 @@ def make(storage, work):
         scores=np.full(len(index), 0.5),
         judged_labels=work.labels(),
         attempts=np.zeros(len(index), dtype=np.int64),
+        sources=np.full((len(index), 2), -1, dtype=np.int64),
         digests=[hashlib.sha256(image).digest() for image in images],
         images=images,
     )

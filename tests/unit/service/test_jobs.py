@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime
 
 import pytest
 from pydantic import ValidationError
@@ -8,7 +9,14 @@ from sqlalchemy import select, update
 
 from datagen.db.session import reading, writing
 from datagen.db.tables import Batch, JobLabel, Model, Owner, new_id
-from datagen.errors import Conflict, InvalidRequest, NotFound, QuotaExceeded, UnknownLabel
+from datagen.errors import (
+    Conflict,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    QuotaExceeded,
+    UnknownLabel,
+)
 from datagen.queue import MAKE_BATCHES, RUN_BATCH, RUN_EXPORT
 from datagen.schemas import JobCreate
 from datagen.service import batches, jobs
@@ -53,6 +61,43 @@ def test_large_job_is_answered_before_its_whole_window_is_cut(engine, settings, 
     with writing(engine) as session:
         later = batches.make_batches(session, own)
     assert [message.task for message in later] == [RUN_BATCH] * (64 - jobs.CUT_AT_ONCE)
+
+
+@pytest.mark.parametrize(
+    ("change", "sampler", "refusal", "words"),
+    [
+        ({"options": {}}, "density", InvalidRequest, "keeps no density"),
+        ({"options": {}}, "neighbour", InvalidRequest, "keeps no real examples"),
+        ({"options": {"family": "vae"}}, "prior", InvalidRequest, "knows no labels"),
+        ({"options": {"family": "autoencoder"}}, "density", InvalidRequest, "knows no labels"),
+        ({"examples_key": "x", "visibility": "public"}, "interpolate", Forbidden, "another owner"),
+    ],
+)
+def test_sampler_that_the_model_cannot_serve_is_refused(
+    engine, settings, owner, model, change, sampler, refusal, words
+):
+    other = Owner(id=new_id(), name="other", created_at=datetime.now(UTC))
+    asking = other if refusal is Forbidden else owner
+    with writing(engine) as session:
+        session.add(other)
+        session.execute(update(Model).where(Model.id == model.id).values(**change))
+    with pytest.raises(refusal, match=words):
+        create(engine, settings, asking, all=1, sampler=sampler)
+
+
+def test_sampler_is_kept_with_the_job_and_told_with_each_sample(
+    engine, settings, owner, model, result_of, batch_ids
+):
+    change = {"metrics": {"density_components": 4}}
+    with writing(engine) as session:
+        session.execute(update(Model).where(Model.id == model.id).values(**change))
+    job, messages = create(engine, settings, owner, all=2, sampler="density", truncation=2.0)
+    finish(engine, settings, messages, batch_ids, result_of)
+
+    assert (job.sampler, job.truncation) == ("density", 2.0)
+    with reading(engine) as session:
+        sample = jobs.read_sample(session, owner.id, job.id, 0)
+    assert (sample.sampler, sample.sources) == ("density", [])
 
 
 def test_all_asks_for_the_same_count_of_every_label(engine, settings, owner, model):

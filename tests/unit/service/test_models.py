@@ -21,6 +21,8 @@ RESULT = {
     "checkpoint_key": "models/a.safetensors",
     "judge_digest": "b" * 64,
     "judge_key": "models/b.safetensors",
+    "examples_digest": "c" * 64,
+    "examples_key": "models/c.safetensors",
     "class_names": ["ant", "bee"],
     "image_shape": [1, 8, 8],
     "metrics": {"held_out_elbo": -90.5},

@@ -15,7 +15,7 @@ from datagen.db.session import now, reading, writing
 from datagen.db.tables import Batch, Job, Sample
 from datagen.model.checkpoint import load_generator
 from datagen.model.decoding import Decoder
-from datagen.model.samplers import prior_latents
+from datagen.model.samplers import Sampling, draw_latents
 from datagen.schemas import JobCreate
 from datagen.service import jobs
 from datagen.service.stale import requeue_stale
@@ -124,7 +124,9 @@ def test_stored_pixels_are_the_decoders_own(
 
     generator, _ = load_generator(file_of(storage, model.checkpoint_key), CPU)
     labels = np.repeat(np.arange(3), 2)
-    latents = prior_latents(generator, job.seed, np.arange(6), np.zeros(6, np.int64), labels, 0.5)
+    sampling = Sampling(temperature=0.5)
+    zero = np.zeros(6, np.int64)
+    latents = draw_latents(generator, sampling, job.seed, np.arange(6), zero, labels).latents
     pixels = np.concatenate(list(Decoder(generator, CPU).tiles(latents, labels)))
     shard = io.BytesIO(storage.get(batch_of(engine, job).shard_key))
     for row in range(6):

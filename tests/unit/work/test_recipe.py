@@ -9,10 +9,11 @@ from tiny import CPU, SHAPE, striped_images
 from datagen.errors import Cancelled, InvalidFile, InvalidRequest
 from datagen.model.checkpoint import load_generator
 from datagen.model.config import TrainingOptions
+from datagen.model.examples import load_examples
 from datagen.model.header import read_header
 from datagen.quality.judge import load_judge
 from datagen.work import recipe
-from datagen.work.recipe import GENERATOR, JUDGE, STATE, pixel_variance
+from datagen.work.recipe import EXAMPLES, GENERATOR, JUDGE, STATE, pixel_variance
 
 NAMES = ("top", "middle", "bottom")
 OPTIONS = {
@@ -151,6 +152,31 @@ def test_progress_tells_terms_pace_and_place(train):
     for name in ("reconstruction", "kl", "total"):
         assert np.isfinite(fit[-1][name])
         assert np.isfinite(fit[-1][f"validation_{name}"])
+
+
+@pytest.mark.parametrize("family", ["autoencoder", "vae", "cvae"])
+def test_every_family_is_trained_measured_and_loaded(train, family):
+    _, folder = train(family=family, likelihood="gaussian", average=0.9, patience=1)
+
+    model, header = load_generator(folder / GENERATOR, CPU)
+    assert (header.kind, model.config.family) == (family, family)
+    assert header.metrics["prior"] in {"standard", "normal"}
+    assert (header.metrics["kl"] == 0) == (family == "autoencoder")
+    assert model.density.component_count == header.metrics["density_components"] > 0
+
+
+def test_examples_are_posteriors_of_the_training_images(train):
+    _, folder = train(examples_per_class=5)
+
+    examples = load_examples(folder / EXAMPLES, latent_dim=3)
+    assert np.bincount(examples.labels).tolist() == [5, 5, 5]
+
+
+def test_prior_that_was_trained_along_is_kept_where_it_is_wanted(train):
+    _, folder = train(prior="learnt")
+
+    assert read_header(folder / GENERATOR).metrics["prior"] == "learnt"
+    assert load_generator(folder / GENERATOR, CPU)[0].config.learnt_prior
 
 
 def test_no_refinement_is_a_choice(train):

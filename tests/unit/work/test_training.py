@@ -148,6 +148,30 @@ def test_training_in_slices_gives_a_model_that_jobs_can_use(
         assert jobs.read(session, owner.id, job.id).state == "succeeded"
 
 
+def test_samplers_of_a_trained_model_make_images_from_what_it_keeps(
+    engine, storage, settings, owner, queue, submit, trainer, worker, work_off
+):
+    submit()
+    queue.tasks = {RUN_TRAINING: trainer()}
+    queue.run_next()
+    made = {}
+    for sampler in ("prior", "density", "neighbour", "interpolate"):
+        request = JobCreate(model="mine", all=2, seed=4, sampler=sampler)
+        with writing(engine) as session:
+            job, messages = jobs.create(session, settings, owner.id, request)
+        queue.send(messages)
+        work_off(worker())
+        with reading(engine) as session:
+            ended = jobs.read(session, owner.id, job.id)
+            made[sampler] = jobs.list_samples(session, owner.id, job.id).items
+        assert ended.state == "succeeded", ended.error
+
+    assert [len(made[sampler][0].sources) for sampler in made] == [0, 0, 1, 2]
+    # So few images feed one normal a class: the density is the prior.
+    assert [one.digest for one in made.pop("density")] == [one.digest for one in made["prior"]]
+    assert len({sample.digest for samples in made.values() for sample in samples}) == 18
+
+
 def test_slices_give_the_same_weights_as_one_go(engine, queue, submit, trainer):
     whole, parts = submit(), submit()
     assert (whole.version, parts.version) == (1, 2)
