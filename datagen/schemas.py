@@ -191,6 +191,14 @@ class Dataset(Resource):
 class TrainingOptionsIn(Request):
     """Options of a training; absent means the recommended value."""
 
+    preset: Literal["small", "base", "large"] | None = None
+    time_budget: float | None = Field(
+        default=None,
+        gt=0,
+        le=30 * 86_400,
+        allow_inf_nan=False,
+        description="Seconds that the training may take, measuring aside; sets the epochs.",
+    )
     family: Literal["autoencoder", "vae", "cvae"] | None = None
     likelihood: Literal["bernoulli", "gaussian", "discretized_logistic"] | None = None
     prior: Literal["standard", "normal", "learnt"] | None = Field(

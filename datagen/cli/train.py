@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,16 @@ import typer
 
 from datagen.cli.connect import Connection, connected
 from datagen.cli.models import print_model
-from datagen.cli.output import FAILED, AsJson, Tell, note, print_json, progress, say
+from datagen.cli.output import (
+    FAILED,
+    AsJson,
+    Tell,
+    note,
+    print_json,
+    progress,
+    say,
+    usage_error,
+)
 from datagen.errors import DatagenError
 
 if TYPE_CHECKING:
@@ -23,6 +33,10 @@ def train(
     name: Annotated[str, typer.Argument(help="What the model is called.")],
     *,
     dataset: Annotated[str, typer.Option(help="Name, name@version or id.")],
+    preset: Annotated[str | None, typer.Option(help="small, base (default) or large.")] = None,
+    time_budget: Annotated[
+        str | None, typer.Option(help="How long it may take: 90s, 5m or 2h.", metavar="TIME")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes of the generator.")] = None,
     refine_epochs: Annotated[
         int | None, typer.Option(min=0, help="Adversarial passes after them.")
@@ -69,6 +83,8 @@ def train(
 ) -> int:
     """Train a generator and its judge on a dataset, and follow it."""
     given = {
+        "preset": preset,
+        "time_budget": _seconds(time_budget),
         "epochs": epochs,
         "refine_epochs": refine_epochs,
         "judge_epochs": judge_epochs,
@@ -104,6 +120,16 @@ def train(
         note(f"error: the training of {model.name}@{model.version} {model.state}: {model.error}")
         return FAILED
     return 0
+
+
+def _seconds(text: str | None) -> float | None:
+    """Seconds of a length of time such as 90s, 5m or 2h. Raises InvalidRequest."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)([smh])", text.strip())
+    if found is None:
+        raise usage_error(f"--time-budget is {text!r}; give a time such as 90s, 5m or 2h.")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
 
 
 def _wait(connection: Connection, model: Model) -> Model:

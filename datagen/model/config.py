@@ -111,10 +111,30 @@ def _block_values(width: int) -> int:
 LEAST_STEPS = {"epochs": 800, "refine_epochs": 200, "judge_epochs": 400}
 
 
+PresetName = Literal["small", "base", "large"]
+PRESETS: dict[str, dict[str, int]] = {
+    "small": {"width": 32, "encoder_width": 32, "blocks": 1, "encoder_blocks": 1},
+    "base": {},
+    "large": {
+        "width": 192,
+        "encoder_width": 192,
+        "blocks": 4,
+        "encoder_blocks": 4,
+        "latent_dim": 32,
+    },
+}
+# Up to this side a position of the networks stands for 4 x 4 pixels; beyond, for as many more as
+# keep the number of positions about the same.
+SIDE_OF_STRIDE_4 = 48
+MAX_STRIDE = 32
+
+
 class TrainingOptions(BaseModel):
     """How a generator and its judge are trained; the defaults made the bundled model.
 
     Attributes:
+        preset: sizes of the networks; None means `base`. Sizes that are given count before it.
+        time_budget: seconds that the training may take; it sets the epochs that are not given.
         family: autoencoder, vae or cvae.
         likelihood: distribution of a pixel given z.
         prior: what the sampler `prior` draws from: N(0, I), a normal a class fitted after training,
@@ -141,6 +161,8 @@ class TrainingOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    preset: PresetName | None = None
+    time_budget: float | None = Field(default=None, gt=0, le=30 * 86_400, allow_inf_nan=False)
     family: Family = "cvae"
     likelihood: LikelihoodName = "bernoulli"
     prior: PriorName | None = None
@@ -170,12 +192,18 @@ class TrainingOptions(BaseModel):
     examples_per_class: int = Field(default=2000, ge=0, le=100_000)
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
 
-    def for_images(self, count: int) -> TrainingOptions:
-        """The options with as many epochs as so many images need, where none were given."""
+    def for_images(self, count: int, height: int, width: int) -> TrainingOptions:
+        """The options with what was not given filled in: sizes by the preset, the stride by the
+        images' size, and as many epochs as so many images need.
+        """  # noqa: D205 - one sentence
         per_epoch = max(1, count // min(self.batch_size, max(1, count)))
-        needed = {
-            name: max(getattr(self, name), -(-steps // per_epoch))
-            for name, steps in LEAST_STEPS.items()
-            if name not in self.model_fields_set
-        }
-        return self.model_copy(update=needed)
+        stride = 4
+        while max(height, width) * 4 > SIDE_OF_STRIDE_4 * stride and stride < MAX_STRIDE:
+            stride *= 2
+        fitting: dict[str, int] = {"stride": stride} | PRESETS[self.preset or "base"]
+        for name, steps in LEAST_STEPS.items():
+            fitting[name] = max(getattr(self, name), -(-steps // per_epoch))
+        given = self.model_fields_set
+        return self.model_copy(
+            update={name: value for name, value in fitting.items() if name not in given}
+        )

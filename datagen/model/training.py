@@ -141,10 +141,16 @@ class TrainingState:
     step: int = 0
     tensors: dict[str, Tensor] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
+    plan: dict[str, int] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write whole or not at all."""
-        document = {"stage": self.stage, "step": self.step, "history": self.history}
+        document = {
+            "stage": self.stage,
+            "step": self.step,
+            "history": self.history,
+            "plan": self.plan,
+        }
         incoming = path.with_suffix(".incoming")
         tensors = {name: value.cpu().contiguous() for name, value in self.tensors.items()}
         save_file(tensors, incoming, metadata={STATE_KEY: json.dumps(document)})
@@ -160,7 +166,13 @@ class TrainingState:
             raise InvalidFile(f"{path.name} holds no training.")
         try:
             document = json.loads(metadata[STATE_KEY])
-            return cls(document["stage"], int(document["step"]), tensors, document["history"])
+            return cls(
+                document["stage"],
+                int(document["step"]),
+                tensors,
+                document["history"],
+                document["plan"],
+            )
         except (ValueError, KeyError, TypeError):
             raise InvalidFile(f"{path.name} holds a training that cannot be read.") from None
 

@@ -31,6 +31,7 @@ from datagen.model.training import (
     run_stage,
 )
 from datagen.quality.judge import Judge, JudgeConfig, JudgeFit, Scorer, accuracy
+from datagen.work.budget import planned_epochs
 
 STATE = "state.safetensors"
 GENERATOR = "generator.safetensors"
@@ -88,12 +89,17 @@ def train(
                 f"{len(images)} of the images would be left to train on, with a share of "
                 f"{options.validation_fraction:g} held out; at least {FEWEST_IMAGES} are needed."
             )
-    options = options.for_images(len(images))
+    given = options.model_fields_set
+    options = options.for_images(len(images), *images.shape[2:])
     data, measuring = _data(images, labels, device), _data(*held_out, device)
     path = folder / STATE
     state = TrainingState.load(path) if path.exists() else TrainingState()
     watch = Watch(on_progress, check, time.monotonic() + slice_seconds)
     model, judge = _modules(images.shape[1:], len(class_names), options, device)
+    if options.time_budget is not None:
+        # Measured once: a training that goes on keeps to its first plan, and so to its result.
+        state.plan = state.plan or planned_epochs(model, judge, data, options, given)
+        options = options.model_copy(update=state.plan)
     if not _run_stages(model, judge, data, measuring, options, state, watch):
         state.save(path)
         return False

@@ -63,6 +63,7 @@ def test_without_a_command_there_is_help_and_code_2(command: Any, words: str) ->
         ("generate --per-label 1 --detach", "datagen up"),
         ("train m --dataset d --detach", "datagen up"),
         ("export create", "JOB"),
+        ("train m --dataset d --time-budget 5", "90s, 5m or 2h"),
         ("worker --queues bulk,nope", "'nope'"),
         ("worker", "DATAGEN_BROKER_URL"),
         ("beat", "DATAGEN_BROKER_URL"),

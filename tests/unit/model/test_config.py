@@ -55,6 +55,9 @@ def test_unusable_configurations_are_refused(change):
         {"beta": float("inf")},
         {"kl_warmup": 1.5},
         {"validation_fraction": 1},
+        {"time_budget": 0},
+        {"time_budget": float("inf")},
+        {"preset": "huge"},
         {"seed": -1},
         {"seed": 2**63},
         {"epoch": 3},
@@ -83,13 +86,32 @@ def test_imports_no_torch(module):
 
 
 def test_few_images_get_as_many_epochs_as_they_need():
-    few, many = (TrainingOptions().for_images(count) for count in (630, 60_000))
+    few, many = (TrainingOptions().for_images(count, 28, 28) for count in (630, 60_000))
 
     assert (few.epochs, few.judge_epochs, few.refine_epochs) == (400, 200, 100)
     assert many == TrainingOptions()
 
 
-def test_epochs_that_were_asked_for_are_kept():
-    options = TrainingOptions(epochs=2, refine_epochs=0).for_images(10)
+def test_what_was_asked_for_is_kept():
+    asked = TrainingOptions(epochs=2, refine_epochs=0, stride=2, preset="large", width=96)
+    options = asked.for_images(10, 256, 256)
 
     assert (options.epochs, options.refine_epochs, options.judge_epochs) == (2, 0, 400)
+    assert (options.stride, options.width, options.blocks) == (2, 96, 4)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "stride"),
+    [(8, 8, 4), (28, 48, 4), (49, 20, 8), (96, 96, 8), (97, 97, 16), (1024, 1024, 32)],
+)
+def test_stride_follows_the_images_size(height, width, stride):
+    assert TrainingOptions().for_images(100, height, width).stride == stride
+
+
+def test_presets_are_sizes_of_the_networks():
+    sizes = {
+        name: TrainingOptions(preset=name).for_images(9, 28, 28).width
+        for name in ("small", "base", "large")
+    }
+
+    assert sizes == {"small": 32, "base": 64, "large": 192}

@@ -11,6 +11,7 @@ from datagen.model.checkpoint import load_generator
 from datagen.model.config import TrainingOptions
 from datagen.model.examples import load_examples
 from datagen.model.header import read_header
+from datagen.model.training import TrainingState
 from datagen.quality.judge import load_judge
 from datagen.work import recipe
 from datagen.work.recipe import EXAMPLES, GENERATOR, JUDGE, STATE, pixel_variance
@@ -40,6 +41,7 @@ def train(tmp_path):
         check=lambda: None,
         told=None,
         one_class=False,
+        only=None,
         **changes,
     ):
         images, labels = striped_images(count)
@@ -50,7 +52,7 @@ def train(tmp_path):
             images,
             labels,
             NAMES,
-            TrainingOptions.model_validate(OPTIONS | changes),
+            TrainingOptions.model_validate((OPTIONS if only is None else only) | changes),
             folder=folder,
             held_out=None,
             device=CPU,
@@ -211,6 +213,32 @@ def test_held_out_images_measure_and_do_not_train(train, tmp_path):
         weights.append(load_file(folder / GENERATOR))
 
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_time_budget_is_planned_once_and_kept_over_slices(train):
+    free = {name: OPTIONS[name] for name in ("batch_size", "width", "latent_dim")}
+    done, plans = False, []
+    while not done:
+        done, folder = train(only=free, time_budget=0.5, slice_seconds=0.05)
+        if not done:
+            plans.append(TrainingState.load(folder / STATE).plan)
+
+    assert len(plans) > 1
+    assert all(plan == plans[0] for plan in plans)
+    assert set(plans[0]) == {"epochs", "refine_epochs", "judge_epochs"}
+    header = read_header(folder / GENERATOR)
+    assert {name: header.options[name] for name in plans[0]} == plans[0]
+
+
+def test_longer_budget_plans_more_epochs_of_what_is_not_given(train):
+    free = {name: OPTIONS[name] for name in ("batch_size", "width", "latent_dim", "judge_epochs")}
+    plans = []
+    for name, seconds in (("short", 1.0), ("long", 30.0)):
+        _, folder = train(name, only=free, time_budget=seconds, slice_seconds=0.0)
+        plans.append(TrainingState.load(folder / STATE).plan)
+
+    assert set(plans[0]) == {"epochs", "refine_epochs"}
+    assert plans[1]["epochs"] > 4 * plans[0]["epochs"]
 
 
 def test_every_class_keeps_images_to_train_on(train):
