@@ -1,4 +1,4 @@
-"""A worker that outlives its broker's restart: what Celery's Redis transport leaves open.
+"""A worker that outlives its broker's restart, and rubbish in it: what the transport leaves open.
 
 A worker that holds as many messages as it may, all of them in work, listens for no more. If the
 broker is away at the moment when those tasks end, their acknowledgements fail, and the transport
@@ -8,7 +8,12 @@ notice that its connection is gone. It lives, and does nothing, for ever.
 
 from __future__ import annotations
 
+from typing import Any
+
+import structlog
 from kombu.transport import redis, virtual
+
+log = structlog.get_logger()
 
 
 class ForgettingQoS(redis.QoS):
@@ -33,6 +38,23 @@ class ForgettingQoS(redis.QoS):
         except Exception:
             virtual.QoS.ack(self, delivery_tag)  # type: ignore[no-untyped-call]
             raise
+
+    def restore_by_tag(
+        self,
+        tag: str,
+        client: Any = None,
+        leftmost: bool = False,
+    ) -> None:
+        """Give a message back whose worker fell silent; one that cannot be read is dropped.
+
+        It was not ours, and the database knows what is to be done. Left there, it would end every
+        worker that looks.
+        """
+        try:
+            super().restore_by_tag(tag, client, leftmost)  # type: ignore[no-untyped-call]
+        except (ValueError, TypeError, LookupError, AttributeError):
+            log.warning("message_dropped", tag=str(tag)[:80])
+            self._remove_from_indices(tag).execute()  # type: ignore[no-untyped-call]
 
 
 def install() -> None:

@@ -106,6 +106,21 @@ def test_worker_whose_answer_was_lost_listens_again(broker: Broker, answer: str)
     assert received[-1] == {"second": True}
 
 
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("rubbish", ["not JSON", "[1]", "[1, 2, 3]", '["a", "b", "c"]', "{}"])
+def test_unread_message_that_is_rubbish_is_dropped(broker: Broker, rubbish: str) -> None:
+    with Connection(broker.url) as connection:
+        channel = connection.channel()
+        client, qos = channel.client, channel.qos
+        client.zadd(qos.unacked_index_key, {"tag": 1.0})
+        client.hset(qos.unacked_key, "tag", rubbish)
+
+        qos.restore_visible(num=10)
+
+        assert client.zcard(qos.unacked_index_key) == 0
+        assert client.hlen(qos.unacked_key) == 0
+
+
 def test_workers_use_it() -> None:
     from datagen.settings import Settings  # noqa: PLC0415
     from workers.app import make_app  # noqa: PLC0415
