@@ -136,12 +136,16 @@ class Dataset(Table):
     class_names: Mapped[list[str]]
     image_shape: Mapped[list[int]]
     counts: Mapped[dict[str, Any]]
+    # What was found while reading: notes, skipped files, duplicates, the hash of each split's file.
+    report: Mapped[dict[str, Any] | None] = mapped_column(JSON, default=dict)
     storage_prefix: Mapped[str] = mapped_column(String(200))
     created_at: Mapped[datetime]
+    # A tombstone: its images are gone, and models still name it.
+    removed_at: Mapped[datetime | None]
 
 
 class Claimed:
-    """Columns of what workers claim: batches, exports and trainings."""
+    """Columns of what workers claim: batches, exports, trainings and figures."""
 
     attempt: Mapped[int] = mapped_column(default=0)
     attempt_floor: Mapped[int] = mapped_column(default=0)
@@ -171,11 +175,16 @@ class Model(Claimed, Table):
     state: Mapped[str] = mapped_column(String(16))
     visibility: Mapped[str] = mapped_column(String(16))
     dataset_id: Mapped[UUID | None] = mapped_column(ForeignKey("datasets.id"), index=True)
+    dataset_digest: Mapped[str | None] = mapped_column(String(64))
     options: Mapped[dict[str, Any]]
+    config: Mapped[dict[str, Any] | None] = mapped_column(JSON, default=dict)
     class_names: Mapped[list[str]]
     image_shape: Mapped[list[int]]
     metrics: Mapped[dict[str, Any]]
     progress: Mapped[dict[str, Any]]
+    # Seconds that its slices took together, and the kind of device of the last of them.
+    seconds: Mapped[float] = mapped_column(Float, server_default="0")
+    device: Mapped[str | None] = mapped_column(String(64))
     digest: Mapped[str | None] = mapped_column(String(64))
     checkpoint_key: Mapped[str | None] = mapped_column(String(200))
     judge_digest: Mapped[str | None] = mapped_column(String(64))
@@ -183,6 +192,30 @@ class Model(Claimed, Table):
     examples_digest: Mapped[str | None] = mapped_column(String(64))
     examples_key: Mapped[str | None] = mapped_column(String(200))
     state_key: Mapped[str | None] = mapped_column(String(200))
+    # A tombstone: its weights are gone, and jobs still name it.
+    removed_at: Mapped[datetime | None]
+
+
+class Figures(Claimed, Table):
+    """Pictures of what a model has learnt, kept in the store as one zip archive."""
+
+    __tablename__ = "figures"
+    __table_args__ = (
+        UniqueConstraint("model_id", "dataset_key"),
+        Index("ix_figures_state_lease_until", "state", "lease_until"),
+        _state_check(),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id"))
+    dataset_id: Mapped[UUID | None] = mapped_column(ForeignKey("datasets.id"), index=True)
+    # The dataset's digest, `sample:mnist`, or empty where no real images are shown.
+    dataset_key: Mapped[str] = mapped_column(String(64))
+    state: Mapped[str] = mapped_column(String(16))
+    names: Mapped[list[str]]
+    archive_key: Mapped[str | None] = mapped_column(String(200))
+    digest: Mapped[str | None] = mapped_column(String(64))
+    bytes: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class Job(Table):
