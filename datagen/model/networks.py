@@ -50,7 +50,8 @@ class Encoder(nn.Module):
         folded = F.pixel_unshuffle(F.pad(image, self.padding), self.stride)  # (B, C s^2, h, w)
         hidden = self.fold(folded)  # (B, width, h, w)
         if self.label is not None:
-            hidden = hidden + self.label(label)[:, :, None, None]
+            # In the hidden values' own type: a sum with float32 would make all that follows float32.
+            hidden = hidden + self.label(label).to(hidden.dtype)[:, :, None, None]
         hidden = F.relu(self.blocks(hidden))
         answers: tuple[Tensor, ...] = self.head(hidden.flatten(1)).chunk(self.answers, dim=1)
         return answers
@@ -75,7 +76,7 @@ class Decoder(nn.Module):
         """(B, d) and (B,) to logits, (B, C, H, W)."""
         hidden = self.latent(latent)  # (B, width h w)
         if self.label is not None:
-            hidden = hidden + self.label(label)
+            hidden = hidden + self.label(label).to(hidden.dtype)
         hidden = hidden.view(-1, self.rows, self.columns, self.wide).permute(0, 3, 1, 2)
         hidden = F.relu(self.blocks(hidden))  # (B, width, h, w), channels last in memory
         pixels = F.pixel_shuffle(self.unfold(hidden), self.stride)
