@@ -13,11 +13,11 @@ from torch import Tensor
 
 from datagen.model.autoencoders import Autoencoder
 from datagen.model.config import PriorName
+from datagen.model.data import TrainingData, generator_at
 from datagen.model.distributions import DiagonalGaussian
 from datagen.model.examples import Examples
 from datagen.model.networks import standard_noise
 from datagen.model.priors import ClassPrior
-from datagen.model.training import EVALUATION_BATCH, TrainingData, generator_at
 
 # Tried in this order while each is better than the one before on images that are held out.
 COMPONENTS = (1, 4, 16, 32)
@@ -30,12 +30,15 @@ _RIDGE = 1e-3
 
 @dataclass(frozen=True)
 class Posteriors:
-    """Posteriors of images: `mean` and `spread` (N, d), a sample of each (N, d), labels (N,)."""
+    """Posteriors of images: `mean` and `spread` (N, d), a sample of each (N, d), labels (N,), and
+    what the images are numbered as in their split (N,).
+    """  # noqa: D205 - one sentence
 
     mean: Tensor
     spread: Tensor
     samples: Tensor
     labels: Tensor
+    numbers: Tensor
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -48,11 +51,10 @@ def posteriors(model: Autoencoder, data: TrainingData, seed: int) -> Posteriors:
     dims = model.config.latent_dim
     nothing = torch.empty(0, dims, dtype=torch.float64)
     means, spreads, samples = [nothing], [nothing], [nothing]
-    for start in range(0, len(data), EVALUATION_BATCH):
-        image, label = data.rows(torch.arange(start, min(start + EVALUATION_BATCH, len(data))))
-        noise = standard_noise(
-            image.new_empty(len(image), dims), generator_at(seed, "prior", start)
-        )
+    for rows in data.pieces():
+        image, label = data.rows(rows)
+        generator = generator_at(seed, "prior", int(rows[0]))
+        noise = standard_noise(image.new_empty(len(image), dims), generator)
         found = model.encode(image, label)
         means.append(found.mean.double().cpu())
         wide = (
@@ -62,8 +64,14 @@ def posteriors(model: Autoencoder, data: TrainingData, seed: int) -> Posteriors:
         )
         spreads.append(wide.double().cpu())
         samples.append(found.sample(noise).double().cpu())
-    labels = data.labels.cpu()
-    return Posteriors(torch.cat(means), torch.cat(spreads), torch.cat(samples), labels)
+    every = torch.arange(len(data))
+    return Posteriors(
+        torch.cat(means),
+        torch.cat(spreads),
+        torch.cat(samples),
+        data.all_labels,
+        data.numbers(every),
+    )
 
 
 def fit_normals(prior: ClassPrior, found: Posteriors) -> None:
@@ -206,5 +214,5 @@ def examples_of(found: Posteriors, per_class: int) -> Examples:
         mean=found.mean.numpy()[kept].astype(np.float16),
         spread=found.spread.numpy()[kept].astype(np.float16),
         labels=labels[kept].astype(np.int64),
-        rows=kept.astype(np.int64),
+        rows=found.numbers.numpy()[kept].astype(np.int64),
     )

@@ -50,7 +50,7 @@ class Encoder(nn.Module):
         folded = F.pixel_unshuffle(F.pad(image, self.padding), self.stride)  # (B, C s^2, h, w)
         hidden = self.fold(folded)  # (B, width, h, w)
         if self.label is not None:
-            # In the hidden values' own type: a sum with float32 would make all that follows float32.
+            # In the type of the sum's other part: else all that follows would be in float32.
             hidden = hidden + self.label(label).to(hidden.dtype)[:, :, None, None]
         hidden = F.relu(self.blocks(hidden))
         answers: tuple[Tensor, ...] = self.head(hidden.flatten(1)).chunk(self.answers, dim=1)

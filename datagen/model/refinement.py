@@ -17,17 +17,13 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from datagen.model.autoencoders import Autoencoder
 from datagen.model.config import GeneratorConfig, TrainingOptions
+from datagen.model.data import Batches, TrainingData, generator_at
 from datagen.model.devices import fast_precision
+from datagen.model.fit import follow, held_out_elbo
 from datagen.model.networks import standard_noise
 from datagen.model.objective import negative_elbo
-from datagen.model.training import (
-    Batches,
-    Numbers,
-    TrainingData,
-    follow,
-    generator_at,
-    held_out_elbo,
-)
+from datagen.model.pieces import Pieces
+from datagen.model.training import Numbers
 
 GENERATOR_RATE = 4e-4
 DISCRIMINATOR_RATE = 8e-4
@@ -79,15 +75,14 @@ class Refinement:
     ) -> None:
         self._model, self._data, self._held_out, self._options = model, data, held_out, options
         self.batch_size = min(options.batch_size, len(data))
-        labels = data.labels.cpu() if options.balanced else None
+        labels = data.all_labels if options.balanced else None
         self._batches = Batches(len(data), self.batch_size, options.seed, self.name, labels)
         self.steps_per_epoch = self._batches.per_epoch
         self.steps = options.refine_epochs * self.steps_per_epoch
-        device = data.images.device
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed + 1)
             discriminator = Discriminator(model.config)
-        self._discriminator = discriminator.to(device).to(memory_format=torch.channels_last)
+        self._discriminator = discriminator.to(data.device).to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(model)
         self.modules: dict[str, nn.Module] = {
             "generator": model,
@@ -101,6 +96,7 @@ class Refinement:
             "decoder": self._own,
             "discriminator": self._other,
         }
+        self._pieces = Pieces()
 
     def step(self, number: int) -> dict[str, Tensor]:
         """One step of the discriminator, one of the decoder."""
@@ -112,35 +108,58 @@ class Refinement:
         image, label = self._data.rows(self._batches.rows(number))
         generator = generator_at(self._options.seed, self.name, number)
         shape = image.new_empty(len(image), self._options.latent_dim)
-        latent = self._model.draw(label, standard_noise(shape, generator))
-        with fast_precision(image.device):
-            made = self._model.likelihood(latent, label).mean
-        self._teach(image, made.detach(), label)
-        with torch.no_grad():
-            posterior = self._model.encode(image, label)
-        likelihood_noise = standard_noise(shape, generator)
-        likelihood = self._model.likelihood(posterior.sample(likelihood_noise), label)
-        terms = negative_elbo(likelihood, image, posterior, self._model.prior_of(label))
-        deceived = -self._discriminator(made, label).mean()
-        self._own.zero_grad(set_to_none=True)
-        (deceived + ELBO_WEIGHT * terms.reconstruction).backward()
+        drawn, noise = standard_noise(shape, generator), standard_noise(shape, generator)
+
+        def teach(rows: Tensor, share: float) -> dict[str, Tensor]:
+            own = rows.to(image.device)
+            return self._teach(image[own], label[own], drawn[own], share)
+
+        def learn(rows: Tensor, share: float) -> dict[str, Tensor]:
+            own = rows.to(image.device)
+            return self._learn(image[own], label[own], drawn[own], noise[own], share)
+
+        self._pieces.run(len(image), teach, lambda: self._other.zero_grad(set_to_none=True))
+        self._other.step()
+        terms = self._pieces.run(len(image), learn, lambda: self._own.zero_grad(set_to_none=True))
         self._own.step()
         follow(self.average.decoder, self._model.decoder, AVERAGE)
-        return {
-            "reconstruction": terms.reconstruction.detach(),
-            "kl": terms.kl.detach(),
-            "total": terms.negative_elbo.detach(),
-            "adversarial": deceived.detach(),
-        }
+        return terms
 
-    def _teach(self, image: Tensor, made: Tensor, label: Tensor) -> None:
+    def _made(self, label: Tensor, drawn: Tensor) -> Tensor:
+        """Generated images of labels (B,), from standard normals (B, d)."""
+        latent = self._model.draw(label, drawn)
+        with fast_precision(label.device):
+            return self._model.likelihood(latent, label).mean
+
+    def _teach(
+        self, image: Tensor, label: Tensor, drawn: Tensor, share: float
+    ) -> dict[str, Tensor]:
+        """Gradients of the discriminator: the hinge loss of real and generated images."""
+        with torch.no_grad():
+            made = self._made(label, drawn)
         real, false = self._discriminator(
             torch.cat([image, made]), torch.cat([label, label])
         ).chunk(2)
         loss = F.relu(1.0 - real).mean() + F.relu(1.0 + false).mean()
-        self._other.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch has no type here
-        self._other.step()
+        (share * loss).backward()  # type: ignore[no-untyped-call]  # torch has no type here
+        return {}
+
+    def _learn(
+        self, image: Tensor, label: Tensor, drawn: Tensor, noise: Tensor, share: float
+    ) -> dict[str, Tensor]:
+        """Gradients of the decoder: what deceives the discriminator, and a little of the ELBO."""
+        deceived = -self._discriminator(self._made(label, drawn), label).mean()
+        with torch.no_grad():
+            posterior = self._model.encode(image, label)
+        likelihood = self._model.likelihood(posterior.sample(noise), label)
+        terms = negative_elbo(likelihood, image, posterior, self._model.prior_of(label))
+        (share * (deceived + ELBO_WEIGHT * terms.reconstruction)).backward()
+        return {
+            "reconstruction": terms.reconstruction,
+            "kl": terms.kl,
+            "total": terms.negative_elbo,
+            "adversarial": deceived,
+        }
 
     def end_epoch(self, history: list[dict[str, Any]]) -> Numbers:
         """The ELBO's terms of the averaged decoder on images that are held out."""

@@ -16,15 +16,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from datagen.errors import InvalidFile
 from datagen.model.checkpoint import check_claim, checked_config, checked_header, load_weights
 from datagen.model.config import ImageShape, TrainingOptions
+from datagen.model.data import Batches, TrainingData, generator_at
 from datagen.model.header import CheckpointHeader
-from datagen.model.training import (
-    EVALUATION_BATCH,
-    Batches,
-    Numbers,
-    TrainingData,
-    generator_at,
-    one_cycle,
-)
+from datagen.model.pieces import Pieces
+from datagen.model.training import Numbers, one_cycle
 
 TILE = 256
 LEARNING_RATE = 4e-3
@@ -78,8 +73,13 @@ class Judge(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] to logits of the classes, (B, K)."""
-        logits: Tensor = self.head(self.features(F.pad(image, self.padding)))
+        logits: Tensor = self.head(self.hidden(image))
         return logits
+
+    def hidden(self, image: Tensor) -> Tensor:
+        """Images (B, C, H, W) in [0, 1] to the features that the head reads, (B, F)."""
+        features: Tensor = self.features(F.pad(image, self.padding))
+        return features
 
 
 def _convolution(channels: int, width: int, stride: int = 1) -> list[nn.Module]:
@@ -120,22 +120,32 @@ class JudgeFit:
         self.modules: dict[str, nn.Module] = {"judge": judge}
         self._optimizer = torch.optim.AdamW(judge.parameters(), LEARNING_RATE, weight_decay=1e-2)
         self.optimizers: dict[str, torch.optim.Optimizer] = {"judge": self._optimizer}
+        self._pieces = Pieces()
 
     def step(self, number: int) -> dict[str, Tensor]:
         """One step of gradient descent on a batch."""
         self._judge.train()
         image, label = self._data.rows(self._batches.rows(number))
         generator = generator_at(self._options.seed, self.name, number)
+        seen = bent(image, generator)
+
+        def work(rows: Tensor, share: float) -> dict[str, Tensor]:
+            own = rows.to(image.device)
+            loss = F.cross_entropy(
+                self._judge(seen[own]), label[own], label_smoothing=LABEL_SMOOTHING
+            )
+            (share * loss).backward()  # type: ignore[no-untyped-call]  # torch has no type here
+            return {"loss": loss}
+
+        self._optimizer.param_groups[0]["lr"] = one_cycle(number, self.steps, LEARNING_RATE)
         with torch.random.fork_rng(devices=[image.device] if image.is_cuda else []):
             # Dropout draws from the global state, which must be left as it was.
             torch.manual_seed(generator.initial_seed())
-            logits = self._judge(bent(image, generator))
-        loss = F.cross_entropy(logits, label, label_smoothing=LABEL_SMOOTHING)
-        self._optimizer.param_groups[0]["lr"] = one_cycle(number, self.steps, LEARNING_RATE)
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch has no type here
+            terms = self._pieces.run(
+                len(image), work, lambda: self._optimizer.zero_grad(set_to_none=True)
+            )
         self._optimizer.step()
-        return {"loss": loss.detach()}
+        return terms
 
     def end_epoch(self, history: list[dict[str, Any]]) -> Numbers:
         """Share of held-out images whose label the judge finds."""
@@ -156,8 +166,8 @@ def accuracy(judge: Judge, data: TrainingData) -> float | None:
         return None
     judge.eval()
     right = 0
-    for start in range(0, len(data), EVALUATION_BATCH):
-        image, label = data.rows(torch.arange(start, min(start + EVALUATION_BATCH, len(data))))
+    for rows in data.pieces():
+        image, label = data.rows(rows)
         right += int((judge(image).argmax(dim=1) == label).sum())
     return right / len(data)
 
@@ -199,6 +209,8 @@ class Scorer:
 
     def __init__(self, judge: Judge, device: torch.device) -> None:
         self._judge = folded(judge).to(device).to(memory_format=torch.channels_last)
+        # In float64: sums so long are split among threads, and their last bits would tell how many.
+        self._head = copy.deepcopy(self._judge.head).double()
         self._device = device
 
     @torch.inference_mode()
@@ -210,6 +222,6 @@ class Scorer:
             tile = torch.zeros(TILE, *images.shape[1:])
             # A copy: the array may be a map of a file, of which torch warns.
             tile[: len(part)] = torch.tensor(part)
-            logits = self._judge(tile.to(self._device).div_(255.0))
-            parts.append(torch.softmax(logits.float(), dim=1)[: len(part)].cpu().numpy())
+            logits = self._head(self._judge.hidden(tile.to(self._device).div_(255.0)).double())
+            parts.append(torch.softmax(logits, dim=1).float()[: len(part)].cpu().numpy())
         return np.concatenate(parts)

@@ -1,15 +1,20 @@
-"""Time budgets: how many epochs of each stage fit into the time that a training may take."""
+"""Time: how long an epoch of each stage takes, and how many fit into what a training may take."""
 
 from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
+
+import torch
 
 from datagen.model.autoencoders import Autoencoder
 from datagen.model.config import TrainingOptions
+from datagen.model.data import TrainingData
+from datagen.model.fit import Fit
 from datagen.model.refinement import Refinement
-from datagen.model.training import Fit, Stage, TrainingData
+from datagen.model.training import Stage
 from datagen.quality.judge import Judge, JudgeFit
 
 # The first steps allocate memory and choose algorithms.
@@ -18,36 +23,45 @@ TIMED_STEPS = 5
 # Of the time: a judge is good after a while, and a generator takes all it can get. What is left is
 # for the looks at held-out images after every epoch.
 SHARES = {"judge_epochs": 0.2, "epochs": 0.5, "refine_epochs": 0.2}
+# By name, as a training's history has them.
+STAGES = {"judge_epochs": JudgeFit.name, "epochs": Fit.name, "refine_epochs": Refinement.name}
+
+
+def measured_pace(
+    model: Autoencoder, judge: Judge, data: TrainingData, options: TrainingOptions
+) -> dict[str, float]:
+    """Seconds that an epoch of each stage takes here; a few steps of each are timed, on copies."""
+    nothing = data.subset(torch.arange(0))
+    stages: list[Stage] = [
+        JudgeFit(copy.deepcopy(judge), data, nothing, options),
+        Fit(copy.deepcopy(model), data, nothing, options),
+    ]
+    if options.refine_epochs:
+        stages.append(Refinement(copy.deepcopy(model), data, nothing, options))
+    return {stage.name: _seconds_a_step(stage) * stage.steps_per_epoch for stage in stages}
 
 
 def planned_epochs(
-    model: Autoencoder,
-    judge: Judge,
-    data: TrainingData,
-    options: TrainingOptions,
-    given: AbstractSet[str],
+    budget: float, pace: Mapping[str, float], given: AbstractSet[str]
 ) -> dict[str, int]:
-    """Epochs of each stage that fit into `options.time_budget`, but for those that are `given`.
+    """Epochs of each stage that fit into so many seconds, but for those that are `given`.
 
-    A few steps of each stage are timed, on copies; a stage that is left out gives its time to the
-    others.
+    A stage that is left out, and has no pace, gives its time to the others.
     """
-    skipped = {"refine_epochs"} if options.refine_epochs == 0 else set()
-    open_stages = [name for name in SHARES if name not in given and name not in skipped]
-    whole = sum(SHARES[name] for name in SHARES if name not in skipped)
-    nothing = TrainingData(data.images[:0], data.labels[:0])
-    stages: dict[str, Stage] = {
-        "judge_epochs": JudgeFit(copy.deepcopy(judge), data, nothing, options),
-        "epochs": Fit(copy.deepcopy(model), data, nothing, options),
+    running = {name: SHARES[name] for name, stage in STAGES.items() if stage in pace}
+    whole = sum(SHARES.values()) * budget / sum(running.values())
+    return {
+        name: max(1, int(share * whole / pace[STAGES[name]]))
+        for name, share in running.items()
+        if name not in given
     }
-    if "refine_epochs" in open_stages:
-        stages["refine_epochs"] = Refinement(copy.deepcopy(model), data, nothing, options)
-    plan = {}
-    for name in open_stages:
-        share = SHARES[name] / whole * sum(SHARES.values())
-        epoch = _seconds_a_step(stages[name]) * stages[name].steps_per_epoch
-        plan[name] = max(1, int(share * (options.time_budget or 0.0) / epoch))
-    return plan
+
+
+def seconds_after(stage: str, pace: Mapping[str, float], options: TrainingOptions) -> float:
+    """Seconds that the stages after one will take."""
+    later = list(STAGES.values())[list(STAGES.values()).index(stage) + 1 :]
+    epochs: dict[str, int] = options.model_dump(include=set(STAGES))
+    return sum(epochs[name] * pace.get(own, 0.0) for name, own in STAGES.items() if own in later)
 
 
 def _seconds_a_step(stage: Stage) -> float:

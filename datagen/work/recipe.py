@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,28 +12,27 @@ from typing import Any
 import numpy as np
 import torch
 
-from datagen.errors import InvalidRequest
+from datagen.errors import InvalidFile, InvalidRequest
+from datagen.images import LabelledImages
 from datagen.model.autoencoders import Autoencoder, make_generator
 from datagen.model.checkpoint import save_checkpoint
 from datagen.model.config import GeneratorConfig, TrainingOptions
+from datagen.model.data import TrainingData, generator_at
 from datagen.model.decoding import Decoder
 from datagen.model.examples import save_examples
+from datagen.model.fit import Fit, held_out_elbo
 from datagen.model.fitting import examples_of, fit_density, fit_prior, posteriors
 from datagen.model.header import CheckpointHeader
+from datagen.model.networks import count_parameters
 from datagen.model.refinement import Refinement
 from datagen.model.samplers import Sampling, draw_latents
-from datagen.model.training import (
-    Fit,
-    TrainingData,
-    TrainingState,
-    Watch,
-    generator_at,
-    held_out_elbo,
-    run_stage,
-)
+from datagen.model.state import TrainingState
+from datagen.model.training import Stage, Watch, run_stage
 from datagen.quality.judge import Judge, JudgeConfig, JudgeFit, Scorer, accuracy
-from datagen.work.budget import planned_epochs
+from datagen.work.budget import measured_pace, planned_epochs, seconds_after
 
+# In this order: what is learnt from, what decides, what measures.
+SPLITS = ("train", "validation", "test")
 STATE = "state.safetensors"
 GENERATOR = "generator.safetensors"
 JUDGE = "judge.safetensors"
@@ -41,14 +41,28 @@ MEASURED_PER_CLASS = 1000
 FEWEST_IMAGES = 2
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What a dataset's images are for, in a training.
+
+    Attributes:
+        train: what the generator and its judge learn from.
+        validation: what decides: when to stop, which prior, how many components.
+        test: what the finished model is measured on; it decides nothing.
+        measured_on: name of the split that `test` comes from.
+    """
+
+    train: TrainingData
+    validation: TrainingData
+    test: TrainingData
+    measured_on: str
+
+
 def train(
-    images: np.ndarray,
-    labels: np.ndarray,
-    class_names: tuple[str, ...],
+    splits: Mapping[str, LabelledImages],
     options: TrainingOptions,
     *,
     folder: Path,
-    held_out: tuple[np.ndarray, np.ndarray] | None,
     device: torch.device,
     training_digest: str,
     on_progress: Callable[[dict[str, Any]], None],
@@ -61,12 +75,11 @@ def train(
     the next call goes on with the same result as if it had not been interrupted.
 
     Args:
-        images: uint8 (N, C, H, W).
-        labels: int64 (N,).
-        class_names: the labels' names, in order.
+        splits: `train`, and where they are there `validation` and `test`. Where there is no
+            `validation`, a stratified share of `train` stands in; without `test` the model is
+            measured on what it was validated with.
         options: how to train.
         folder: where state and results lie.
-        held_out: images and labels that only measure; a stratified share of the others if None.
         device: where to compute.
         training_digest: digest of the dataset, for the headers.
         on_progress: told every few steps how far the training is.
@@ -76,40 +89,30 @@ def train(
     Raises:
         InvalidRequest: too few images.
         TrainingDiverged: a loss is no longer a number.
-        InvalidFile: STATE is damaged.
+        InvalidFile: STATE is damaged, or of a training on other images.
     """
-    if len(images) < FEWEST_IMAGES:
-        raise InvalidRequest(
-            f"{len(images)} images are too few; at least {FEWEST_IMAGES} are needed."
-        )
-    if held_out is None:
-        images, labels, held_out = _split(images, labels, options)
-        if len(images) < FEWEST_IMAGES:
-            raise InvalidRequest(
-                f"{len(images)} of the images would be left to train on, with a share of "
-                f"{options.validation_fraction:g} held out; at least {FEWEST_IMAGES} are needed."
-            )
+    parts = _parts(splits, options, device)
+    images = splits["train"]
     given = options.model_fields_set
-    options = options.for_images(len(images), *images.shape[2:])
-    data, measuring = _data(images, labels, device), _data(*held_out, device)
-    path = folder / STATE
-    state = TrainingState.load(path) if path.exists() else TrainingState()
+    options = options.for_images(len(parts.train), *images.image_shape[1:])
+    state = _state(folder / STATE, training_digest)
     watch = Watch(on_progress, check, time.monotonic() + slice_seconds)
-    model, judge = _modules(images.shape[1:], len(class_names), options, device)
+    model, judge = _modules(images.image_shape, len(images.class_names), options, device)
+    # Measured once: a training that goes on keeps to its first plan, and so to its result.
+    state.pace = state.pace or measured_pace(model, judge, parts.train, options)
     if options.time_budget is not None:
-        # Measured once: a training that goes on keeps to its first plan, and so to its result.
-        state.plan = state.plan or planned_epochs(model, judge, data, options, given)
+        state.plan = state.plan or planned_epochs(options.time_budget, state.pace, given)
         options = options.model_copy(update=state.plan)
-    if not _run_stages(model, judge, data, measuring, options, state, watch):
-        state.save(path)
+    if not _run_stages(model, judge, parts, options, state, watch):
+        state.save(folder / STATE)
         return False
     check()
-    fitted = _fit_samplers(model, data, measuring, options, folder)
-    metrics = fitted | _measure(model, judge, data, measuring, options, check)
+    fitted = _fit_samplers(model, parts, options, folder)
+    metrics = fitted | _measure(model, judge, parts, options, check)
     metrics["history"] = state.history
     shared = {
-        "class_names": class_names,
-        "image_shape": tuple(images.shape[1:]),
+        "class_names": images.class_names,
+        "image_shape": images.image_shape,
         "training_digest": training_digest,
         "options": options.model_dump(),
         "datagen_version": version("datagen"),
@@ -126,27 +129,60 @@ def train(
     return True
 
 
-def _split(
-    images: np.ndarray, labels: np.ndarray, options: TrainingOptions
-) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
+def _parts(
+    splits: Mapping[str, LabelledImages], options: TrainingOptions, device: torch.device
+) -> Parts:
+    data = {
+        name: TrainingData.on(device, found.images, found.labels) for name, found in splits.items()
+    }
+    train = data["train"]
+    if len(train) < FEWEST_IMAGES:
+        raise InvalidRequest(
+            f"{len(train)} images are too few; at least {FEWEST_IMAGES} are needed."
+        )
+    validation = data.get("validation")
+    if validation is None:
+        train, validation = _held_out(train, options)
+        if len(train) < FEWEST_IMAGES:
+            raise InvalidRequest(
+                f"{len(train)} of the images would be left to train on, with a share of "
+                f"{options.validation_fraction:g} held out; at least {FEWEST_IMAGES} are needed."
+            )
+    measured_on = "test" if "test" in data else "validation"
+    return Parts(train, validation, data.get("test", validation), measured_on)
+
+
+def _held_out(data: TrainingData, options: TrainingOptions) -> tuple[TrainingData, TrainingData]:
     """Hold a share of each class out, by seed; a class of one image stays in training."""
+    labels = data.all_labels.numpy()
     order = torch.randperm(len(labels), generator=generator_at(options.seed, "split", 0)).numpy()
     held = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         own = order[labels[order] == label]
         held[own[: int(len(own) * options.validation_fraction)]] = True
-    return images[~held], labels[~held], (images[held], labels[held])
+    train, validation = np.flatnonzero(~held), np.flatnonzero(held)
+    return data.subset(torch.from_numpy(train)), data.subset(torch.from_numpy(validation))
 
 
-def _data(images: np.ndarray, labels: np.ndarray, device: torch.device) -> TrainingData:
-    # A copy: the arrays may be maps of a file, which torch must not write to.
-    return TrainingData(torch.tensor(images, device=device), torch.tensor(labels, device=device))
+def _state(path: Path, dataset: str) -> TrainingState:
+    """What a training goes on from, or the beginning of one. Raises InvalidFile."""
+    if not path.exists():
+        return TrainingState(dataset=dataset)
+    state = TrainingState.load(path)
+    if state.dataset != dataset:
+        raise InvalidFile(
+            f"The training began on the dataset {state.dataset[:16]}… and would go on with "
+            f"{dataset[:16]}…; its images were changed, so train again."
+        )
+    return state
 
 
 def _modules(
-    shape: tuple[int, ...], classes: int, options: TrainingOptions, device: torch.device
+    image_shape: tuple[int, int, int],
+    classes: int,
+    options: TrainingOptions,
+    device: torch.device,
 ) -> tuple[Autoencoder, Judge]:
-    image_shape = (int(shape[0]), int(shape[1]), int(shape[2]))
     config = GeneratorConfig(
         family=options.family,
         image_shape=image_shape,
@@ -176,50 +212,49 @@ def _modules(
 def _run_stages(
     model: Autoencoder,
     judge: Judge,
-    data: TrainingData,
-    measuring: TrainingData,
+    parts: Parts,
     options: TrainingOptions,
     state: TrainingState,
     watch: Watch,
 ) -> bool:
     """Run what is left of judge, fit and refine; False where the slice is over."""
+
+    def run(stage: Stage) -> bool:
+        return run_stage(stage, state, watch, seconds_after(stage.name, state.pace, options))
+
     state.restore_module("judge", judge)
     state.restore_module("generator", model)
     reached = state.stage or JudgeFit.name
-    if reached == JudgeFit.name and not run_stage(
-        JudgeFit(judge, data, measuring, options), state, watch
+    if reached == JudgeFit.name and not run(
+        JudgeFit(judge, parts.train, parts.validation, options)
     ):
         return False
     if reached in {JudgeFit.name, Fit.name}:
-        fit = Fit(model, data, measuring, options)
-        if not run_stage(fit, state, watch):
+        fit = Fit(model, parts.train, parts.validation, options)
+        if not run(fit):
             return False
         model.load_state_dict(fit.kept.state_dict())
         # The refinement draws from it.
         fit_prior(
             model,
-            posteriors(model, data, options.seed),
-            posteriors(model, measuring, options.seed),
+            posteriors(model, parts.train, options.seed),
+            posteriors(model, parts.validation, options.seed),
             options.prior,
         )
     if options.refine_epochs:
-        refinement = Refinement(model, data, measuring, options)
-        if not run_stage(refinement, state, watch):
+        refinement = Refinement(model, parts.train, parts.validation, options)
+        if not run(refinement):
             return False
         model.load_state_dict(refinement.average.state_dict())
     return True
 
 
 def _fit_samplers(
-    model: Autoencoder,
-    data: TrainingData,
-    measuring: TrainingData,
-    options: TrainingOptions,
-    folder: Path,
+    model: Autoencoder, parts: Parts, options: TrainingOptions, folder: Path
 ) -> dict[str, Any]:
     """Fit what the samplers draw from, and write the examples; what was found out about them."""
-    found = posteriors(model, data, options.seed)
-    held_out = posteriors(model, measuring, options.seed)
+    found = posteriors(model, parts.train, options.seed)
+    held_out = posteriors(model, parts.validation, options.seed)
     costs = fit_prior(model, found, held_out, options.prior)
     metrics: dict[str, Any] = {
         "prior": next(iter(costs)),
@@ -237,14 +272,13 @@ def _fit_samplers(
 def _measure(
     model: Autoencoder,
     judge: Judge,
-    data: TrainingData,
-    measuring: TrainingData,
+    parts: Parts,
     options: TrainingOptions,
     check: Callable[[], None],
 ) -> dict[str, Any]:
     """What the model is worth, on images that it has not seen."""
-    elbo = held_out_elbo(model, measuring, options.seed)
-    device = data.images.device
+    elbo = held_out_elbo(model, parts.test, options.seed)
+    device, known = parts.train.device, parts.train.all_labels
     decoder, scorer = Decoder(model, device), Scorer(judge, device)
     agreement: list[float] = []
     variance: list[float | None] = []
@@ -255,15 +289,17 @@ def _measure(
         drawn = draw_latents(model, Sampling(), options.seed, index, np.zeros_like(index), labels)
         made = np.concatenate(list(decoder.tiles(drawn.latents, labels)))
         agreement.append(float((scorer.score(made).argmax(axis=1) == label).mean()))
-        real = data.images[data.labels == label].cpu().numpy()
-        spread = pixel_variance(real)
+        real = torch.nonzero(known == label)[:MEASURED_PER_CLASS, 0]
+        spread = pixel_variance(parts.train.pixels(real))
         variance.append(pixel_variance(made) / spread if spread else None)
     return {
-        "held_out_images": len(measuring),
+        "measured_on": parts.measured_on,
+        "held_out_images": len(parts.test),
+        "parameters": count_parameters(model),
         "reconstruction": _rounded(elbo.get("reconstruction"), 3),
         "kl": _rounded(elbo.get("kl"), 3),
         "negative_elbo": _rounded(elbo.get("total"), 3),
-        "judge_test_accuracy": _rounded(accuracy(judge, measuring), 5),
+        "judge_test_accuracy": _rounded(accuracy(judge, parts.test), 5),
         "judge_agreement": round(float(np.mean(agreement)), 5),
         "judge_agreement_per_class": [round(value, 4) for value in agreement],
         "variance_ratio_per_class": [_rounded(value, 4) for value in variance],

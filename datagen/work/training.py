@@ -106,19 +106,19 @@ def _claim(engine: Engine, settings: Settings, model_id: UUID) -> TrainingWork |
 def _slice(
     engine: Engine, storage: Storage, settings: Settings, work: TrainingWork, lease: Lease
 ) -> list[Message]:
-    train = load_split(storage, work.storage_prefix, "train")
-    held_out = load_split(storage, work.storage_prefix, "test") if "test" in work.splits else None
+    splits = {
+        name: load_split(storage, work.storage_prefix, name)
+        for name in recipe.SPLITS
+        if name in work.splits
+    }
     with tempfile.TemporaryDirectory(prefix="datagen-training-") as name:
         folder = Path(name)
         if work.state_key is not None:
             _fetch_state(storage, work, work.state_key, folder / recipe.STATE)
         finished = recipe.train(
-            train.images,
-            train.labels,
-            train.class_names,
+            splits,
             TrainingOptions.model_validate(work.options),
             folder=folder,
-            held_out=None if held_out is None else (held_out.images, held_out.labels),
             device=resolve_device(settings.device),
             training_digest=work.dataset_digest,
             on_progress=Progress(engine, work),
@@ -126,7 +126,7 @@ def _slice(
             slice_seconds=settings.slice_seconds,
         )
         if finished:
-            _finish(engine, storage, work, folder, train)
+            _finish(engine, storage, work, folder, splits["train"])
             return []
         return _continue(engine, storage, work, folder)
 

@@ -9,8 +9,8 @@ import torch
 
 from datagen.model.autoencoders import Autoencoder, make_generator
 from datagen.model.config import GeneratorConfig
+from datagen.model.data import TrainingData
 from datagen.model.header import CheckpointHeader
-from datagen.model.training import TrainingData
 from datagen.quality.judge import Judge, JudgeConfig
 
 CPU = torch.device("cpu")

@@ -6,6 +6,7 @@ import torch
 from tiny import striped_data, tiny_model
 
 from datagen.errors import InvalidFile
+from datagen.model.data import TrainingData
 from datagen.model.distributions import DiagonalGaussian
 from datagen.model.examples import load_examples, save_examples
 from datagen.model.fitting import (
@@ -18,7 +19,6 @@ from datagen.model.fitting import (
     posteriors,
 )
 from datagen.model.priors import ClassPrior
-from datagen.model.training import TrainingData
 
 
 def drawn_from(centres, count, seed=0, spread=0.3):
@@ -30,7 +30,7 @@ def drawn_from(centres, count, seed=0, spread=0.3):
     mean = mean * (labels == 0)[:, None]
     noise = torch.randn(count, mean.shape[1], generator=random, dtype=torch.float64)
     samples = mean + spread * noise
-    return Posteriors(mean, torch.full_like(mean, spread), samples, labels)
+    return Posteriors(mean, torch.full_like(mean, spread), samples, labels, torch.arange(count))
 
 
 def test_posteriors_are_the_encoders_answers_for_every_image():
@@ -139,7 +139,7 @@ def test_class_with_too_few_samples_for_a_mixture_gets_its_normal():
     found = drawn_from([[4.0, 0, 0]], 300)
     few = torch.cat([torch.nonzero(found.labels == 0)[:, 0], torch.tensor([1, 3, 5])])
     rare = Posteriors(
-        *(getattr(found, name)[few] for name in ("mean", "spread", "samples", "labels"))
+        *(getattr(found, name)[few] for name in ("mean", "spread", "samples", "labels", "numbers"))
     )
     prior, one = ClassPrior(2, 4, 3), ClassPrior(2, 1, 3)
     fit_mixtures(prior, rare, seed=1)

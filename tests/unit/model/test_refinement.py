@@ -8,7 +8,8 @@ from tiny import striped_data, tiny_model
 
 from datagen.model.config import TrainingOptions
 from datagen.model.refinement import AVERAGE, Refinement
-from datagen.model.training import TrainingState, Watch, run_stage
+from datagen.model.state import TrainingState
+from datagen.model.training import Watch, run_stage
 
 OPTIONS = TrainingOptions(refine_epochs=2, batch_size=16, latent_dim=5, seed=2)
 

@@ -13,7 +13,8 @@ from torch import nn
 from datagen.errors import InvalidFile
 from datagen.model.checkpoint import save_checkpoint
 from datagen.model.config import TrainingOptions
-from datagen.model.training import TrainingState, Watch, run_stage
+from datagen.model.state import TrainingState
+from datagen.model.training import Watch, run_stage
 from datagen.quality.judge import TILE, JudgeFit, Scorer, accuracy, bent, folded, load_judge
 
 OPTIONS = TrainingOptions(judge_epochs=4, batch_size=16, seed=3)

@@ -7,11 +7,12 @@ from safetensors.torch import load_file
 from tiny import CPU, SHAPE, striped_images
 
 from datagen.errors import Cancelled, InvalidFile, InvalidRequest
+from datagen.images import LabelledImages
 from datagen.model.checkpoint import load_generator
 from datagen.model.config import TrainingOptions
 from datagen.model.examples import load_examples
 from datagen.model.header import read_header
-from datagen.model.training import TrainingState
+from datagen.model.state import TrainingState
 from datagen.quality.judge import load_judge
 from datagen.work import recipe
 from datagen.work.recipe import EXAMPLES, GENERATOR, JUDGE, STATE, pixel_variance
@@ -42,21 +43,21 @@ def train(tmp_path):
         told=None,
         one_class=False,
         only=None,
+        others=None,
+        digest="d" * 64,
         **changes,
     ):
         images, labels = striped_images(count)
         labels = np.zeros_like(labels) if one_class else labels
+        splits = {"train": (images, labels)} | (others or {})
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
         finished = recipe.train(
-            images,
-            labels,
-            NAMES,
+            {split: LabelledImages(*pair, NAMES) for split, pair in splits.items()},
             TrainingOptions.model_validate((OPTIONS if only is None else only) | changes),
             folder=folder,
-            held_out=None,
             device=CPU,
-            training_digest="d" * 64,
+            training_digest=digest,
             on_progress=(lambda _: None) if told is None else told.append,
             check=check,
             slice_seconds=slice_seconds,
@@ -151,6 +152,9 @@ def test_progress_tells_terms_pace_and_place(train):
     assert fit[-1]["epoch"] == fit[-1]["epochs"] == 2
     assert fit[-1]["step"] == fit[-1]["steps"]
     assert fit[-1]["images_per_second"] > 0
+    # Its own last step is done: what is left is what the refinement will take.
+    assert fit[-1]["seconds_left"] >= 0
+    assert told[0]["seconds_left"] > 0
     for name in ("reconstruction", "kl", "total"):
         assert np.isfinite(fit[-1][name])
         assert np.isfinite(fit[-1][f"validation_{name}"])
@@ -188,31 +192,30 @@ def test_no_refinement_is_a_choice(train):
     assert {entry["stage"] for entry in history} == {"judge", "fit"}
 
 
-def test_held_out_images_measure_and_do_not_train(train, tmp_path):
-    images, labels = striped_images(60)
-    others = striped_images(9, seed=1)
-    options = TrainingOptions.model_validate(OPTIONS)
+def test_test_images_measure_and_decide_nothing(train):
+    test = striped_images(9, seed=1)
     weights = []
-    for number, held_out in enumerate((others, (others[0][:3], others[1][:3]))):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        recipe.train(
-            images,
-            labels,
-            NAMES,
-            options,
-            folder=folder,
-            held_out=held_out,
-            device=CPU,
-            training_digest="d",
-            on_progress=lambda _: None,
-            check=lambda: None,
-            slice_seconds=3600.0,
-        )
-        assert read_header(folder / GENERATOR).metrics["held_out_images"] == len(held_out[0])
+    for size in (9, 3):
+        part = {"test": (test[0][:size], test[1][:size])}
+        _, folder = train(f"test-{size}", others=part, patience=1, prior=None)
+        metrics = read_header(folder / GENERATOR).metrics
+        assert (metrics["measured_on"], metrics["held_out_images"]) == ("test", size)
         weights.append(load_file(folder / GENERATOR))
 
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_validation_split_that_came_with_the_data_leaves_all_of_train_to_train_on(train):
+    validation = striped_images(12, seed=1)
+    _, given = train("given", others={"validation": validation})
+    _, shared = train("shared")
+
+    assert read_header(given / GENERATOR).metrics["held_out_images"] == 12
+    rows = [load_examples(folder / EXAMPLES, latent_dim=3).rows for folder in (given, shared)]
+    assert sorted(rows[0]) == list(range(60))
+    assert len(rows[1]) == 54
+    # Numbered as in the split, and not as among those that were left to train on.
+    assert max(rows[1]) > 54
 
 
 def test_time_budget_is_planned_once_and_kept_over_slices(train):
@@ -288,6 +291,13 @@ def test_damaged_state_is_refused(train):
 
     with pytest.raises(InvalidFile, match="damaged"):
         train()
+
+
+def test_state_of_a_training_on_other_images_is_refused(train):
+    train(slice_seconds=0.0)
+
+    with pytest.raises(InvalidFile, match="its images were changed"):
+        train(digest="e" * 64)
 
 
 def test_state_of_another_architecture_is_refused(train):

@@ -12,7 +12,7 @@ from tiny import striped_images
 from datagen.db.session import now, reading, writing
 from datagen.db.tables import Model
 from datagen.images import LabelledImages
-from datagen.model.training import TrainingState
+from datagen.model.state import TrainingState
 from datagen.queue import RUN_TRAINING, MemoryQueue
 from datagen.schemas import JobCreate, ModelCreate
 from datagen.service import datasets, jobs, models
@@ -62,7 +62,7 @@ def submit(engine, storage, settings, owner, queue):
     def create(**changes):
         splits = {
             name: LabelledImages(*striped_images(count, seed=count), ("top", "middle", "bottom"))
-            for name, count in (("train", 32), ("test", 9))
+            for name, count in (("train", 40), ("test", 9))
         }
         request = ModelCreate(name="mine", dataset="stripes", options=OPTIONS)
         with writing(engine) as session:
