@@ -38,8 +38,15 @@ def train(
         str | None, typer.Option(help="How long it may take: 90s, 5m or 2h.", metavar="TIME")
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes of the generator.")] = None,
+    refine: Annotated[
+        bool | None,
+        typer.Option(
+            "--refine/--no-refine",
+            help="Fine-tune the decoder against a discriminator afterwards (default), or not.",
+        ),
+    ] = None,
     refine_epochs: Annotated[
-        int | None, typer.Option(min=0, help="Adversarial passes after them.")
+        int | None, typer.Option(min=0, help="Passes of that refinement; 0 for none.")
     ] = None,
     judge_epochs: Annotated[int | None, typer.Option(min=1, help="Passes of the judge.")] = None,
     latent_dim: Annotated[int | None, typer.Option(min=1, help="Latent dimensions.")] = None,
@@ -86,7 +93,7 @@ def train(
         "preset": preset,
         "time_budget": _seconds(time_budget),
         "epochs": epochs,
-        "refine_epochs": refine_epochs,
+        "refine_epochs": _refine_epochs(refine, refine_epochs),
         "judge_epochs": judge_epochs,
         "latent_dim": latent_dim,
         "width": width,
@@ -119,6 +126,18 @@ def train(
     if not detach and model.state != "succeeded":
         note(f"error: the training of {model.name}@{model.version} {model.state}: {model.error}")
         return FAILED
+    return 0
+
+
+def _refine_epochs(refine: bool | None, epochs: int | None) -> int | None:
+    """The epochs that both options come to; None leaves them to the server."""
+    if refine is None or (refine and epochs != 0):
+        return epochs
+    if refine or epochs:
+        raise usage_error(
+            f"--{'refine' if refine else 'no-refine'} and --refine-epochs {epochs} contradict each "
+            "other; give one of them."
+        )
     return 0
 
 
