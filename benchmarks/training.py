@@ -36,7 +36,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from datagen.datasets.idx import read_mnist
+from datagen.datasets.opening import open_dataset
+from datagen.datasets.reading import ReadOptions
 from datagen.model.autoencoders import VAE, make_generator
 from datagen.model.config import PRESETS, GeneratorConfig, TrainingOptions
 from datagen.model.data import TrainingData
@@ -353,7 +354,8 @@ def main() -> None:
     parser.add_argument("--curve", type=float, default=0.0, metavar="SECONDS")
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
-    splits = read_mnist(asked.mnist)
+    with tempfile.TemporaryDirectory(prefix="datagen-bench-") as scratch:
+        splits = open_dataset(asked.mnist, ReadOptions(), Path(scratch)).splits
     whole = TrainingData.on(CPU, splits["train"].images, splits["train"].labels)
     data = whole.subset(torch.arange(TRAINED_ON))
     validation = whole.subset(torch.arange(TRAINED_ON, len(whole)))

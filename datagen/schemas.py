@@ -175,6 +175,30 @@ class Export(Resource):
     ended_at: datetime | None
 
 
+class DatasetCreate(Request):
+    """A dataset that the server is to read from where it lies."""
+
+    name: Name
+    source: str = Field(
+        min_length=1,
+        max_length=2000,
+        description="`sample:mnist`, or a URL under one of the server's `DATAGEN_DATASET_ROOTS`.",
+        examples=["sample:mnist", "s3://bucket/datasets/defects.zip"],
+    )
+    size: int | None = Field(default=None, ge=1, le=1024, description="Side of every image.")
+    pad: bool = Field(default=False, description="Keep the proportions, and fill up the edges.")
+    on_error: Literal["fail", "skip"] = Field(
+        default="fail",
+        description="Whether a file that cannot be read refuses all, or is left out.",
+    )
+    split: dict[Literal["train", "validation", "test"], float] | None = Field(
+        default=None,
+        description="Shares of the splits, where the data come with none.",
+        examples=[{"train": 0.8, "validation": 0.1, "test": 0.1}],
+    )
+    seed: Seed = Field(default=0, description="Which images go into which split.")
+
+
 class Dataset(Resource):
     """Real labelled images, registered and versioned."""
 
@@ -185,6 +209,12 @@ class Dataset(Resource):
     class_names: list[str]
     image_shape: list[int] = Field(description="Channels, height, width.")
     counts: dict[str, list[int]] = Field(description="Per split, images per class.")
+    report: dict[str, Any] = Field(
+        default_factory=dict,
+        description="What was found while reading: the kind of `source`, `notes`, `skipped` files "
+        "with the reason (`skipped_count` in all), `duplicates`, images `moved` out of a split "
+        "because another one has them, `conflicting` labels, and the SHA-256 of each split's file.",
+    )
     created_at: datetime
 
 

@@ -50,6 +50,11 @@ class Settings(BaseSettings):
         default=None,
         description="Object store: file:///…, s3://bucket/prefix; default: storage/ in the home.",
     )
+    dataset_roots: str | None = Field(
+        default=None,
+        description="Where datasets may be read from by URL, separated by commas: "
+        "s3://bucket/data, file:///srv/data; default: nowhere.",
+    )
     workers: int | None = Field(
         default=None, ge=1, le=1024, description="Worker processes with torch; default: one a core."
     )
@@ -114,7 +119,15 @@ class Settings(BaseSettings):
             raise ValueError("this user's home folder is not known; give a full path") from None
         return Path(os.path.abspath(home))  # noqa: PTH100 - resolve() follows links
 
-    @field_validator("url", "database_url", "broker_url", "storage_url", "api_key", mode="before")
+    @field_validator(
+        "url",
+        "database_url",
+        "broker_url",
+        "storage_url",
+        "api_key",
+        "dataset_roots",
+        mode="before",
+    )
     @classmethod
     def _blank_is_absent(cls, value: object) -> object:
         return None if value == "" else value

@@ -14,6 +14,7 @@ import hashlib
 import io
 import json
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from datagen.datasets.idx import read_mnist
+from datagen.datasets.opening import open_dataset
+from datagen.datasets.reading import ReadOptions
 from datagen.images import LabelledImages
 from datagen.shards import IMAGE_TYPE, image_column, loader_metadata
 
@@ -58,7 +60,8 @@ def main() -> None:
     """Read MNIST, choose, write, and print what came of it."""
     source, out = Path(sys.argv[1]), Path(sys.argv[2])
     tables = []
-    splits = read_mnist(source)
+    with tempfile.TemporaryDirectory(prefix="datagen-sample-") as scratch:
+        splits = open_dataset(source, ReadOptions(), Path(scratch)).splits
     names = splits["train"].class_names
     metadata = loader_metadata(names, COLUMNS) | {b"datagen": json.dumps(ORIGIN).encode()}
     schema = pa.schema(COLUMNS, metadata=metadata)

@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
 from datagen.api.errors import PROBLEM_JSON
-from datagen.schemas import Problem
+from datagen.schemas import DatasetCreate, Problem
 
 DESCRIPTION = """\
 Labelled synthetic images from a conditional variational autoencoder.
@@ -70,6 +70,8 @@ def install_openapi(app: FastAPI) -> None:
             )
             schemas = made.setdefault("components", {}).setdefault("schemas", {})
             schemas["Problem"] = Problem.model_json_schema()
+            # A body that may be a file as well, so no route declares it.
+            schemas["DatasetCreate"] = DatasetCreate.model_json_schema()
             app.openapi_schema = made
         return app.openapi_schema
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from anyio import open_file
 from fastapi import Request
 
-from datagen.errors import MalformedRequest, StorageFailure
+from datagen.errors import MalformedRequest, StorageFailure, TooLarge
 
 BUFFER_BYTES = 1 << 20
 
@@ -40,3 +40,17 @@ async def receive_file(request: Request, target: Path) -> None:
         ) from error
     if size == 0:
         raise MalformedRequest("The body is empty; send the dataset as a tar file.")
+
+
+async def receive_json(request: Request, most: int) -> bytes:
+    """A body that is read whole because it is small.
+
+    Raises:
+        TooLarge: more bytes than that.
+    """
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > most:
+            raise TooLarge(f"The JSON has more than {most:,} bytes; send less.")
+    return bytes(body)

@@ -1,7 +1,8 @@
-"""`datagen dataset …`: add, list, show."""
+"""`datagen dataset …`: add, list, show, remove."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,26 +10,79 @@ import typer
 
 from datagen.cli.connect import connected
 from datagen.cli.jobs import Cursor, Limit, tell_of_more
-from datagen.cli.output import AsJson, print_fields, print_json, print_table, progress
+from datagen.cli.output import (
+    AsJson,
+    note,
+    print_fields,
+    print_json,
+    print_table,
+    progress,
+    say,
+    usage_error,
+    write_file,
+)
 from datagen.embedded import Workers
 
 if TYPE_CHECKING:
     from datagen.schemas import Dataset
 
-group = typer.Typer(name="dataset", help="Real labelled images: add, list, show.")
+SHOWN_PROBLEMS = 10
+
+group = typer.Typer(name="dataset", help="Real labelled images: add, list, show, remove.")
+
+
+class OnError(StrEnum):
+    """What a file that cannot be read does."""
+
+    FAIL = "fail"
+    SKIP = "skip"
 
 
 @group.command("add")
 def add_dataset(
     name: Annotated[str, typer.Argument(help="What the dataset is called.")],
     source: Annotated[
-        Path, typer.Argument(help="A tree of class folders, or a folder with MNIST IDX files.")
+        str,
+        typer.Argument(
+            help="A folder, zip, tar, NPZ or Parquet file, a CSV or JSONL table beside its "
+            "pictures, sample:mnist, torchvision:NAME, or a URL that the server may read."
+        ),
     ],
+    *,
+    size: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Bring every image to this side.")
+    ] = None,
+    pad: Annotated[
+        bool, typer.Option("--pad", help="Keep the proportions, and fill up the edges.")
+    ] = False,
+    on_error: Annotated[
+        OnError, typer.Option(help="Refuse all for a file that cannot be read, or leave it out.")
+    ] = OnError.FAIL,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="Shares where no split came: train=0.8,validation=0.1,test=0.1 (default).",
+            metavar="SHARES",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Which images go into which split.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Pack a folder of labelled images and upload it."""
+    """Pack labelled images and upload them; the same images again are the same version."""
+    from datagen.datasets.reading import shares_of  # noqa: PLC0415 - loads numpy
+
+    shares = None if split is None else shares_of(split)
     with connected(Workers.NONE) as connection, progress("uploading", "bytes") as tell:
-        dataset = connection.client.datasets.add(name, source, tell)
+        dataset = connection.client.datasets.add(
+            name,
+            source,
+            tell,
+            size=size,
+            pad=pad,
+            on_error=on_error.value,
+            split=shares,
+            seed=seed,
+        )
     print_json(dataset) if as_json else _print_dataset(dataset)
 
 
@@ -59,23 +113,62 @@ def list_datasets(limit: Limit = 50, cursor: Cursor = None, as_json: AsJson = Fa
 @group.command("show")
 def show_dataset(
     reference: Annotated[str, typer.Argument(metavar="DATASET", help="Name, name@version or id.")],
+    picture: Annotated[
+        Path | None, typer.Option(help="Write the class balance as PNG or SVG.", metavar="FILE")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a dataset and its images per label."""
+    """Show a dataset, its images per label and what was found in it."""
+    kind = None if picture is None else picture.suffix.lower().removeprefix(".")
+    if kind not in {None, "png", "svg"}:
+        raise usage_error(f"--picture is {str(picture)!r}; name a file that ends in .png or .svg.")
     with connected(Workers.NONE) as connection:
         dataset = connection.client.datasets.get(reference)
+        if picture is not None:
+            drawn = connection.client.datasets.balance(
+                dataset.id, "png" if kind == "png" else "svg"
+            )
+            write_file(picture, drawn)
+            note(f"The class balance is in {picture}")
     print_json(dataset) if as_json else _print_dataset(dataset)
 
 
+@group.command("remove")
+def remove_dataset(
+    reference: Annotated[str, typer.Argument(metavar="DATASET", help="Name, name@version or id.")],
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Although models were trained on it: they stay, its images go."
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove a dataset."""
+    with connected(Workers.NONE) as connection:
+        connection.client.datasets.remove(reference, force=force)
+    print_json({"removed": reference}) if as_json else say(f"The dataset {reference} is removed.")
+
+
 def _print_dataset(dataset: Dataset) -> None:
+    report = dataset.report
     print_fields(
         {
             "dataset": f"{dataset.name}@{dataset.version}",
             "id": dataset.id,
+            "source": report.get("source"),
             "shape": "x".join(map(str, dataset.image_shape)),
+            "images": sum(map(sum, dataset.counts.values())),
+            "duplicates": report.get("duplicates") or None,
+            "under several labels": report.get("conflicting") or None,
+            "skipped": report.get("skipped_count") or None,
             "sha256": dataset.digest,
         }
     )
+    for sentence in report.get("notes", ()):
+        note(f"note: {sentence}")
+    for problem in report.get("skipped", ())[:SHOWN_PROBLEMS]:
+        note(f"skipped: {problem['reason']}")
     splits = list(dataset.counts)
     print_table(
         ["label", *splits],

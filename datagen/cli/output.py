@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
@@ -21,6 +22,7 @@ from datagen.errors import (
     InvalidRequest,
     MalformedRequest,
     QuotaExceeded,
+    StorageFailure,
 )
 
 if TYPE_CHECKING:
@@ -171,3 +173,18 @@ def percent(share: float | None) -> str:
 def decimals(value: float | None) -> str:
     """A score as text."""
     return "-" if value is None else f"{value:.3f}"
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file that the user named, whole or not at all.
+
+    Raises:
+        StorageFailure: it cannot be written there.
+    """
+    incoming = path.with_name(f".{path.name}.incoming")
+    try:
+        incoming.write_bytes(data)
+        incoming.replace(path)
+    except OSError as error:
+        incoming.unlink(missing_ok=True)
+        raise StorageFailure(f"{path} cannot be written: {error.strerror or error}.") from error

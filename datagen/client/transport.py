@@ -64,22 +64,43 @@ class Transport:
         return self._get(path, {}).content
 
     def post(
-        self, path: str, answer: type[Answer], body: Mapping[str, Any] | None = None
+        self,
+        path: str,
+        answer: type[Answer],
+        body: Mapping[str, Any] | None = None,
+        *,
+        patient: bool = False,
     ) -> Answer:
-        """Create or change; sent once, because a lost answer does not tell whether it was done."""
+        """Create or change; sent once, because a lost answer does not tell whether it was done.
+
+        With `patient` the answer may take as long as it takes.
+        """
         # json.dumps and not httpx: the server, not the client, is to refuse NaN in its own words.
         content = None if body is None else json.dumps(body)
         headers = None if body is None else {"Content-Type": "application/json"}
         with self._failures_named():
-            response = self._http.post(path, content=content, headers=headers)
+            response = self._http.post(
+                path,
+                content=content,
+                headers=headers,
+                timeout=httpx.Timeout(self.timeout, read=None) if patient else self.timeout,
+            )
         self._raise_for_problem(response)
         return self._parsed(response, answer)
 
+    def delete(self, path: str, **query: Any) -> None:
+        """Remove a resource."""
+        wanted = {name: value for name, value in query.items() if value is not None}
+        with self._failures_named():
+            response = self._http.delete(path, params=wanted)
+        self._raise_for_problem(response)
+
     def upload(
-        self, path: str, answer: type[Answer], chunks: Iterator[bytes], size: int, **query: Any
+        self, path: str, answer: type[Answer], chunks: Iterator[bytes], length: int, **query: Any
     ) -> Answer:
-        """Send `size` bytes as the body, chunk by chunk."""
-        headers = {"Content-Type": "application/x-tar", "Content-Length": str(size)}
+        """Send `length` bytes as the body, chunk by chunk."""
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(length)}
+        query = {name: value for name, value in query.items() if value is not None}
         # The server reads the whole set before it answers: only the connection has a time limit.
         patient = httpx.Timeout(self.timeout, read=None, write=None)
         with self._failures_named():

@@ -1,4 +1,4 @@
-"""Unpacking an uploaded tar, which anybody may have made, into a folder of our own."""
+"""Unpacking an uploaded archive, which anybody may have made, into a folder of our own."""
 
 from __future__ import annotations
 
@@ -7,82 +7,111 @@ import io
 import shutil
 import sys
 import tarfile
+import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO, cast
 
-from datagen.datasets.limits import check_name
+from datagen.datasets.unzipping import (
+    COPY_BYTES,
+    WRONG_NAMES,
+    Budget,
+    checked_name,
+    is_zip,
+    most_unzipped,
+    unpack_zip,
+)
 from datagen.errors import InvalidFile, StorageFailure
 
-MAX_BYTES = 32 << 30
+MAX_BYTES = 1 << 40
 MAX_ENTRIES = 5_000_000
-# Pictures hardly get smaller, and IDX files to a fifth: what unzips to more than this was made to.
-# Small archives may be padded more.
-MAX_RATIO = 20
-FREE_BYTES = 64 << 20
-MAX_NAME_BYTES = 1024
-MAX_PART_BYTES = 255
-MAX_DEPTH = 16
-_COPY_BYTES = 1 << 20
+# What is read whole, from within a tar: no picture is larger.
+LARGEST_PICTURE = 256 << 20
 # Headers are read whole: none that is honest comes near to this.
 _LARGEST_READ = 4 << 20
 _PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE)
-_WRONG_NAMES = (FileExistsError, IsADirectoryError, NotADirectoryError)
-
-
-@dataclass
-class _Budget:
-    """What may still come out of the archive."""
-
-    max_bytes: int
-    max_entries: int
-    bytes: int = 0
-    entries: int = 0
-
-    def take(self, size: int) -> None:
-        self.entries += 1
-        self.bytes += size
-        if size < 0 or self.entries > self.max_entries or self.bytes > self.max_bytes:
-            raise InvalidFile(
-                f"The archive holds more than {self.max_bytes:,} bytes or {self.max_entries:,} "
-                "files, or says so; give a smaller dataset."
-            )
 
 
 def unpack_archive(
     archive: Path, folder: Path, *, max_bytes: int = MAX_BYTES, max_entries: int = MAX_ENTRIES
 ) -> None:
-    """Unpack a tar, gzipped or not, into an empty folder.
+    """Unpack a zip, or a tar, gzipped or not, into an empty folder.
 
     Only plain files and folders are taken, under names that stay inside; nothing of owners, modes
     or times. Sizes are checked while reading, whatever the headers say.
 
     Args:
-        archive: the tar.
+        archive: the file; its first bytes tell what it is.
         folder: an empty folder.
-        max_bytes: most bytes that its files may have together. Besides, a gzipped tar may unzip to
-            20 times its size, or to 64 MiB if that is more.
+        max_bytes: most bytes that its files may have together. Besides, a compressed archive may
+            unzip to 20 times its size, or to 64 MiB if that is more.
         max_entries: most files and folders.
 
     Raises:
-        InvalidFile: not a tar, damaged, harmful, or beyond a limit.
+        InvalidFile: not an archive, damaged, harmful, or beyond a limit.
         StorageFailure: the disk is full.
     """
-    budget = _Budget(max_bytes, max_entries)
+    budget = Budget(max_bytes, max_entries)
+    with _damage_named(folder):
+        if is_zip(archive):
+            unpack_zip(archive, folder, budget)
+            return
+        for member, source in _tar_members(archive, budget):
+            _unpack(member, source, folder)
+
+
+def tar_files(archive: Path) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of each file of a tar, one after the other, with the limits of unpacking.
+
+    Raises:
+        InvalidFile: damaged, harmful, or beyond a limit; or a file too large to be a picture.
+    """
+    with _damage_named(archive.parent):
+        for member, source in _tar_members(archive, Budget(MAX_BYTES, MAX_ENTRIES)):
+            if source is None:
+                continue
+            if member.size > LARGEST_PICTURE:
+                raise InvalidFile(
+                    f"{archive.name} holds {member.name!r} of {member.size:,} bytes, which is too "
+                    "large for a picture."
+                )
+            checked_name(member.name)
+            yield member.name, b"".join(_chunks(source))
+
+
+def _tar_members(
+    archive: Path, budget: Budget
+) -> Iterator[tuple[tarfile.TarInfo, BinaryIO | None]]:
+    """The members with what is in them; None for folders."""
+    with _opened(archive) as file, tarfile.open(fileobj=cast("BinaryIO", file), mode="r:") as tar:
+        for member in _members(tar):
+            budget.take(member.size)
+            file.allow(member.offset_data + member.size)
+            if member.isdir():
+                yield member, None
+            elif member.type not in _PLAIN or member.sparse is not None:
+                raise InvalidFile(
+                    f"The archive holds {member.name!r}, which is neither a plain file nor a "
+                    "folder."
+                )
+            else:
+                with cast("BinaryIO", tar.extractfile(member)) as source:
+                    yield member, source
+        _check_end(file, tar.offset)
+
+
+def _chunks(source: BinaryIO) -> Iterator[bytes]:
+    while chunk := source.read(COPY_BYTES):
+        yield chunk
+
+
+@contextmanager
+def _damage_named(folder: Path) -> Iterator[None]:
     try:
-        with (
-            _opened(archive) as file,
-            tarfile.open(fileobj=cast("BinaryIO", file), mode="r:") as tar,
-        ):
-            for member in _members(tar):
-                budget.take(member.size)
-                file.allow(member.offset_data + member.size)
-                _unpack(tar, member, folder)
-            _check_end(file, tar.offset)
-    except _WRONG_NAMES as error:
+        yield
+    except WRONG_NAMES as error:
         name = Path(error.filename).relative_to(folder)
         raise InvalidFile(f"The archive holds {str(name)!r} more than once.") from error
     except gzip.BadGzipFile as error:
@@ -91,11 +120,12 @@ def unpack_archive(
         raise StorageFailure(
             f"The upload cannot be unpacked: {error.strerror or error}."
         ) from error
-    # tarfile meets damaged headers with errors of several kinds.
+    # tarfile meets damaged headers with errors of several kinds, and zipfile with some more.
     except (
-        tarfile.TarError, EOFError, zlib.error, ValueError, ArithmeticError, RecursionError
+        tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, ValueError, ArithmeticError,
+        RecursionError, NotImplementedError,
     ) as error:  # fmt: skip
-        raise InvalidFile(f"The upload is not a tar file, or damaged: {error}.") from error
+        raise InvalidFile(f"The upload is not an archive, or damaged: {error}.") from error
 
 
 class _Guarded(io.RawIOBase):
@@ -142,7 +172,7 @@ def _opened(archive: Path) -> Iterator[_Guarded]:
         raw.seek(0)
         if zipped:
             with gzip.GzipFile(fileobj=raw) as file:
-                yield _Guarded(file, max(FREE_BYTES, MAX_RATIO * size))
+                yield _Guarded(file, most_unzipped(size))
         else:
             # A damaged header may point beyond the end; that is for tarfile to find.
             yield _Guarded(raw, sys.maxsize)
@@ -155,47 +185,24 @@ def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         yield member
 
 
-def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
-    name = _checked_name(member.name)
+def _unpack(member: tarfile.TarInfo, source: BinaryIO | None, folder: Path) -> None:
+    name = checked_name(member.name)
     if not name.parts:
         return
     target = folder / name
-    if member.isdir():
+    if source is None:
         target.mkdir(parents=True, exist_ok=True)
         return
-    if member.type not in _PLAIN or member.sparse is not None:
-        raise InvalidFile(
-            f"The archive holds {member.name!r}, which is neither a plain file nor a folder."
-        )
     target.parent.mkdir(parents=True, exist_ok=True)
-    source = cast("BinaryIO", tar.extractfile(member))
-    with source, target.open("xb") as copy:
-        shutil.copyfileobj(source, copy, _COPY_BYTES)
-
-
-def _checked_name(name: str) -> PurePosixPath:
-    check_name(name, "The archive's file")
-    path = PurePosixPath(name)
-    if (
-        path.is_absolute()
-        or ".." in path.parts
-        or "\\" in name
-        or len(path.parts) > MAX_DEPTH
-        or len(name.encode()) > MAX_NAME_BYTES
-        or any(len(part.encode()) > MAX_PART_BYTES for part in path.parts)
-    ):
-        raise InvalidFile(
-            f"The archive holds the name {name[:200]!r}; only short relative names without '..' "
-            "are taken."
-        )
-    return path
+    with target.open("xb") as copy:
+        shutil.copyfileobj(source, copy, COPY_BYTES)
 
 
 def _check_end(file: _Guarded, offset: int) -> None:
     """A damaged header counts as the end for tarfile; the true end is zeros, and nothing else."""
     file.seek(offset)
     size = 0
-    while block := file.read(_COPY_BYTES):
+    while block := file.read(COPY_BYTES):
         if block.strip(b"\0"):
             raise InvalidFile(f"The upload is not a whole tar file: byte {offset:,} is damaged.")
         size += len(block)

@@ -19,8 +19,9 @@ from typing import cast
 import numpy as np
 
 from datagen.datasets.limits import check_room
+from datagen.datasets.source import Block, Found, Source, rows_at_once
 from datagen.errors import InvalidFile
-from datagen.images import MAX_SIDE, LabelledImages
+from datagen.images import MAX_SIDE
 
 IMAGES_MAGIC = 0x0803
 LABELS_MAGIC = 0x0801
@@ -31,19 +32,19 @@ _MOST_DEFLATED = 1032
 _KINDS = {IMAGES_MAGIC: "images", LABELS_MAGIC: "labels"}
 
 
-def read_idx_images(path: Path) -> np.ndarray:
-    """Grey images of an IDX file, uint8 of shape (N, 1, H, W).
+def image_pieces(path: Path) -> Iterator[np.ndarray]:
+    """Grey images of an IDX file, uint8 of shape (n, 1, H, W), a piece at a time.
 
     Raises:
         InvalidFile: not such a file, truncated, longer than it says, damaged, or without pixels.
     """
-    values = _values(path, IMAGES_MAGIC)
-    if max(values.shape[1:]) > MAX_SIDE:
-        raise InvalidFile(
-            f"{path.name} has images of {values.shape[2]} x {values.shape[1]} pixels; at most "
-            f"{MAX_SIDE} a side are read."
-        )
-    return values[:, None]
+    for values in _pieces(path, IMAGES_MAGIC):
+        if max(values.shape[1:]) > MAX_SIDE:
+            raise InvalidFile(
+                f"{path.name} has images of {values.shape[2]} x {values.shape[1]} pixels; at most "
+                f"{MAX_SIDE} a side are read."
+            )
+        yield values[:, None]
 
 
 def read_idx_labels(path: Path) -> np.ndarray:
@@ -52,7 +53,7 @@ def read_idx_labels(path: Path) -> np.ndarray:
     Raises:
         InvalidFile: not such a file, truncated, longer than it says, damaged, or empty.
     """
-    return _values(path, LABELS_MAGIC).astype(np.int64)
+    return np.concatenate(list(_pieces(path, LABELS_MAGIC))).astype(np.int64)
 
 
 def idx_files(folder: Path) -> dict[str, tuple[Path, Path]]:
@@ -77,31 +78,40 @@ def idx_files(folder: Path) -> dict[str, tuple[Path, Path]]:
     return found
 
 
-def read_mnist(folder: Path) -> dict[str, LabelledImages]:
-    """The splits `train` and, where it is there, `test` of a folder with MNIST's files.
-
-    Classes are named by number, from 0 to the highest label of all splits.
-
-    Raises:
-        InvalidFile: a file is missing or damaged, or images and labels do not fit together.
-    """
-    files = idx_files(folder)
+def find(root: Path) -> Found | None:
+    """MNIST's files in a folder, if they are there. Raises InvalidFile."""
+    files = idx_files(root)
+    if not files:
+        return None
     if "train" not in files:
         raise InvalidFile("There is no train-images-idx3-ubyte, with .gz or without.")
-    pairs = {split: _pair(images, labels) for split, (images, labels) in files.items()}
-    highest = max(int(labels.max()) for _, labels in pairs.values())
+    return Found(
+        "idx", root, [path for pair in files.values() for path in pair], lambda: _source(files)
+    )
+
+
+def _source(files: dict[str, tuple[Path, Path]]) -> Source:
+    labels = {split: read_idx_labels(path) for split, (_, path) in files.items()}
+    highest = max(int(numbers.max()) for numbers in labels.values())
     names = tuple(str(label) for label in range(highest + 1))
-    return {split: LabelledImages(*pair, names) for split, pair in pairs.items()}
+    return Source(_blocks(files, labels, names), names)
 
 
-def _pair(images_path: Path, labels_path: Path) -> tuple[np.ndarray, np.ndarray]:
-    images, labels = read_idx_images(images_path), read_idx_labels(labels_path)
-    if len(images) != len(labels):
-        raise InvalidFile(
-            f"{images_path.name} holds {len(images):,} images and {labels_path.name} "
-            f"{len(labels):,} labels; they must be as many."
-        )
-    return images, labels
+def _blocks(
+    files: dict[str, tuple[Path, Path]], labels: dict[str, np.ndarray], names: tuple[str, ...]
+) -> Iterator[Block]:
+    for split, (images_path, labels_path) in files.items():
+        own, done = labels[split].tolist(), 0
+        count = _shape(images_path, IMAGES_MAGIC)[0]
+        if count != len(own):
+            raise InvalidFile(
+                f"{images_path.name} holds {count:,} images and {labels_path.name} "
+                f"{len(own):,} labels; they must be as many."
+            )
+        for images in image_pieces(images_path):
+            part = [names[label] for label in own[done : done + len(images)]]
+            yield Block(images, part, split, images_path.name)
+            done += len(images)
 
 
 def _named(folder: Path, start: str, end: str) -> Path | None:
@@ -109,33 +119,46 @@ def _named(folder: Path, start: str, end: str) -> Path | None:
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
-def _values(path: Path, magic: int) -> np.ndarray:
+def _shape(path: Path, magic: int) -> list[int]:
+    with _opened(path) as (file, _):
+        return _read_head(file, path, magic)
+
+
+def _read_head(file: io.BufferedIOBase, path: Path, magic: int) -> list[int]:
     axes = magic & 0xFF
+    head = file.read(4 + 4 * axes)
+    if len(head) < 4 + 4 * axes:
+        raise InvalidFile(f"{path.name} ends within its header, after {len(head)} bytes.")
+    found, *shape = struct.unpack(f">{1 + axes}I", head)
+    if found != magic:
+        raise InvalidFile(
+            f"{path.name} begins with 0x{found:08x}; IDX {_KINDS[magic]} begin with 0x{magic:08x}."
+        )
+    if math.prod(shape) == 0:
+        raise InvalidFile(f"{path.name} says that its shape is {shape}, which is empty.")
+    return shape
+
+
+def _pieces(path: Path, magic: int) -> Iterator[np.ndarray]:
+    """The values, uint8, so many rows at a time that memory stays bounded."""
     with _opened(path) as (file, capacity):
-        head = file.read(4 + 4 * axes)
-        if len(head) < 4 + 4 * axes:
-            raise InvalidFile(f"{path.name} ends within its header, after {len(head)} bytes.")
-        found, *shape = struct.unpack(f">{1 + axes}I", head)
-        if found != magic:
-            raise InvalidFile(
-                f"{path.name} begins with 0x{found:08x}; IDX {_KINDS[magic]} begin with "
-                f"0x{magic:08x}."
-            )
+        shape = _read_head(file, path, magic)
         size = math.prod(shape)
-        if size == 0:
-            raise InvalidFile(f"{path.name} says that its shape is {shape}, which is empty.")
         short = InvalidFile(f"{path.name} says that it holds {size:,} bytes of {_KINDS[magic]}")
         if size > capacity:
             raise _ends_early(short, f"at most {capacity:,} can be in it")
         height, width = shape[1:] or (1, 1)
         check_room(shape[0], (1, height, width))
-        values = np.empty(size, dtype=np.uint8)
-        filled = _fill(file, values.data)
-        if filled < size:
-            raise _ends_early(short, f"only {filled:,} are there")
+        at_once, filled = rows_at_once(tuple(shape[1:])), 0
+        for start in range(0, shape[0], at_once):
+            rows = min(at_once, shape[0] - start)
+            values = np.empty((rows, *shape[1:]), dtype=np.uint8)
+            filled += _fill(file, values.reshape(-1).data)
+            if filled < (start + rows) * (size // shape[0]):
+                raise _ends_early(short, f"only {filled:,} are there")
+            yield values
         if file.read(1):
             raise InvalidFile(f"{path.name} goes on after the {size:,} bytes that it should hold.")
-    return values.reshape(shape)
 
 
 def _ends_early(start: InvalidFile, what: str) -> InvalidFile:

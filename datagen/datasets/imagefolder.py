@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from datagen.datasets.limits import check_name, check_room
+from datagen.datasets.collecting import class_order
+from datagen.datasets.source import SPLIT_NAMES, Entry, Found, Source, in_chunks
 from datagen.errors import InvalidFile
-from datagen.images import LabelledImages, read_image
 
-SPLITS = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-    "testing": "test",
-}
+NO_SPLIT = ""
 ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
-# Pictures that are not read are refused: leaving them out would change the dataset unseen.
+# Pictures that are not read are no less pictures: leaving them out would change the dataset unseen.
 UNREAD = frozenset({".ppm", ".pgm", ".pbm", ".pnm", ".heic", ".heif", ".avif", ".jxl", ".jp2"})
-NAMED_PROBLEMS = 5
+NAMED_FOLDERS = 5
 _LEFTOVERS = frozenset({"__MACOSX", "lost+found"})
 
 # For each split the class folders, and for each of them its pictures.
@@ -34,29 +24,28 @@ Tree = dict[str, dict[Path, list[Path]]]
 def find_images(folder: Path) -> Tree:
     """The class folders and pictures of each split; no splits where there are no pictures at all.
 
-    Class folders lie directly in `folder`, which makes them the split `train`, or in `train`,
-    `validation` (or `val`) and `test`. Everything below a class folder belongs to the class. Files
+    Class folders lie directly in `folder`, and are of no split then, or in `train`, `validation`
+    (or `val`) and `test`. Everything below a class folder belongs to the class. Files
     that are no pictures and names that begin with a dot count for nothing; a class folder may be
     empty.
 
     Raises:
-        InvalidFile: splits without `train`, other folders beside them, a split without pictures, or
-            a kind of picture that is not read.
+        InvalidFile: splits without `train`, other folders beside them, or a split without pictures.
     """
     folders = _folders(folder)
     splits = [path for path in folders if _is_split(path)]
     beside = [path.name for path in folders if path not in splits]
-    found = {SPLITS[path.name.lower()] for path in splits}
+    found = {SPLIT_NAMES[path.name.lower()] for path in splits}
     if not splits or (beside and "train" not in found):
         classes = {path: _pictures_below(path) for path in folders}
-        return {"train": classes} if any(classes.values()) else {}
+        return {NO_SPLIT: classes} if any(classes.values()) else {}
     _check_splits(splits, found, beside)
-    return {SPLITS[path.name.lower()]: _classes_of(path) for path in splits}
+    return {SPLIT_NAMES[path.name.lower()]: _classes_of(path) for path in splits}
 
 
 def _is_split(folder: Path) -> bool:
     """Named like a split, with class folders in it; a class named so has its pictures in it."""
-    named = folder.name.lower() in SPLITS
+    named = folder.name.lower() in SPLIT_NAMES
     return named and not has_pictures(folder) and bool(_folders(folder))
 
 
@@ -80,89 +69,31 @@ def _classes_of(split: Path) -> dict[Path, list[Path]]:
     return classes
 
 
-def class_order(names: Sequence[str]) -> tuple[str, ...]:
-    """Classes in the order of their names as strings, as torchvision has them.
-
-    Where all names are numbers they are in the order of the numbers: 0, 1, 2, 10, not 0, 1, 10, 2.
-    """
-    if all(name.isascii() and name.isdigit() for name in names):
-        return tuple(sorted(set(names), key=lambda name: (int(name), name)))
-    return tuple(sorted(set(names)))
-
-
-def read_imagefolder(folder: Path) -> dict[str, LabelledImages]:
-    """The splits of a tree of class folders; every split has the classes of all of them.
-
-    Grey images become RGB where others of the dataset are RGB.
-
-    Raises:
-        InvalidFile: no images, images of different sizes, or some that cannot be read; up to five
-            of them are named, relative to `folder`.
-    """
-    tree = find_images(folder)
+def find(root: Path) -> Found | None:
+    """The tree of class folders in a folder, if there is one. Raises InvalidFile."""
+    tree = find_images(root)
     if not tree:
-        raise InvalidFile("There are no class folders with images in them.")
-    return read_tree(folder, tree)
+        return None
+    members = [
+        path
+        for classes in tree.values()
+        for folder, files in classes.items()
+        for path in (folder, *files)
+    ]
+    return Found("imagefolder", root, members, lambda: _source(root, tree))
 
 
-def read_tree(folder: Path, tree: Tree) -> dict[str, LabelledImages]:
-    """The images that `find_images` found; see `read_imagefolder`. Raises InvalidFile."""
+def _source(root: Path, tree: Tree) -> Source:
     names = class_order([path.name for classes in tree.values() for path in classes])
-    for name in names:
-        check_name(name, "The class folder")
-    files = [path for classes in tree.values() for paths in classes.values() for path in paths]
-    images = _read_files(folder, files)
-    splits: dict[str, LabelledImages] = {}
-    begin = 0
+    return Source(in_chunks(_entries(root, tree)), names)
+
+
+def _entries(root: Path, tree: Tree) -> Iterator[Entry]:
     for split, classes in tree.items():
-        numbers = [(names.index(path.name), len(paths)) for path, paths in classes.items()]
-        labels = np.repeat(*np.array(numbers, dtype=np.int64).T)
-        end = begin + len(labels)
-        splits[split] = LabelledImages(images[begin:end], labels, names)
-        begin = end
-    return splits
-
-
-def _read_files(root: Path, paths: Sequence[Path]) -> np.ndarray:
-    """All pictures in one array, which is made when the size of the first is known."""
-    images: np.ndarray | None = None
-    first = ""
-    problems: list[str] = []
-    for number, path in enumerate(paths):
-        name = path.relative_to(root).as_posix()
-        try:
-            pixels = read_image(path.read_bytes(), name)
-            if images is None:
-                check_room(len(paths), pixels.shape)
-                first = f"{name} is {_size(pixels)}"
-                images = np.empty((len(paths), *pixels.shape), dtype=np.uint8)
-            images = _placed(images, number, pixels, name, first)
-        except InvalidFile as error:
-            problems.append(error.detail)
-        if len(problems) == NAMED_PROBLEMS:
-            break
-    if problems or images is None:
-        raise InvalidFile(" ".join(problems))
-    return images
-
-
-def _placed(
-    images: np.ndarray, number: int, pixels: np.ndarray, name: str, first: str
-) -> np.ndarray:
-    if pixels.shape[1:] != images.shape[2:]:
-        raise InvalidFile(
-            f"{name} is {_size(pixels)} pixels, but {first}; bring all images to one size."
-        )
-    if pixels.shape[0] > images.shape[1]:
-        check_room(len(images), pixels.shape)
-        images = images.repeat(pixels.shape[0], axis=1)
-    # Numpy spreads one grey channel over the three of a colour dataset.
-    images[number] = pixels
-    return images
-
-
-def _size(pixels: np.ndarray) -> str:
-    return f"{pixels.shape[2]} x {pixels.shape[1]}"
+        for folder, files in classes.items():
+            for path in files:
+                name = path.relative_to(root).as_posix()
+                yield Entry(name, folder.name, path, split or None)
 
 
 def _hidden(name: str) -> bool:
@@ -190,16 +121,9 @@ def _pictures_below(folder: Path) -> list[Path]:
     for top, below, files in os.walk(folder):
         below[:] = sorted(name for name in below if not _hidden(name))
         found += (f"{top}/{name}" for name in files if _is_picture(name))
-    paths = [Path(name) for name in sorted(found)]
-    unread = [path for path in paths if path.suffix.lower() in UNREAD]
-    if unread:
-        raise InvalidFile(
-            f"{folder.name}/{unread[0].relative_to(folder).as_posix()} is of a kind that is not "
-            f"read; save it as PNG. Read are {', '.join(sorted(ENDINGS))}."
-        )
-    return paths
+    return [Path(name) for name in sorted(found)]
 
 
 def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:NAMED_PROBLEMS])
-    return shown if len(names) <= NAMED_PROBLEMS else f"{shown}, …"
+    shown = ", ".join(repr(name) for name in names[:NAMED_FOLDERS])
+    return shown if len(names) <= NAMED_FOLDERS else f"{shown}, …"

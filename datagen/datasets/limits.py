@@ -6,7 +6,7 @@ import re
 
 from datagen.errors import InvalidFile
 
-MAX_PIXEL_BYTES = 4 << 30
+MAX_PIXEL_BYTES = 1 << 40
 # Control characters, and the halves of characters that stand for bytes which are no UTF-8.
 _UNSHOWABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
@@ -20,7 +20,7 @@ def check_name(name: str, what: str) -> None:
 
 
 def check_room(count: int, shape: tuple[int, ...]) -> None:
-    """Refuse images that would not fit into memory. Raises InvalidFile.
+    """Refuse more pixels than any dataset may have. Raises InvalidFile.
 
     Args:
         count: images of the dataset.

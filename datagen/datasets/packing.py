@@ -1,57 +1,66 @@
-"""Packing a folder of labelled images for the way to the server."""
+"""Packing labelled images for the way to the server."""
 
 from __future__ import annotations
 
+import shutil
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
-from datagen.datasets.idx import idx_files
-from datagen.datasets.imagefolder import find_images
-from datagen.datasets.opening import WANTED, dataset_root
+from datagen.datasets.opening import WANTED, find_dataset, single_file
+from datagen.datasets.source import Found
+from datagen.datasets.tables import ENDINGS_OF_TABLES
 from datagen.errors import InvalidFile, StorageFailure
 
 
 def pack(source: Path, out: Path) -> None:
-    """Write the files of a dataset, and no others, into an uncompressed tar.
+    """Write what is sent for a source: an uncompressed tar of a folder's dataset, or the file.
 
-    The same files give the same bytes: owners, times and modes are left out.
+    Of a folder the files of the dataset are packed and no others. The same files give the same
+    bytes: owners, times and modes are left out.
 
     Args:
-        source: a tree of class folders with images, or a folder with MNIST's IDX files.
-        out: the tar.
+        source: a folder with a dataset of any kind that is read; a CSV or JSONL file beside its
+            pictures; or a single file: a zip, a tar, an NPZ or a Parquet file.
+        out: where it is written.
 
     Raises:
-        InvalidFile: the source is neither, or one of its files cannot be read.
-        StorageFailure: the tar cannot be written, for want of space for example.
+        InvalidFile: the source is nothing of that, or one of its files cannot be read.
+        StorageFailure: the file cannot be written, for want of space for example.
     """
     source = source.expanduser()
-    if not source.is_dir():
-        raise InvalidFile(f"{source} is not a folder; give one with labelled images.")
+    if source.suffix.lower() in ENDINGS_OF_TABLES and source.is_file():
+        source = source.absolute().parent
     try:
-        root = dataset_root(source)
-        members = dict(_members(root))
+        if source.is_file():
+            _copy(source, out)
+            return
+        if not source.is_dir():
+            raise InvalidFile(f"{source} is not there; give a folder or file of labelled images.")
+        found = find_dataset(source)
     except OSError as error:
         raise InvalidFile(f"{error.filename} cannot be read: {error.strerror}.") from error
-    if not members:
-        raise InvalidFile(f"{source} is no dataset: it holds neither {WANTED}.")
+    if found is None:
+        raise InvalidFile(f"{source} is no dataset. What is read: {WANTED}.")
     try:
-        with tarfile.open(out, "w", format=tarfile.PAX_FORMAT) as archive:
-            for name, path in members.items():
-                _add(archive, name, path)
+        _write(found, out)
     except OSError as error:
         raise StorageFailure(f"{source} cannot be packed: {error.strerror or error}.") from error
 
 
-def _members(root: Path) -> Iterator[tuple[str, Path]]:
-    """Names in the tar with the files behind them; class folders too, for one may be empty."""
-    pairs = idx_files(root)
-    if pairs:
-        yield from ((path.name, path) for pair in pairs.values() for path in pair)
-        return
-    for classes in find_images(root).values():
-        for folder, files in classes.items():
-            yield from ((path.relative_to(root).as_posix(), path) for path in (folder, *files))
+def _copy(source: Path, out: Path) -> None:
+    if not single_file(source):
+        raise InvalidFile(f"{source} is no dataset. What is read: {WANTED}.")
+    try:
+        # A file as large as the dataset need not be there twice.
+        out.symlink_to(source.resolve())
+    except OSError:
+        shutil.copyfile(source, out)
+
+
+def _write(found: Found, out: Path) -> None:
+    with tarfile.open(out, "w", format=tarfile.PAX_FORMAT) as archive:
+        for path in found.members:
+            _add(archive, path.relative_to(found.root).as_posix(), path)
 
 
 def _add(archive: tarfile.TarFile, name: str, path: Path) -> None:

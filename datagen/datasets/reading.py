@@ -110,3 +110,21 @@ class Opened:
 
     splits: dict[str, LabelledImages]
     report: Report
+
+
+def shares_of(text: str) -> dict[str, float]:
+    """Shares as one writes them: `train=0.8,validation=0.1,test=0.1`. Raises InvalidRequest."""
+    shares: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, value = part.strip().partition("=")
+        try:
+            share = float(value)
+        except ValueError:
+            share = math.nan
+        if not math.isfinite(share) or name in shares:
+            raise InvalidRequest(
+                f"The split is {text!r}; write it as train=0.8,validation=0.1,test=0.1.",
+                field="split",
+            )
+        shares[name] = share
+    return shares

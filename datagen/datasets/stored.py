@@ -4,33 +4,63 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from datagen.errors import InvalidFile, InvalidRequest
 from datagen.images import LabelledImages
 
 SCHEMA_VERSION = 1
-# One key alone: safetensors writes several in no fixed order.
+PIECE_BYTES = 16 << 20
 _HEADER = "datagen"
 
 
-def write_split(path: Path, images: LabelledImages) -> None:
-    """Write images, labels and class names; the same images give the same bytes."""
-    header = {"schema_version": SCHEMA_VERSION, "class_names": list(images.class_names)}
-    save_file(
+def write_split(path: Path, images: LabelledImages) -> str:
+    """Write images, labels and class names; the same images give the same bytes.
+
+    Images are copied a piece at a time, so they may be the map of a file larger than memory. The
+    layout is safetensors': the length of a JSON header, the header, and the bytes it speaks of.
+
+    Returns:
+        SHA-256 of the file, hexadecimal.
+    """
+    ours = {"schema_version": SCHEMA_VERSION, "class_names": list(images.class_names)}
+    labels = np.ascontiguousarray(images.labels)
+    header = json.dumps(
         {
-            "images": np.ascontiguousarray(images.images),
-            "labels": np.ascontiguousarray(images.labels),
-        },
-        path,
-        metadata={_HEADER: json.dumps(header)},
-    )
+            "__metadata__": {_HEADER: json.dumps(ours)},
+            "labels": _tensor("I64", labels, 0),
+            "images": _tensor("U8", images.images, labels.nbytes),
+        }
+    ).encode()
+    # Numbers begin at a multiple of eight, as the format wants it.
+    header += b" " * (-len(header) % 8)
+    digest = hashlib.sha256()
+    with path.open("wb") as file:
+        for part in _parts(header, labels, images):
+            digest.update(part)
+            file.write(part)
+    return digest.hexdigest()
+
+
+def _tensor(dtype: str, values: np.ndarray, begin: int) -> dict[str, Any]:
+    span = [begin, begin + values.nbytes]
+    return {"dtype": dtype, "shape": list(values.shape), "data_offsets": span}
+
+
+def _parts(
+    header: bytes, labels: np.ndarray, images: LabelledImages
+) -> Iterator[bytes | memoryview]:
+    yield len(header).to_bytes(8, "little")
+    yield header
+    yield labels.data
+    at_once = max(1, PIECE_BYTES // max(1, images.images[0].nbytes)) if len(images) else 1
+    for start in range(0, len(images), at_once):
+        yield np.ascontiguousarray(images.images[start : start + at_once]).data
 
 
 def read_split(path: Path) -> LabelledImages:
@@ -82,13 +112,16 @@ def content_digest(splits: Mapping[str, LabelledImages]) -> str:
     return whole.hexdigest()
 
 
+def image_hashes(images: np.ndarray) -> np.ndarray:
+    """SHA-256 of the pixels of each image, uint8 of shape (N, 32)."""
+    hashes = b"".join(hashlib.sha256(pixels).digest() for pixels in np.ascontiguousarray(images))
+    return np.frombuffer(hashes, dtype=np.uint8).reshape(-1, 32)
+
+
 def _fingerprints(images: LabelledImages) -> np.ndarray:
     """Label and hash of each image, as 40 bytes of shape (N,) that can be sorted."""
-    hashes = b"".join(
-        hashlib.sha256(pixels).digest() for pixels in np.ascontiguousarray(images.images)
-    )
     rows = np.empty((len(images), 40), dtype=np.uint8)
     rows[:, :8] = images.labels.astype(">i8")[:, None].view(np.uint8)
-    rows[:, 8:] = np.frombuffer(hashes, dtype=np.uint8).reshape(-1, 32)
+    rows[:, 8:] = image_hashes(images.images)
     # Compared as bytes, not as text: a trailing zero counts.
     return rows.view(np.dtype((np.void, 40))).ravel()

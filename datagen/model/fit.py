@@ -49,7 +49,9 @@ class Fit:
         self.kept = self._current
         if options.patience and len(held_out):
             self.modules["best"] = self.kept = copy.deepcopy(model)
-        self._optimizer = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, fused=True)
+        self._optimizer = torch.optim.AdamW(
+            model.parameters(), lr=options.learning_rate, fused=True
+        )
         self.optimizers: dict[str, torch.optim.Optimizer] = {"fit": self._optimizer}
         self._pieces = Pieces()
 

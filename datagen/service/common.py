@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from datagen.db.tables import Dataset, Export, Job, Model, Owner, Table
-from datagen.errors import InvalidRequest, NotFound
+from datagen.errors import Conflict, InvalidRequest, NotFound
 
 MAX_PAGE = 1000
 
@@ -50,14 +50,15 @@ def insert_if_absent(session: Session, kind: type[Table], **values: Any) -> None
 
 def _version_of(kind: type[Versioned], reference: str) -> Select[Versioned] | None:
     """The query for `name`, `name@version` or an id; None where it can be none of them."""
+    there = kind.removed_at.is_(None)
     row_id = parse_id(reference)
     if row_id is not None:
-        return select(kind).where(kind.id == row_id)
+        return select(kind).where(kind.id == row_id, there)
     name, _, version = reference.partition("@")
     if "\0" in name:
         # No name has it, and PostgreSQL refuses even to look.
         return None
-    found = select(kind).where(kind.name == name).order_by(kind.version.desc()).limit(1)
+    found = select(kind).where(kind.name == name, there).order_by(kind.version.desc()).limit(1)
     if not version:
         return found
     if not version.isascii() or not version.isdigit() or len(version) > 9:  # noqa: PLR2004 - int32
@@ -97,6 +98,35 @@ def find_model(session: Session, owner_id: UUID, reference: str, *, usable: bool
         row = session.scalar(query.where(mine)) or session.scalar(query)
     if row is None:
         raise NotFound(f"There is no model {reference!r}; `datagen model list` shows them.")
+    return row
+
+
+def the_only_version(
+    session: Session, kind: type[Versioned], owner_id: UUID, reference: str
+) -> Versioned:
+    """A row of the owner's that is to be removed: a bare name must have one version only.
+
+    Raises:
+        NotFound: the owner has none such.
+        Conflict: the name has several versions.
+    """
+    word = kind.__name__.lower()
+    query = _version_of(kind, reference)
+    row = None if query is None else session.scalar(query.where(kind.owner_id == owner_id))
+    if row is None:
+        raise NotFound(f"There is no {word} {reference!r} of yours; `datagen {word} list` helps.")
+    if "@" not in reference and parse_id(reference) is None:
+        versions = session.scalars(
+            select(kind.version)
+            .where(kind.owner_id == owner_id, kind.name == row.name, kind.removed_at.is_(None))
+            .order_by(kind.version)
+        ).all()
+        if len(versions) > 1:
+            named = ", ".join(f"{row.name}@{version}" for version in versions)
+            raise Conflict(
+                f"The {word} {row.name!r} has {len(versions)} versions ({named}); name the one "
+                "that is to go."
+            )
     return row
 
 

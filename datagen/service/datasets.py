@@ -2,93 +2,111 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-import shutil
 import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from datagen import schemas
-from datagen.datasets.archive import unpack_archive
 from datagen.datasets.opening import open_dataset
+from datagen.datasets.reading import Opened, ReadOptions, Report
+from datagen.datasets.sample import load_sample
 from datagen.datasets.stored import content_digest, read_split, write_split
 from datagen.db.session import now
-from datagen.db.tables import Dataset, new_id
-from datagen.errors import InvalidFile, InvalidRequest
+from datagen.db.tables import Dataset, Figures, Model, new_id
+from datagen.errors import Conflict, InvalidFile, InvalidRequest
 from datagen.images import LabelledImages
-from datagen.schemas import NAME_PATTERN, Page
-from datagen.service.common import find_dataset, next_version, page_of
+from datagen.schemas import ENDED, NAME_PATTERN, Page
+from datagen.service.common import (
+    find_dataset,
+    next_version,
+    page_of,
+    the_only_version,
+)
 from datagen.storage import CHUNK_BYTES, Storage
 
+NAMED_MODELS = 5
+SAMPLE_SOURCE = "sample:mnist"
 
-def ingest(storage: Storage, archive: Path) -> dict[str, LabelledImages]:
-    """Read an uploaded tar and put its images into the store; `register` then writes the row.
+
+@dataclass(frozen=True)
+class Ingested:
+    """Images that lie in the store, and are not registered yet.
+
+    Attributes:
+        digest: of the content, whatever it came as.
+        prefix: of the keys of its splits.
+        class_names: in their order.
+        image_shape: channels, height, width.
+        counts: per split, images per class.
+        report: what was found while reading, and the SHA-256 of each split's file.
+    """
+
+    digest: str
+    prefix: str
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    counts: dict[str, list[int]]
+    report: dict[str, Any]
+
+
+def ingest(storage: Storage, source: Path, options: ReadOptions) -> Ingested:
+    """Read a source and put its images into the store; `register` then writes the row.
 
     Reading and storing take long, so they happen before any transaction is open.
 
     Raises:
-        InvalidFile: not a tar, harmful, or not images that can be read.
+        InvalidFile: no dataset, harmful, or images that cannot be read.
         InvalidRequest: nothing that is a dataset.
-        StorageFailure: the disk is full.
+        StorageFailure: a disk is full.
     """
-    with tempfile.TemporaryDirectory(prefix="datagen-ingest-") as name:
-        folder = Path(name)
-        unpack_archive(archive, folder)
-        splits = open_dataset(folder)
-    _store(storage, splits)
-    return splits
+    with tempfile.TemporaryDirectory(prefix="datagen-ingest-") as scratch:
+        return store(storage, open_dataset(source, options, Path(scratch)))
 
 
-def register(
-    session: Session,
-    storage: Storage,
-    owner_id: UUID,
-    name: str,
-    splits: dict[str, LabelledImages],
-) -> schemas.Dataset:
-    """Register images under a name: the same images once, others as the name's next version.
+def ingest_sample(storage: Storage) -> Ingested:
+    """The sample that ships with datagen, put into the store."""
+    return store(storage, Opened(load_sample(), Report(source=SAMPLE_SOURCE)))
+
+
+def store(storage: Storage, opened: Opened) -> Ingested:
+    """Put the splits of a dataset into the store.
+
+    They are put there even if they are there already: a file that no row names may be about to be
+    swept away, and is safe again when it is new.
 
     Raises:
-        InvalidRequest: a name that cannot be used, no images, or splits that do not fit together.
+        InvalidRequest: no images, or splits that do not fit together.
         StorageFailure: the images cannot be stored.
     """
-    if not re.fullmatch(NAME_PATTERN.rstrip("$"), name):
-        raise InvalidRequest(
-            f"{name[:80]!r} cannot be a dataset's name; use lower-case letters, digits, '.', '_' "
-            "and '-', at most 64.",
-            field="name",
-        )
-    first = _checked(splits)
-    digest, prefix = _store(storage, splits)
-    version = next_version(session, Dataset, owner_id, name)
-    row = session.scalars(
-        select(Dataset).where(
-            Dataset.owner_id == owner_id, Dataset.name == name, Dataset.digest == digest
-        )
-    ).one_or_none()
-    if row is not None:
-        return shown(row)
-    row = Dataset(
-        id=new_id(),
-        owner_id=owner_id,
-        name=name,
-        version=version,
+    first = _checked(opened.splits)
+    digest = content_digest(opened.splits)
+    prefix = f"datasets/{digest}"
+    files = {}
+    for split, images in opened.splits.items():
+        with tempfile.TemporaryDirectory(prefix="datagen-split-") as folder:
+            path = Path(folder, "split.safetensors")
+            files[split] = write_split(path, images)
+            with path.open("rb") as file:
+                storage.put(_key(prefix, split), file)
+    return Ingested(
         digest=digest,
-        class_names=list(first.class_names),
-        image_shape=list(first.image_shape),
-        counts={split: images.counts().tolist() for split, images in splits.items()},
-        storage_prefix=prefix,
-        created_at=now(session),
+        prefix=prefix,
+        class_names=first.class_names,
+        image_shape=first.image_shape,
+        counts={split: images.counts().tolist() for split, images in opened.splits.items()},
+        report=opened.report.as_json() | {"files": files},
     )
-    session.add(row)
-    session.flush()
-    return shown(row)
 
 
-def _checked(splits: dict[str, LabelledImages]) -> LabelledImages:
+def _checked(splits: Mapping[str, LabelledImages]) -> LabelledImages:
     """The first split; raises InvalidRequest where another one is of a different kind."""
     if not splits or not all(len(images) for images in splits.values()):
         raise InvalidRequest("The dataset has no images, or a split without any.")
@@ -102,53 +120,100 @@ def _checked(splits: dict[str, LabelledImages]) -> LabelledImages:
     return first
 
 
-def _store(storage: Storage, splits: dict[str, LabelledImages]) -> tuple[str, str]:
-    """Put what is not there yet; returns the content's digest and the prefix of its keys."""
-    digest = content_digest(splits)
-    prefix = f"datasets/{digest}"
-    for split, images in splits.items():
-        key = _key(prefix, split)
-        if storage.exists(key):
-            continue
-        with tempfile.TemporaryDirectory(prefix="datagen-split-") as folder:
-            path = Path(folder, "split.safetensors")
-            write_split(path, images)
-            with path.open("rb") as file:
-                storage.put(key, file)
-    return digest, prefix
+def check_dataset_name(name: str) -> None:
+    """Refuse a name that cannot be used, before anything is read. Raises InvalidRequest."""
+    if not re.fullmatch(NAME_PATTERN.rstrip("$"), name):
+        raise InvalidRequest(
+            f"{name[:80]!r} cannot be a dataset's name; use lower-case letters, digits, '.', '_' "
+            "and '-', at most 64.",
+            field="name",
+        )
+
+
+def register(session: Session, owner_id: UUID, name: str, ingested: Ingested) -> schemas.Dataset:
+    """Register images under a name: the same images once, others as the name's next version.
+
+    The same images as those of a version that was removed bring that version back.
+
+    Raises:
+        InvalidRequest: a name that cannot be used.
+    """
+    check_dataset_name(name)
+    version = next_version(session, Dataset, owner_id, name)
+    row = session.scalars(
+        select(Dataset).where(
+            Dataset.owner_id == owner_id, Dataset.name == name, Dataset.digest == ingested.digest
+        )
+    ).one_or_none()
+    if row is not None:
+        if row.removed_at is not None:
+            row.removed_at = None
+            row.report = ingested.report
+        elif not row.report:
+            row.report = ingested.report
+        session.flush()
+        return shown(row)
+    row = Dataset(
+        id=new_id(),
+        owner_id=owner_id,
+        name=name,
+        version=version,
+        digest=ingested.digest,
+        class_names=list(ingested.class_names),
+        image_shape=list(ingested.image_shape),
+        counts=ingested.counts,
+        report=ingested.report,
+        storage_prefix=ingested.prefix,
+        created_at=now(session),
+    )
+    session.add(row)
+    session.flush()
+    return shown(row)
 
 
 def _key(prefix: str, split: str) -> str:
     return f"{prefix}/{split}.safetensors"
 
 
-def load_split(storage: Storage, prefix: str, split: str) -> LabelledImages:
-    """The images of one split of a registered dataset.
+def load_split(
+    storage: Storage, prefix: str, split: str, sha256: str | None = None
+) -> LabelledImages:
+    """The images of one split of a registered dataset, as the map of a file.
 
     Args:
         storage: where they lie.
         prefix: `storage_prefix` of the dataset's row.
         split: its name.
+        sha256: digest of the split's file, as it was registered; not looked at if None.
 
     Raises:
-        InvalidFile: missing from the store, or damaged.
+        InvalidFile: missing from the store, damaged, or not the images that were registered.
     """
     key = _key(prefix, split)
+    digest = hashlib.sha256()
     with tempfile.TemporaryDirectory(prefix="datagen-split-") as folder:
         path = Path(folder, "split.safetensors")
         try:
             with storage.open(key) as source, path.open("wb") as target:
-                shutil.copyfileobj(source, target, CHUNK_BYTES)
+                while block := source.read(CHUNK_BYTES):
+                    digest.update(block)
+                    target.write(block)
         except FileNotFoundError:
             raise InvalidFile(
                 f"The images {key} are missing from the storage; add the dataset again."
             ) from None
+        if sha256 is not None and digest.hexdigest() != sha256:
+            raise InvalidFile(
+                f"The images {key} are not those that were registered: their digest is "
+                f"{digest.hexdigest()[:16]}… and should be {sha256[:16]}…; add the dataset again."
+            )
         return read_split(path)
 
 
 def shown(dataset: Dataset) -> schemas.Dataset:
     """The wire form of a dataset."""
-    return schemas.Dataset.model_validate(dataset)
+    plain = {name: getattr(dataset, name) for name in schemas.Dataset.model_fields}
+    return schemas.Dataset.model_validate(plain | {"report": dataset.report or {}})
 
 
 def read(session: Session, owner_id: UUID, reference: str) -> schemas.Dataset:
@@ -160,6 +225,54 @@ def list_datasets(
     session: Session, owner_id: UUID, *, limit: int = 50, cursor: str | None = None
 ) -> Page[schemas.Dataset]:
     """The owner's datasets, newest first. Raises InvalidRequest for a bad cursor."""
-    query = select(Dataset).where(Dataset.owner_id == owner_id)
+    query = select(Dataset).where(Dataset.owner_id == owner_id, Dataset.removed_at.is_(None))
     rows, following = page_of(session, query, Dataset, limit, cursor)
     return Page(items=[shown(row) for row in rows], next_cursor=following)
+
+
+def remove(session: Session, owner_id: UUID, reference: str, *, force: bool = False) -> None:
+    """Remove a dataset; its images follow when the store is swept.
+
+    Where models were trained on it, `force` leaves a tombstone: the models stay as they are, and
+    the images go.
+
+    Raises:
+        NotFound: the owner has none such.
+        Conflict: a name with several versions; models that refer to it, without `force`; or a
+            training that is still to read it.
+    """
+    dataset = the_only_version(session, Dataset, owner_id, reference)
+    what = f"The dataset {dataset.name}@{dataset.version}"
+    session.refresh(dataset, with_for_update=True)
+    models = session.scalars(
+        select(Model)
+        .where(Model.dataset_id == dataset.id, Model.removed_at.is_(None))
+        .order_by(Model.id)
+    ).all()
+    training = [model for model in models if model.state not in ENDED]
+    if training:
+        raise Conflict(
+            f"{what} is being trained on by {_named(training)}; cancel the training first."
+        )
+    if models and not force:
+        raise Conflict(
+            f"{what} was trained on by {_named(models)}; remove them first, or force it: the "
+            "models then stay, and the images go."
+        )
+    referred = session.scalar(
+        select(func.count()).select_from(Model).where(Model.dataset_id == dataset.id)
+    )
+    drawn = session.scalar(
+        select(func.count()).select_from(Figures).where(Figures.dataset_id == dataset.id)
+    )
+    if referred or drawn:
+        dataset.removed_at = now(session)
+    else:
+        session.delete(dataset)
+    session.flush()
+
+
+def _named(models: list[Model] | Any) -> str:
+    names = [f"{model.name}@{model.version}" for model in models]
+    shown_names = ", ".join(names[:NAMED_MODELS])
+    return shown_names if len(names) <= NAMED_MODELS else f"{shown_names} and others"

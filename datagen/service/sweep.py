@@ -18,7 +18,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from datagen.db.session import reading
-from datagen.db.tables import Batch, Export, Model
+from datagen.db.tables import Batch, Dataset, Export, Model
 from datagen.schemas import ENDED
 from datagen.service.common import parse_id
 from datagen.settings import Settings
@@ -81,6 +81,18 @@ def _states(session: Session, keys: Sequence[str]) -> set[str]:
     return _of_rows(keys, {row_id: (state, named) for row_id, state, named in rows})
 
 
+def _images(session: Session, keys: Sequence[str]) -> set[str]:
+    prefixes = {key.rpartition("/")[0] for key in keys}
+    named = set(
+        session.scalars(
+            select(Dataset.storage_prefix).where(
+                Dataset.storage_prefix.in_(prefixes), Dataset.removed_at.is_(None)
+            )
+        )
+    )
+    return {key for key in keys if key.rpartition("/")[0] in named}
+
+
 def _nothing(session: Session, keys: Sequence[str]) -> set[str]:
     del session, keys
     return set()
@@ -110,6 +122,7 @@ _KEPT: dict[str, Callable[[Session, Sequence[str]], set[str]]] = {
     "jobs/": _shards,
     "exports/": _archives,
     "training/": _states,
+    "datasets/": _images,
     "uploads/": _nothing,
     INCOMING: _nothing,
 }

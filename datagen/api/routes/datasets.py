@@ -1,60 +1,148 @@
-"""Datasets: upload and read."""
+"""Datasets: create, read, remove."""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import ValidationError
 
 from datagen.api.auth import Reader, Writer
 from datagen.api.backends import Backends, Wired
 from datagen.api.openapi import problems
 from datagen.api.routes.jobs import Cursor, Limit
-from datagen.api.uploads import receive_file
+from datagen.api.uploads import receive_file, receive_json
+from datagen.datasets.balance import draw_balance
+from datagen.datasets.reading import DEFAULT_SHARES, ReadOptions, shares_of
 from datagen.db.session import reading, writing
-from datagen.schemas import Dataset, Name, Page
-from datagen.service import datasets
+from datagen.errors import InvalidRequest, NotFound
+from datagen.schemas import MAX_SEED, NAME_PATTERN, Dataset, DatasetCreate, Page
+from datagen.service import datasets, remote_sources
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 
-_TAR = {"application/x-tar": {"schema": {"type": "string", "format": "binary"}}}
+_FILE = {"schema": {"type": "string", "format": "binary"}}
+_BODY = {
+    "required": True,
+    "description": "An archive or a file with the images, or JSON that names where they lie.",
+    "content": {
+        "application/x-tar": _FILE,
+        "application/gzip": _FILE,
+        "application/zip": _FILE,
+        "application/vnd.apache.parquet": _FILE,
+        "application/octet-stream": _FILE,
+        "application/json": {"schema": {"$ref": "#/components/schemas/DatasetCreate"}},
+    },
+}
+_PICTURES = {"png": "image/png", "svg": "image/svg+xml"}
 
 
 @router.post(
     "",
     status_code=201,
-    summary="Upload a dataset",
-    responses=problems(413, 507),
-    openapi_extra={"requestBody": {"required": True, "content": _TAR}},
+    summary="Create a dataset",
+    responses=problems(404, 413, 507),
+    openapi_extra={"requestBody": _BODY},
 )
 async def create_dataset(
     request: Request,
     answer: Response,
     backends: Wired,
     asker: Writer,
-    name: Annotated[Name, Query(description="What the dataset is called.")],
+    name: Annotated[
+        str | None,
+        Query(
+            pattern=NAME_PATTERN, description="What the dataset is called; in JSON if the body is."
+        ),
+    ] = None,
+    size: Annotated[int | None, Query(ge=1, le=1024, description="Side of every image.")] = None,
+    pad: Annotated[bool, Query(description="Keep the proportions, and fill up the edges.")] = False,
+    on_error: Annotated[
+        Literal["fail", "skip"],
+        Query(description="Whether a file that cannot be read refuses all, or is left out."),
+    ] = "fail",
+    split: Annotated[
+        str | None,
+        Query(
+            max_length=200,
+            description="Shares of the splits, where the data come with none.",
+            examples=["train=0.8,validation=0.1,test=0.1"],
+        ),
+    ] = None,
+    seed: Annotated[
+        int, Query(ge=0, le=MAX_SEED, description="Which images go into which split.")
+    ] = 0,
 ) -> Dataset:
-    """Register the images in a tar of class folders or MNIST IDX files as the body.
+    """Register labelled images as the body, or from where the server may read them.
 
-    The same images again under the same name answer with the same dataset; others become its next
-    version.
+    The body is a tar, a tar.gz, a zip, an NPZ or a Parquet file, known by its first bytes: class
+    folders, MNIST's IDX files, arrays, Parquet in the layout of `datasets`, WebDataset tars, or
+    pictures with a CSV or JSONL table. With `Content-Type: application/json` it names a `source`,
+    and all else stands in it too. The same images again under the same name answer with the same
+    dataset; others become its next version.
     """
-    with tempfile.TemporaryDirectory(prefix="datagen-upload-") as folder:
-        archive = Path(folder, "dataset.tar")
-        await receive_file(request, archive)
-        dataset = await run_sync(_register, backends, asker.owner_id, name, archive)
+    with tempfile.TemporaryDirectory(prefix="datagen-upload-") as given:
+        folder = Path(given)
+        if request.headers.get("content-type", "").partition(";")[0].strip() == "application/json":
+            wanted = await _wanted(request, backends.settings.max_body_bytes)
+            options = _options(wanted)
+            name, read = wanted.name, _reader(backends, wanted, options, folder)
+        else:
+            if name is None:
+                raise InvalidRequest("The query names no dataset; give it a name.", field="name")
+            shares = DEFAULT_SHARES if split is None else shares_of(split)
+            options = ReadOptions(size, pad, on_error, shares, seed)
+            await receive_file(request, folder / "upload")
+            read = _uploaded(backends, folder / "upload", options)
+        dataset = await run_sync(_register, backends, asker.owner_id, name, read)
     answer.headers["Location"] = f"{router.prefix}/{dataset.id}"
     return dataset
 
 
-def _register(backends: Backends, owner_id: UUID, name: str, archive: Path) -> Dataset:
-    splits = datasets.ingest(backends.storage, archive)
+async def _wanted(request: Request, most: int) -> DatasetCreate:
+    try:
+        return DatasetCreate.model_validate_json(await receive_json(request, most))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise InvalidRequest(
+            f"{field or 'The body'}: {first['msg']}.", field=field or None
+        ) from None
+
+
+def _options(wanted: DatasetCreate) -> ReadOptions:
+    given = {str(name): share for name, share in (wanted.split or {}).items()}
+    shares = given or DEFAULT_SHARES
+    return ReadOptions(wanted.size, wanted.pad, wanted.on_error, shares, wanted.seed)
+
+
+_Read = Callable[[], datasets.Ingested]
+
+
+def _uploaded(backends: Backends, path: Path, options: ReadOptions) -> _Read:
+    return lambda: datasets.ingest(backends.storage, path, options)
+
+
+def _reader(backends: Backends, wanted: DatasetCreate, options: ReadOptions, folder: Path) -> _Read:
+    def read() -> datasets.Ingested:
+        if wanted.source == datasets.SAMPLE_SOURCE:
+            return datasets.ingest_sample(backends.storage)
+        path = remote_sources.fetch(backends.settings, wanted.source, folder)
+        return datasets.ingest(backends.storage, path, options)
+
+    return read
+
+
+def _register(backends: Backends, owner_id: UUID, name: str, read: _Read) -> Dataset:
+    datasets.check_dataset_name(name)
+    ingested = read()
     with writing(backends.engine) as session:
-        return datasets.register(session, backends.storage, owner_id, name, splits)
+        return datasets.register(session, owner_id, name, ingested)
 
 
 @router.get("", summary="List datasets, newest first", responses=problems())
@@ -71,3 +159,41 @@ def read_dataset(reference: str, backends: Wired, asker: Reader) -> Dataset:
     """A dataset by name (its latest version), name@version or id."""
     with reading(backends.engine) as session:
         return datasets.read(session, asker.owner_id, reference)
+
+
+@router.delete(
+    "/{reference}", status_code=204, summary="Remove a dataset", responses=problems(404, 409)
+)
+def remove_dataset(
+    reference: str,
+    backends: Wired,
+    asker: Writer,
+    *,
+    force: Annotated[
+        bool, Query(description="Although models were trained on it: they stay, its images go.")
+    ] = False,
+) -> None:
+    """Remove a dataset; a name that has several versions must say which."""
+    with writing(backends.engine) as session:
+        datasets.remove(session, asker.owner_id, reference, force=force)
+
+
+@router.get(
+    "/{reference}/balance.{kind}",
+    summary="See the class balance",
+    response_class=Response,
+    responses={
+        **problems(404),
+        200: {"content": {name: {} for name in _PICTURES.values()}, "description": "The picture."},
+    },
+)
+def show_balance(reference: str, kind: str, backends: Wired, asker: Reader) -> Response:
+    """Images per class and split as bars, PNG or SVG; the numbers are the dataset's `counts`."""
+    if kind not in _PICTURES:
+        raise NotFound(f"There is no balance.{kind[:20]}; there are balance.png and balance.svg.")
+    with reading(backends.engine) as session:
+        dataset = datasets.read(session, asker.owner_id, reference)
+    picture = draw_balance(
+        f"{dataset.name}@{dataset.version}", dataset.class_names, dataset.counts, kind
+    )
+    return Response(picture, media_type=_PICTURES[kind])

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from reading import read
 
 from datagen.datasets import limits
-from datagen.datasets.imagefolder import class_order, read_imagefolder
+from datagen.datasets.collecting import class_order
 from datagen.errors import InvalidFile
 
 
@@ -31,13 +32,13 @@ def tree(root: Path, files: dict[str, bytes]) -> Path:
 def test_class_folders_alone_are_the_training_split(tmp_path):
     tree(tmp_path, {"dog/1.png": picture(1), "cat/2.png": picture(2), "dog/0.png": picture(3)})
 
-    read = read_imagefolder(tmp_path)
+    found = read(tmp_path)
 
-    assert list(read) == ["train"]
-    assert read["train"].class_names == ("cat", "dog")
-    assert read["train"].labels.tolist() == [0, 1, 1]
-    assert read["train"].images[:, 0, 0, 0].tolist() == [2, 3, 1]
-    assert read["train"].image_shape == (1, 3, 4)
+    assert list(found) == ["train"]
+    assert found["train"].class_names == ("cat", "dog")
+    assert found["train"].labels.tolist() == [0, 1, 1]
+    assert found["train"].images[:, 0, 0, 0].tolist() == [2, 3, 1]
+    assert found["train"].image_shape == (1, 3, 4)
 
 
 def test_splits_share_the_classes_of_all(tmp_path):
@@ -51,14 +52,14 @@ def test_splits_share_the_classes_of_all(tmp_path):
         },
     )
 
-    read = read_imagefolder(tmp_path)
+    found = read(tmp_path)
 
-    assert set(read) == {"train", "validation", "test"}
-    assert {images.class_names for images in read.values()} == {("a", "b", "c")}
-    assert read["train"].labels.tolist() == [1]
-    assert read["validation"].labels.tolist() == [0]
-    assert read["test"].labels.tolist() == [1, 2]
-    assert read["test"].images[:, 0, 0, 0].tolist() == [4, 3]
+    assert set(found) == {"train", "validation", "test"}
+    assert {images.class_names for images in found.values()} == {("a", "b", "c")}
+    assert found["train"].labels.tolist() == [1]
+    assert found["validation"].labels.tolist() == [0]
+    assert found["test"].labels.tolist() == [1, 2]
+    assert found["test"].images[:, 0, 0, 0].tolist() == [4, 3]
 
 
 def test_torchvision_gives_the_same_pixels_and_labels(tmp_path):
@@ -70,7 +71,7 @@ def test_torchvision_gives_the_same_pixels_and_labels(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (5, 4, 3), dtype=np.uint8)).save(path)
 
-    ours, theirs = read_imagefolder(tmp_path)["train"], ImageFolder(str(tmp_path))
+    ours, theirs = read(tmp_path)["train"], ImageFolder(str(tmp_path))
 
     assert list(ours.class_names) == theirs.classes
     pairs = {(label, np.asarray(image).tobytes()) for image, label in theirs}
@@ -89,17 +90,17 @@ def test_classes_named_by_number_are_in_the_order_of_the_numbers():
 def test_classes_named_like_splits_are_classes(tmp_path):
     tree(tmp_path, {f"{name}/1.png": picture() for name in ("train", "test", "cat")})
 
-    assert read_imagefolder(tmp_path)["train"].class_names == ("cat", "test", "train")
+    assert read(tmp_path)["train"].class_names == ("cat", "test", "train")
 
 
 def test_one_class_is_enough_and_another_may_be_empty(tmp_path):
     tree(tmp_path, {"train/only/1.png": picture()})
     (tmp_path / "train" / "none").mkdir()
 
-    read = read_imagefolder(tmp_path)["train"]
+    found = read(tmp_path)["train"]
 
-    assert read.class_names == ("none", "only")
-    assert read.counts().tolist() == [0, 1]
+    assert found.class_names == ("none", "only")
+    assert found.counts().tolist() == [0, 1]
 
 
 def test_hidden_files_and_files_that_are_no_pictures_count_for_nothing(tmp_path):
@@ -115,9 +116,9 @@ def test_hidden_files_and_files_that_are_no_pictures_count_for_nothing(tmp_path)
         },
     )
 
-    read = read_imagefolder(tmp_path)["train"]
+    found = read(tmp_path)["train"]
 
-    assert (read.class_names, len(read)) == (("a",), 1)
+    assert (found.class_names, len(found)) == (("a",), 1)
 
 
 def test_many_kinds_of_pictures_are_read(tmp_path):
@@ -128,11 +129,11 @@ def test_many_kinds_of_pictures_are_read(tmp_path):
         path.parent.mkdir()
         Image.fromarray(pixels).save(path, **options)
 
-    read = read_imagefolder(tmp_path)["train"]
+    found = read(tmp_path)["train"]
 
-    assert read.class_names == ("bmp", "gif", "jpeg", "png", "tiff", "webp")
-    exact = [name != "jpeg" for name in read.class_names]
-    assert all(np.array_equal(image[0], pixels) for image in read.images[exact])
+    assert found.class_names == ("bmp", "gif", "jpeg", "png", "tiff", "webp")
+    exact = [name != "jpeg" for name in found.class_names]
+    assert all(np.array_equal(image[0], pixels) for image in found.images[exact])
 
 
 @pytest.mark.parametrize("order", [("L", "RGB"), ("RGB", "L")])
@@ -140,26 +141,28 @@ def test_grey_images_become_colour_beside_colour(tmp_path, order):
     for number, mode in enumerate(order):
         tree(tmp_path, {f"a/{number}.png": picture(90, mode=mode)})
 
-    read = read_imagefolder(tmp_path)["train"]
+    found = read(tmp_path)["train"]
 
-    assert read.image_shape == (3, 3, 4)
-    assert read.images[order.index("L"), :, 0, 0].tolist() == [90, 90, 90]
-    assert read.images[order.index("RGB"), :, 0, 0].tolist() == [90, 45, 0]
+    assert found.image_shape == (3, 3, 4)
+    assert found.images[order.index("L"), :, 0, 0].tolist() == [90, 90, 90]
+    assert found.images[order.index("RGB"), :, 0, 0].tolist() == [90, 45, 0]
 
 
 def test_images_of_other_sizes_are_listed(tmp_path):
     sizes = {"a/0": (4, 3), "a/1": (5, 3), "b/0": (4, 9), "b/1": (4, 3)}
     tree(tmp_path, {f"{name}.png": picture(size=size) for name, size in sizes.items()})
 
-    with pytest.raises(InvalidFile, match=r"a/1\.png is 5 x 3.*a/0\.png is 4 x 3.*b/0\.png is 4 x"):
-        read_imagefolder(tmp_path)
+    with pytest.raises(
+        InvalidFile, match=r"a/0\.png is 4 x 3.*a/1\.png is 5 x 3.*b/0\.png is 4 x 9"
+    ):
+        read(tmp_path)
 
 
 def test_splits_of_different_sizes_are_refused(tmp_path):
     tree(tmp_path, {"train/a/0.png": picture(), "test/a/0.png": picture(size=(9, 9))})
 
     with pytest.raises(InvalidFile, match=r"test/a/0\.png is 9 x 9"):
-        read_imagefolder(tmp_path)
+        read(tmp_path)
 
 
 def test_all_broken_images_are_named(tmp_path):
@@ -169,7 +172,7 @@ def test_all_broken_images_are_named(tmp_path):
     tree(tmp_path, {"a/good.png": whole})
 
     with pytest.raises(InvalidFile) as raised:
-        read_imagefolder(tmp_path)
+        read(tmp_path)
 
     assert all(f"a/{name}.png" in raised.value.detail for name in broken)
     assert "good" not in raised.value.detail
@@ -180,14 +183,14 @@ def test_kinds_that_are_not_read_are_not_left_out_silently(tmp_path):
     tree(tmp_path, {"a/1.png": picture(), "a/2.ppm": b"P6 1 1 255\n\0\0\0"})
 
     with pytest.raises(InvalidFile, match=r"a/2\.ppm"):
-        read_imagefolder(tmp_path)
+        read(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("files", "told"),
     [
-        ({"README.md": b""}, "no class folders"),
-        ({"1.png": picture()}, "no class folders"),
+        ({"README.md": b""}, "This is no dataset"),
+        ({"1.png": picture()}, "This is no dataset"),
         ({"train/a/1.png": picture(), "extra/a/1.png": picture()}, "'extra'"),
         ({"val/a/1.png": picture(), "test/a/1.png": picture()}, "no folder `train`"),
         ({"train/a/1.png": picture(), "test/a/x.txt": b""}, "'test' has no class folder"),
@@ -201,14 +204,14 @@ def test_trees_that_mean_nothing_are_explained(tmp_path, files, told):
     tree(tmp_path, files)
 
     with pytest.raises(InvalidFile, match=told):
-        read_imagefolder(tmp_path)
+        read(tmp_path)
 
 
 def test_class_names_that_cannot_be_shown_are_refused(tmp_path):
     tree(tmp_path, {"a\nb/1.png": picture()})
 
     with pytest.raises(InvalidFile, match=r"a\\nb"):
-        read_imagefolder(tmp_path)
+        read(tmp_path)
 
 
 def test_more_pixels_than_fit_are_refused(tmp_path, monkeypatch):
@@ -216,4 +219,4 @@ def test_more_pixels_than_fit_are_refused(tmp_path, monkeypatch):
     tree(tmp_path, {f"a/{number}.png": picture() for number in range(3)})
 
     with pytest.raises(InvalidFile, match="36 bytes"):
-        read_imagefolder(tmp_path)
+        read(tmp_path)

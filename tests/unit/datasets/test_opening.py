@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from reading import read
 
-from datagen.datasets.opening import open_dataset
 from datagen.errors import InvalidFile
 
 
@@ -22,14 +22,14 @@ def test_idx_files_are_known_by_their_names(tmp_path):
     (raw / "train-images-idx3-ubyte").write_bytes(head + b"\1\2\3\4")
     (raw / "train-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x0801, 1) + b"\0")
 
-    assert open_dataset(tmp_path)["train"].images.ravel().tolist() == [1, 2, 3, 4]
+    assert read(tmp_path)["train"].images.ravel().tolist() == [1, 2, 3, 4]
 
 
 def test_tree_is_found_in_the_only_folder(tmp_path):
     for label in ("cat", "dog"):
         picture(tmp_path / "pets" / label / "1.png")
 
-    assert open_dataset(tmp_path)["train"].class_names == ("cat", "dog")
+    assert read(tmp_path)["train"].class_names == ("cat", "dog")
 
 
 @pytest.mark.parametrize("files", [["cat/1.png"], ["cat/1.png", "cat/more/2.png"]])
@@ -37,23 +37,21 @@ def test_only_class_is_not_taken_for_a_folder_around(tmp_path, files):
     for name in files:
         picture(tmp_path / name)
 
-    read = open_dataset(tmp_path)["train"]
+    found = read(tmp_path)["train"]
 
-    assert (read.class_names, len(read)) == (("cat",), len(files))
+    assert (found.class_names, len(found)) == (("cat",), len(files))
 
 
 def test_only_split_is_no_class(tmp_path):
     picture(tmp_path / "train" / "cat" / "1.png")
 
-    assert open_dataset(tmp_path)["train"].class_names == ("cat",)
+    assert read(tmp_path)["train"].class_names == ("cat",)
 
 
 def test_folder_without_a_dataset_is_told_what_is_wanted(tmp_path):
     (tmp_path / "notes.txt").touch()
 
-    with pytest.raises(
-        InvalidFile, match=r"train-images-idx3-ubyte.*nor folders of images"
-    ) as told:
-        open_dataset(tmp_path)
+    with pytest.raises(InvalidFile, match=r"folders of images.*train-images-idx3-ubyte") as told:
+        read(tmp_path)
 
     assert str(tmp_path) not in told.value.detail

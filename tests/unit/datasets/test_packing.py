@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from reading import read
 
 from datagen.datasets.archive import unpack_archive
-from datagen.datasets.opening import open_dataset
 from datagen.datasets.packing import pack
 from datagen.datasets.stored import content_digest
 from datagen.errors import InvalidFile, StorageFailure
@@ -38,7 +38,7 @@ def test_what_is_packed_opens_as_the_same_dataset(tmp_path):
     pack(source, tmp_path / "x.tar")
     unpack_archive(tmp_path / "x.tar", target)
 
-    here, there = open_dataset(source), open_dataset(target)
+    here, there = read(source), read(target)
     assert there["train"].class_names == ("a", "b é", "none")
     assert content_digest(there) == content_digest(here)
 
@@ -90,7 +90,7 @@ def test_source_that_is_no_dataset_is_refused_by_name(tmp_path, name):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file.txt").touch()
 
-    with pytest.raises(InvalidFile, match=rf"{name} is (not a folder|no dataset)"):
+    with pytest.raises(InvalidFile, match=rf"{name} is (not there|no dataset)"):
         pack(tmp_path / name, tmp_path / "x.tar")
 
     assert not (tmp_path / "x.tar").exists()

@@ -1,0 +1,266 @@
+"""NPZ files: arrays of images and labels, as Keras, MedMNIST and many others keep them."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.lib import format as npy
+
+from datagen.datasets.limits import check_room
+from datagen.datasets.source import Block, Found, Source, rows_at_once
+from datagen.errors import InvalidFile
+from datagen.images import MAX_SIDE
+
+# Names of the arrays of images and labels, for each split that they may be of.
+KEYS: Mapping[str | None, tuple[tuple[str, str], ...]] = {
+    "train": (("x_train", "y_train"), ("train_images", "train_labels"), ("X_train", "y_train")),
+    "validation": (("x_val", "y_val"), ("val_images", "val_labels"), ("X_val", "y_val")),
+    "test": (("x_test", "y_test"), ("test_images", "test_labels"), ("X_test", "y_test")),
+    None: (("images", "labels"), ("x", "y"), ("X", "y"), ("data", "labels"), ("images", "y")),
+}
+NAME_KEYS = ("class_names", "classes", "label_names")
+MAX_LABEL_BYTES = 1 << 30
+MAX_HEADER_BYTES = 10_000
+_CHANNELS = frozenset({1, 3, 4})
+_WANTED = (
+    "x_train and y_train (with _val, _test), train_images and train_labels, or images and labels"
+)
+
+
+@dataclass(frozen=True)
+class _Member:
+    """An array in the archive, of which only the header was read."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    fortran: bool
+
+
+def find(root: Path) -> Found | None:
+    """The NPZ file in a folder, if there is exactly one and nothing else that could be meant."""
+    files = sorted(root.glob("*.npz"))
+    if len(files) != 1:
+        return None
+    return Found("npz", root, files, lambda: _source(files[0]))
+
+
+def _source(path: Path) -> Source:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {member.name: member for member in _members(archive, path.name)}
+            pairs = _pairs(members, path.name)
+            names = _class_names(archive, members, path.name)
+            labels = {
+                split: _label_names(_whole(archive, label, path.name), names, label.name)
+                for split, (_, label) in pairs.items()
+            }
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise InvalidFile(f"{path.name} is damaged: {error}.") from error
+    notes: list[str] = []
+    return Source(_blocks(path, pairs, labels, notes), names, notes)
+
+
+def _members(archive: zipfile.ZipFile, file: str) -> Iterator[_Member]:
+    for name in archive.namelist():
+        if not name.endswith(".npy"):
+            continue
+        with archive.open(name) as member:
+            shape, fortran, dtype = _header(member, f"{file}: {name}")
+        yield _Member(name.removesuffix(".npy"), shape, dtype, fortran)
+
+
+def _header(member: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+    try:
+        version = npy.read_magic(member)
+        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, fortran, dtype = read(member, max_header_size=MAX_HEADER_BYTES)
+    except ValueError as error:
+        raise InvalidFile(f"{name} is no array: {error}.") from error
+    if dtype.hasobject:
+        raise InvalidFile(f"{name} holds Python objects, which are not read; save plain arrays.")
+    return shape, fortran, dtype
+
+
+def _pairs(members: Mapping[str, _Member], file: str) -> dict[str | None, tuple[_Member, _Member]]:
+    found: dict[str | None, tuple[_Member, _Member]] = {}
+    for split, choices in KEYS.items():
+        for images, labels in choices:
+            if images in members and labels in members and split not in found:
+                found[split] = (members[images], members[labels])
+    named: dict[str | None, tuple[_Member, _Member]] = {
+        split: pair for split, pair in found.items() if split is not None
+    }
+    if named and "train" not in named:
+        raise InvalidFile(
+            f"{file} has no x_train with y_train; a dataset needs images to train on."
+        )
+    if not found:
+        there = ", ".join(sorted(members)[:10]) or "none"
+        raise InvalidFile(f"{file} holds the arrays {there}; wanted are {_WANTED}.")
+    return dict(named) or found
+
+
+def _whole(archive: zipfile.ZipFile, member: _Member, file: str) -> np.ndarray:
+    """A small array, all of it."""
+    size = math.prod(member.shape) * member.dtype.itemsize
+    if size > MAX_LABEL_BYTES:
+        raise InvalidFile(
+            f"{file}: {member.name} takes {size:,} bytes, which is too much for labels."
+        )
+    with archive.open(f"{member.name}.npy") as opened:
+        _header(opened, member.name)
+        data = opened.read(size + 1)
+    if len(data) != size:
+        raise InvalidFile(f"{file}: {member.name} does not hold the {size:,} bytes that it says.")
+    values = np.frombuffer(data, member.dtype)
+    if member.fortran:
+        return values.reshape(member.shape[::-1]).transpose()
+    return values.reshape(member.shape)
+
+
+def _class_names(
+    archive: zipfile.ZipFile, members: Mapping[str, _Member], file: str
+) -> tuple[str, ...] | None:
+    key = next((key for key in NAME_KEYS if key in members), None)
+    if key is None or members[key].dtype.kind not in "US":
+        return None
+    names = tuple(str(name) for name in _whole(archive, members[key], file).ravel().astype(str))
+    if len(set(names)) != len(names) or not names:
+        raise InvalidFile(f"{file}: {key} names a class twice, or none.")
+    return names
+
+
+def _label_names(values: np.ndarray, names: tuple[str, ...] | None, key: str) -> list[str]:
+    if values.ndim == 2 and values.shape[1] == 1:  # noqa: PLR2004 - a column
+        values = values[:, 0]
+    if values.ndim != 1 or values.dtype.kind not in "iuUSb":
+        raise InvalidFile(
+            f"{key} has the shape {values.shape} and type {values.dtype}; one label an image is "
+            "needed, as whole numbers or names."
+        )
+    if values.dtype.kind in "US":
+        return [str(value) for value in values.astype(str).tolist()]
+    if names is None:
+        return [str(int(value)) for value in values.tolist()]
+    if len(values) and not 0 <= int(values.min()) <= int(values.max()) < len(names):
+        raise InvalidFile(
+            f"{key} goes from {values.min()} to {values.max()}, and {len(names)} classes are named."
+        )
+    return [names[int(value)] for value in values.tolist()]
+
+
+def _blocks(
+    path: Path,
+    pairs: Mapping[str | None, tuple[_Member, _Member]],
+    labels: Mapping[str | None, list[str]],
+    notes: list[str],
+) -> Iterator[Block]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for split, (images, _) in pairs.items():
+                name, own, done = f"{path.name}: {images.name}", labels[split], 0
+                _check_shape(images, name)
+                if images.shape[0] != len(own):
+                    raise InvalidFile(
+                        f"{name} holds {images.shape[0]:,} images and there are {len(own):,} "
+                        "labels; they must be as many."
+                    )
+                for values in _images(archive, images, name, notes):
+                    yield Block(values, own[done : done + len(values)], split, name)
+                    done += len(values)
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise InvalidFile(f"{path.name} is damaged: {error}.") from error
+
+
+def _check_shape(member: _Member, name: str) -> None:
+    shape = member.shape
+    grey = len(shape) == 3  # noqa: PLR2004 - N, H, W
+    colour = len(shape) == 4 and bool(_CHANNELS & {shape[3], shape[1]})  # noqa: PLR2004 - and C
+    if not (grey or colour) or member.fortran or 0 in shape:
+        raise InvalidFile(
+            f"{name} has the shape {shape}{' in Fortran order' if member.fortran else ''}; wanted "
+            "is N x H x W, N x H x W x C or N x C x H x W, with 1, 3 or 4 channels."
+        )
+    if member.dtype.kind not in "uifb":
+        raise InvalidFile(f"{name} has values of type {member.dtype}; numbers are wanted.")
+    height, width = shape[1:3] if grey or shape[3] in _CHANNELS else shape[2:4]
+    if max(height, width) > MAX_SIDE:
+        raise InvalidFile(
+            f"{name} has images of {width} x {height} pixels; at most {MAX_SIDE} a side."
+        )
+    channels = 1 if grey else math.prod(shape[1:]) // (height * width)
+    check_room(shape[0], (channels, height, width))
+
+
+def _images(
+    archive: zipfile.ZipFile, member: _Member, name: str, notes: list[str]
+) -> Iterator[np.ndarray]:
+    """Images as uint8 (n, C, H, W), a piece at a time."""
+    scale = _scale(archive, member, name, notes)
+    for values in _rows(archive, member, name):
+        pixels = values.astype(np.float64) * scale if scale != 1 else values
+        pixels = np.rint(pixels).astype(np.uint8) if pixels.dtype != np.uint8 else pixels
+        yield _over_white(_channels_first(pixels), notes)
+
+
+def _rows(archive: zipfile.ZipFile, member: _Member, name: str) -> Iterator[np.ndarray]:
+    at_once = rows_at_once(member.shape[1:])
+    row = math.prod(member.shape[1:]) * member.dtype.itemsize
+    with archive.open(f"{member.name}.npy") as opened:
+        _header(opened, name)
+        for start in range(0, member.shape[0], at_once):
+            rows = min(at_once, member.shape[0] - start)
+            data = opened.read(rows * row)
+            if len(data) != rows * row:
+                raise InvalidFile(f"{name} ends after {start:,} of {member.shape[0]:,} images.")
+            yield np.frombuffer(data, member.dtype).reshape(rows, *member.shape[1:])
+
+
+def _scale(archive: zipfile.ZipFile, member: _Member, name: str, notes: list[str]) -> float:
+    """What values are multiplied by to be in 0 to 255: by their type, and by what is there."""
+    if member.dtype == np.uint8:
+        return 1.0
+    if member.dtype.kind == "b":
+        return 255.0
+    if member.dtype == np.uint16:
+        notes.append(f"{name} has 16 bits a value; they were brought to 8.")
+        return 1.0 / 257.0
+    low, high = math.inf, -math.inf
+    for values in _rows(archive, member, name):
+        low, high = min(low, float(values.min())), max(high, float(values.max()))
+    if member.dtype.kind == "f" and 0.0 <= low <= high <= 1.0:
+        notes.append(f"{name} has values from 0 to 1; they were brought to 0 to 255.")
+        return 255.0
+    if not 0.0 <= low <= high <= 255.0:  # noqa: PLR2004 - 8 bits; also refuses NaN
+        raise InvalidFile(
+            f"{name} has values from {low:g} to {high:g}; wanted are 0 to 255, or 0 to 1."
+        )
+    if member.dtype.kind == "f":
+        notes.append(f"{name} has fractions; they were rounded to whole grey values.")
+    return 1.0
+
+
+def _channels_first(values: np.ndarray) -> np.ndarray:
+    """N x C x H x W. Where both the last and the second axis could be channels, the last is."""
+    if values.ndim == 3:  # noqa: PLR2004 - N, H, W
+        return values[:, None]
+    return values.transpose(0, 3, 1, 2) if values.shape[3] in _CHANNELS else values
+
+
+def _over_white(values: np.ndarray, notes: list[str]) -> np.ndarray:
+    if values.shape[1] != 4:  # noqa: PLR2004 - RGBA
+        return values
+    note = "The images had transparency, which was laid over white."
+    if note not in notes:
+        notes.append(note)
+    alpha = values[:, 3:].astype(np.uint32)
+    mixed = values[:, :3].astype(np.uint32) * alpha + 255 * (255 - alpha)
+    return ((mixed + 127) // 255).astype(np.uint8)
