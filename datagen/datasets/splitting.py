@@ -104,12 +104,12 @@ def shared_out(labels: np.ndarray, group: np.ndarray, options: ReadOptions) -> n
         heads = first[group[labels == label]]
         heads = np.unique(heads[labels[heads] == label])
         order = random.permutation(heads)
-        ends = np.cumsum(size[group[order]])
         if not len(order):
             continue
-        bounds = np.cumsum(_exact(shares, int(ends[-1])))
-        # A group of copies belongs to the split in which its last image falls.
-        splits[order] = np.minimum(np.searchsorted(bounds, ends, side="left"), len(SPLITS) - 1)
+        sizes = size[group[order]]
+        bounds = np.cumsum(_exact(shares, int(sizes.sum())))
+        # A group of copies belongs to the split in which its first image falls.
+        splits[order] = np.searchsorted(bounds, np.cumsum(sizes) - sizes, side="right")
     return np.asarray(splits[first[group]])
 
 
