@@ -114,7 +114,7 @@ def test_what_was_done_to_images_is_told(tmp_path):
 
 
 _MEMORY = """
-import resource, sys, tempfile
+import sys, tempfile, threading, time
 from pathlib import Path
 import numpy as np
 from datagen.datasets.opening import open_dataset
@@ -125,14 +125,23 @@ def held():
     fields = dict(line.split(":") for line in open("/proc/self/status") if ":" in line)
     return int(fields["RssAnon"].split()[0]) / 1024
 
+most = held()
+before = most
+
+def watch():
+    global most
+    while True:
+        most = max(most, held())
+        time.sleep(0.005)
+
+threading.Thread(target=watch, daemon=True).start()
 with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryDirectory() as out:
-    before = held()
     found = open_dataset(Path(sys.argv[1]), ReadOptions(), Path(scratch))
     content_digest(found.splits)
     for name, images in found.splits.items():
         write_split(Path(out, name), images)
     total = sum(images.images.nbytes for images in found.splits.values()) / 2**20
-    print(total, max(held(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 0) - before)
+    print(total, most - before)
 """
 
 

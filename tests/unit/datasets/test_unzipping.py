@@ -54,7 +54,7 @@ def test_links_and_devices_are_refused(tmp_path, kind):
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr(info, "/etc/passwd")
 
-    with pytest.raises(InvalidFile, match="neither a plain file nor a folder"):
+    with pytest.raises(InvalidFile, match="neither a plain file"):
         read(tmp_path / "x.zip")
 
 
@@ -62,7 +62,7 @@ def test_a_name_twice_is_refused(tmp_path):
     with pytest.warns(UserWarning, match="Duplicate name"):
         zipped(tmp_path / "x.zip", [("a/1.png", picture()), ("a/1.png", picture())])
 
-    with pytest.raises(InvalidFile, match="'a/1.png' more than once"):
+    with pytest.raises(InvalidFile, match=r"'a/1\.png' more than once"):
         read(tmp_path / "x.zip")
 
 
@@ -112,7 +112,7 @@ def test_encrypted_and_unusual_members_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("place", [0.2, 0.5, 0.95])
-def test_flipped_bytes_are_an_error_and_nothing_else(tmp_path, place):
+def test_flipped_byte_is_an_error_or_changes_no_image(tmp_path, place):
     noise = np.random.default_rng(0).integers(0, 256, (30, 30), dtype=np.uint8)
     out = io.BytesIO()
     Image.fromarray(noise).save(out, "PNG")
@@ -121,8 +121,11 @@ def test_flipped_bytes_are_an_error_and_nothing_else(tmp_path, place):
     whole[int(len(whole) * place)] ^= 0xFF
     path.write_bytes(whole)
 
-    with pytest.raises(InvalidFile):
-        read(path)
+    try:
+        found = read(path)["train"].images
+    except InvalidFile:
+        return
+    assert all(np.array_equal(image[0], noise) for image in found)
 
 
 @pytest.mark.parametrize("keep", [10, 100, 0.5, 0.99])
