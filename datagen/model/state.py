@@ -113,8 +113,17 @@ class TrainingState:
         for name, optimizer in stage.optimizers.items():
             prefix = f"optimizer.{name}."
             document = optimizer.state_dict()
+            parameters = [one for group in optimizer.param_groups for one in group["params"]]
             for key, value in self.tensors.items():
                 if key.startswith(prefix):
                     number, part = key.removeprefix(prefix).split(".", 1)
-                    document["state"].setdefault(int(number), {})[part] = value
+                    found = _laid_out_like(parameters[int(number)], value)
+                    document["state"].setdefault(int(number), {})[part] = found
             optimizer.load_state_dict(document)
+
+
+def _laid_out_like(parameter: Tensor, moment: Tensor) -> Tensor:
+    """A moment in its parameter's order in memory, in which fused optimizers walk through both."""
+    if moment.shape != parameter.shape:
+        return moment
+    return torch.empty_like(parameter).copy_(moment)

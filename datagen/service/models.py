@@ -37,7 +37,12 @@ TRAINING_SPLIT = "train"
 
 @dataclass(frozen=True)
 class TrainingWork:
-    """All that a worker needs to know to go on with a training that it has claimed."""
+    """All that a worker needs to know to go on with a training that it has claimed.
+
+    Attributes:
+        tries: attempts since the last slice that ended as planned.
+        splits: those of the dataset, each with the SHA-256 of its file.
+    """
 
     model_id: UUID
     attempt: int
@@ -46,8 +51,7 @@ class TrainingWork:
     state_key: str | None
     dataset_digest: str
     storage_prefix: str
-    splits: tuple[str, ...]
-    class_names: tuple[str, ...]
+    splits: dict[str, str | None]
 
 
 def create(
@@ -165,8 +169,7 @@ def claim_training(session: Session, settings: Settings, model_id: UUID) -> Trai
         state_key=model.state_key,
         dataset_digest=dataset.digest,
         storage_prefix=dataset.storage_prefix,
-        splits=tuple(dataset.counts),
-        class_names=tuple(dataset.class_names),
+        splits=dict.fromkeys(dataset.counts) | dict((dataset.report or {}).get("files", {})),
     )
 
 

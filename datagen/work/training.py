@@ -107,7 +107,7 @@ def _slice(
     engine: Engine, storage: Storage, settings: Settings, work: TrainingWork, lease: Lease
 ) -> list[Message]:
     splits = {
-        name: load_split(storage, work.storage_prefix, name)
+        name: load_split(storage, work.storage_prefix, name, work.splits[name])
         for name in recipe.SPLITS
         if name in work.splits
     }

@@ -3,16 +3,19 @@ from __future__ import annotations
 import io
 import tarfile
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 from sqlalchemy import func, select
 
+from datagen.datasets.reading import Opened, ReadOptions, Report
 from datagen.db.session import reading, writing
-from datagen.db.tables import Dataset, new_id
-from datagen.errors import InvalidFile, InvalidRequest, NotFound, StorageFailure
+from datagen.db.tables import Dataset, Model, new_id
+from datagen.errors import Conflict, InvalidFile, InvalidRequest, NotFound, StorageFailure
 from datagen.images import LabelledImages, encode_png
 from datagen.service import datasets
+from datagen.service.sweep import sweep
 
 
 def images_of(count=6, classes=("ant", "bee"), size=4, seed=0):
@@ -30,8 +33,10 @@ def splits():
 
 
 def register(engine, storage, owner_id, splits, name="insects"):
+    datasets.check_dataset_name(name)
+    ingested = datasets.store(storage, Opened(splits, Report()))
     with writing(engine) as session:
-        return datasets.register(session, storage, owner_id, name, splits)
+        return datasets.register(session, owner_id, name, ingested)
 
 
 def prefix_of(engine, dataset):
@@ -78,11 +83,11 @@ def test_other_images_are_the_next_version(engine, storage, owner, splits):
 
 def test_same_images_under_two_names_are_stored_once(engine, storage, owner, splits):
     register(engine, storage, owner.id, splits)
-    stored = {(found.key, found.changed_at) for found in storage.list("datasets/")}
+    stored = {found.key for found in storage.list("datasets/")}
     other = register(engine, storage, owner.id, splits, "bugs")
 
     assert other.version == 1
-    assert {(found.key, found.changed_at) for found in storage.list("datasets/")} == stored
+    assert {found.key for found in storage.list("datasets/")} == stored
     assert len(stored) == 2
 
 
@@ -167,24 +172,126 @@ def tar_of(path, images):
 
 
 def test_uploaded_class_folders_become_a_dataset(engine, storage, owner, tmp_path):
-    images = images_of()
+    images = images_of(30)
     tar_of(tmp_path / "upload.tar", images)
 
-    splits = datasets.ingest(storage, tmp_path / "upload.tar")
-    stored = {found.key for found in storage.list("datasets/")}
-    dataset = register(engine, storage, owner.id, splits)
+    ingested = datasets.ingest(storage, tmp_path / "upload.tar", ReadOptions())
+    with writing(engine) as session:
+        dataset = datasets.register(session, owner.id, "insects", ingested)
 
-    assert dataset.counts == {"train": [3, 3]}
-    assert {found.key for found in storage.list("datasets/")} == stored
-    found = datasets.load_split(storage, prefix_of(engine, dataset), "train")
-    assert sorted(map(bytes, found.images)) == sorted(map(bytes, images.images))
+    assert dataset.counts == {"train": [12, 12], "validation": [2, 2], "test": [1, 1]}
+    assert dataset.report["source"] == "imagefolder"
+    found = [
+        datasets.load_split(storage, ingested.prefix, split, dataset.report["files"][split])
+        for split in dataset.counts
+    ]
+    pixels = np.concatenate([split.images for split in found])
+    assert sorted(map(bytes, pixels)) == sorted(map(bytes, images.images))
+
+
+def test_images_that_were_changed_in_the_store_are_told(engine, storage, owner, splits):
+    dataset = register(engine, storage, owner.id, splits)
+    prefix = prefix_of(engine, dataset)
+    key = f"{prefix}/train.safetensors"
+    whole = bytearray(storage.get(key))
+    whole[-1] ^= 1
+    storage.put(key, bytes(whole))
+
+    with pytest.raises(InvalidFile, match="not those that were registered"):
+        datasets.load_split(storage, prefix, "train", dataset.report["files"]["train"])
+
+
+def trained_on(engine, owner, dataset, state):
+    moment = datetime.now(UTC)
+    with writing(engine) as session:
+        model = Model(
+            id=new_id(), owner_id=owner.id, name="mine", version=1, state=state,
+            visibility="private", dataset_id=dataset.id, options={}, class_names=["ant", "bee"],
+            image_shape=[1, 4, 4], metrics={}, progress={}, created_at=moment, available_at=moment,
+        )  # fmt: skip
+        session.add(model)
+
+
+def removed(engine, owner, reference, **options):
+    with writing(engine) as session:
+        datasets.remove(session, owner.id, reference, **options)
+
+
+def swept(engine, storage, settings):
+    sweep(engine, storage, settings.model_copy(update={"sweep_seconds": 1e-9}))
+    return {found.key for found in storage.list("datasets/")}
+
+
+def test_removed_dataset_is_gone_and_its_images_follow(engine, storage, settings, owner, splits):
+    register(engine, storage, owner.id, splits)
+    removed(engine, owner, "insects")
+
+    with reading(engine) as session:
+        assert datasets.list_datasets(session, owner.id).items == []
+        with pytest.raises(NotFound):
+            datasets.read(session, owner.id, "insects")
+    assert swept(engine, storage, settings) == set()
+
+
+def test_images_that_another_name_has_stay(engine, storage, settings, owner, splits):
+    register(engine, storage, owner.id, splits)
+    register(engine, storage, owner.id, splits, "bugs")
+    removed(engine, owner, "insects")
+
+    assert len(swept(engine, storage, settings)) == 2
+
+
+def test_name_with_several_versions_must_say_which(engine, storage, owner, splits):
+    register(engine, storage, owner.id, splits)
+    register(engine, storage, owner.id, {"train": images_of(seed=2)})
+
+    with pytest.raises(Conflict, match="insects@1, insects@2"):
+        removed(engine, owner, "insects")
+    removed(engine, owner, "insects@2")
+    with reading(engine) as session:
+        assert datasets.read(session, owner.id, "insects").version == 1
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_training_that_reads_it_keeps_a_dataset(engine, storage, owner, splits, force):
+    trained_on(engine, owner, register(engine, storage, owner.id, splits), "running")
+
+    with pytest.raises(Conflict, match=r"being trained on by mine@1; cancel"):
+        removed(engine, owner, "insects", force=force)
+
+
+def test_models_keep_a_dataset_unless_forced_which_leaves_a_tombstone(
+    engine, storage, settings, owner, splits
+):
+    first = register(engine, storage, owner.id, splits)
+    trained_on(engine, owner, first, "succeeded")
+
+    with pytest.raises(Conflict, match=r"trained on by mine@1"):
+        removed(engine, owner, "insects")
+    removed(engine, owner, "insects", force=True)
+
+    assert swept(engine, storage, settings) == set()
+    with reading(engine) as session:
+        assert datasets.list_datasets(session, owner.id).items == []
+        assert session.get_one(Dataset, first.id).digest == first.digest
+    # The same images again bring the same version back, other ones are the next.
+    assert register(engine, storage, owner.id, splits).id == first.id
+    assert len(swept(engine, storage, settings)) == 2
+    assert register(engine, storage, owner.id, {"train": images_of(seed=2)}).version == 2
+
+
+def test_another_owners_dataset_cannot_be_removed(engine, storage, owner, splits):
+    register(engine, storage, owner.id, splits)
+
+    with writing(engine) as session, pytest.raises(NotFound):
+        datasets.remove(session, new_id(), "insects")
 
 
 def test_upload_that_is_no_dataset_is_refused_and_stores_nothing(storage, tmp_path):
     (tmp_path / "upload.tar").write_bytes(b"these bytes are no tar" * 100)
 
     with pytest.raises(InvalidFile):
-        datasets.ingest(storage, tmp_path / "upload.tar")
+        datasets.ingest(storage, tmp_path / "upload.tar", ReadOptions())
     assert list(storage.list("")) == []
 
 

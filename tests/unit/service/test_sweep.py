@@ -93,11 +93,16 @@ def test_what_no_job_export_or_training_ever_had_is_removed(engine, storage, set
     assert list(storage.list(INCOMING)) == []
 
 
-def test_models_and_datasets_are_never_swept(engine, storage, settings):
-    keys = {put(storage, "models/a.safetensors"), put(storage, "datasets/b/train.safetensors")}
+def test_weights_that_a_model_names_stay(engine, storage, settings, model):
+    named = {put(storage, str(key)) for key in (model.checkpoint_key, model.judge_key)}
+    orphan = put(storage, "models/orphan.safetensors")
 
-    assert sweep(engine, storage, settings) == 0
-    assert left(storage) == keys
+    assert sweep(engine, storage, settings) == 1
+    assert left(storage) == named
+    assert not storage.exists(orphan)
+    with writing(engine) as session:
+        session.execute(update(Model).values(removed_at=now(session)))
+    assert sweep(engine, storage, settings) == 2
 
 
 def add_export(engine, owner, batch, **values):

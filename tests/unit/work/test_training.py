@@ -9,6 +9,7 @@ import torch
 from sqlalchemy import update
 from tiny import striped_images
 
+from datagen.datasets.reading import Opened, Report
 from datagen.db.session import now, reading, writing
 from datagen.db.tables import Model
 from datagen.images import LabelledImages
@@ -65,8 +66,9 @@ def submit(engine, storage, settings, owner, queue):
             for name, count in (("train", 40), ("test", 9))
         }
         request = ModelCreate(name="mine", dataset="stripes", options=OPTIONS)
+        ingested = datasets.store(storage, Opened(splits, Report()))
         with writing(engine) as session:
-            datasets.register(session, storage, owner.id, "stripes", splits)
+            datasets.register(session, owner.id, "stripes", ingested)
             model, messages = models.create(session, settings, owner.id, request)
             row = session.get_one(Model, model.id)
             row.options = row.options | changes
