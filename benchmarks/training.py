@@ -44,6 +44,7 @@ from datagen.model.data import TrainingData
 from datagen.model.devices import kind_of, resolve_device
 from datagen.model.fit import Fit, held_out_elbo
 from datagen.model.networks import count_parameters
+from datagen.model.shapes import generator_forms, size_of
 from datagen.model.state import TrainingState
 from datagen.model.training import Watch, run_stage
 
@@ -210,7 +211,9 @@ def rates(data: TrainingData, rounds: int) -> dict[str, Any]:
     networks: dict[str, Callable[[], VAE]] = {
         "same_network": lambda: in_our_words(their_model()),
         # A position of theirs stands for 8 pixels a side where most of the weights are.
-        "same_weights": lambda: with_as_many(lambda config: config.value_count, weights, stride=8),
+        "same_weights": lambda: with_as_many(
+            lambda config: size_of(generator_forms(config)) // 4, weights, stride=8
+        ),
         "same_work": lambda: with_as_many(lambda config: multiplications(_generator(config)), work),
     }
     found: dict[str, list[float]] = {"pythae": [], **{name: [] for name in networks}}

@@ -82,28 +82,21 @@ class GeneratorConfig(BaseModel):
         _, height, width = self.image_shape
         return -(-height // self.stride), -(-width // self.stride)
 
+
+class JudgeConfig(BaseModel):
+    """Architecture of a judge."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    image_shape: ImageShape
+    class_count: int = Field(ge=1, le=100_000)
+    width: int = Field(default=32, ge=8, le=1024)
+
     @property
-    def value_count(self) -> int:
-        """Number of values that a checkpoint of this architecture holds."""
-        positions = self.grid[0] * self.grid[1]
-        folded = self.image_shape[0] * self.stride**2
-        wide, slim, dims = self.encoder_width, self.width, self.latent_dim
-        outputs = dims if self.family == "autoencoder" else 2 * dims
-        encoder = (9 * folded + 1 + self.label_count) * wide
-        encoder += self.encoder_blocks * _block_values(wide)
-        encoder += (wide * positions + 1) * outputs
-        decoder = (dims + 1 + self.label_count) * slim * positions
-        decoder += self.blocks * _block_values(slim) + (9 * slim + 1) * folded
-        normals = (1 + self.components) * self.prior_classes
-        priors = normals * (1 + dims * (1 + dims))
-        priors += 2 * self.label_count * dims if self.learnt_prior else 0
-        scales = 0 if self.likelihood == "bernoulli" else self.image_shape[0]
-        return encoder + decoder + priors + scales
-
-
-def _block_values(width: int) -> int:
-    """Values of a residual block: a 3 x 3 and a 1 x 1 convolution, with their biases."""
-    return (9 * width + 1 + width + 1) * width
+    def feature_count(self) -> int:
+        """Features that the head reads: sides are halved three times, rounded up."""
+        _, height, width = self.image_shape
+        return 2 * self.width * -(-height // 8) * -(-width // 8)
 
 
 # Steps that a stage takes at least, unless its epochs are given: a few hundred images make an epoch

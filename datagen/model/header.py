@@ -57,15 +57,29 @@ def read_header(path: Path) -> CheckpointHeader:
     Raises:
         InvalidFile: missing, truncated, damaged, a pickle, or not one of ours.
     """
-    text = _header_text(path)
+    document = read_document(path)
     try:
-        document = json.loads(text)
         ours = json.loads(document["__metadata__"][METADATA_KEY])
         return CheckpointHeader.model_validate(ours)
     except (ValueError, TypeError, RecursionError, ValidationError):
         raise _refused(path, "its header cannot be read") from None
     except KeyError:
         raise _refused(path, "it was not written by datagen") from None
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """The JSON document at the head of a safetensors file: its tensors, and what else it says.
+
+    Raises:
+        InvalidFile: missing, truncated, damaged, or no such file.
+    """
+    try:
+        document = json.loads(_header_text(path))
+    except (ValueError, RecursionError):
+        raise _refused(path, "its header cannot be read") from None
+    if not isinstance(document, dict):
+        raise _refused(path, "its header cannot be read")
+    return document
 
 
 def _header_text(path: Path) -> bytes:

@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's own abbreviation
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from datagen.errors import InvalidFile
-from datagen.model.checkpoint import check_claim, checked_config, checked_header, load_weights
-from datagen.model.config import ImageShape, TrainingOptions
+from datagen.model.checking import check_judge
+from datagen.model.checkpoint import load_weights
+from datagen.model.config import JudgeConfig, TrainingOptions
 from datagen.model.data import Batches, TrainingData, generator_at
 from datagen.model.header import CheckpointHeader
 from datagen.model.pieces import Pieces
@@ -26,28 +25,6 @@ LEARNING_RATE = 4e-3
 LABEL_SMOOTHING = 0.05
 # Largest changes of an augmented image: turn (radians), scale, shear, shift (of half a side).
 TURN, SCALE, SHEAR, SHIFT = 0.2, 0.1, 0.15, 0.125
-
-
-class JudgeConfig(BaseModel):
-    """Architecture of a judge."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    image_shape: ImageShape
-    class_count: int = Field(ge=1, le=100_000)
-    width: int = Field(default=32, ge=8, le=1024)
-
-    @property
-    def feature_count(self) -> int:
-        """Features that the head reads: sides are halved three times, rounded up."""
-        _, height, width = self.image_shape
-        return 2 * self.width * -(-height // 8) * -(-width // 8)
-
-    @property
-    def value_count(self) -> int:
-        """Values that a checkpoint of this architecture holds, but for those of normalisation."""
-        convolutions = 9 * self.width * (4 * self.image_shape[0] + 2 * self.width + 4 * self.width)
-        return convolutions + (self.feature_count + 1) * self.class_count
 
 
 class Judge(nn.Module):
@@ -174,12 +151,7 @@ def accuracy(judge: Judge, data: TrainingData) -> float | None:
 
 def load_judge(path: Path, device: torch.device) -> tuple[Judge, CheckpointHeader]:
     """A judge and its header. Raises InvalidFile."""
-    header = checked_header(path, "judge")
-    config = checked_config(path, JudgeConfig, header)
-    assert isinstance(config, JudgeConfig)  # noqa: S101 - for the type checker
-    if config.image_shape != header.image_shape or config.class_count != len(header.class_names):
-        raise InvalidFile(f"{path.name} contradicts itself about its images or classes.")
-    check_claim(path, config.value_count)
+    config, header = check_judge(path)
     judge = Judge(config)
     load_weights(path, judge, device)
     return judge, header

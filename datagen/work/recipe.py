@@ -16,7 +16,7 @@ from datagen.errors import InvalidFile, InvalidRequest
 from datagen.images import LabelledImages
 from datagen.model.autoencoders import Autoencoder, make_generator
 from datagen.model.checkpoint import save_checkpoint
-from datagen.model.config import GeneratorConfig, TrainingOptions
+from datagen.model.config import GeneratorConfig, JudgeConfig, TrainingOptions
 from datagen.model.data import TrainingData, generator_at
 from datagen.model.decoding import Decoder
 from datagen.model.examples import save_examples
@@ -28,7 +28,7 @@ from datagen.model.refinement import Refinement
 from datagen.model.samplers import Sampling, draw_latents
 from datagen.model.state import TrainingState
 from datagen.model.training import Stage, Watch, run_stage
-from datagen.quality.judge import Judge, JudgeConfig, JudgeFit, Scorer, accuracy
+from datagen.quality.judge import Judge, JudgeFit, Scorer, accuracy
 from datagen.work.budget import measured_pace, planned_epochs, seconds_after
 
 # In this order: what is learnt from, what decides, what measures.

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from datagen.model.autoencoders import Autoencoder, make_generator
-from datagen.model.config import GeneratorConfig
+from datagen.model.config import GeneratorConfig, JudgeConfig
 from datagen.model.data import TrainingData
 from datagen.model.header import CheckpointHeader
-from datagen.quality.judge import Judge, JudgeConfig
+from datagen.quality.judge import Judge
 
 CPU = torch.device("cpu")
 SHAPE = (1, 9, 7)

@@ -109,7 +109,7 @@ def test_a_judge_is_no_generator(tmp_path):
 def test_weights_of_another_shape_are_refused_by_name(path, model):
     rewritten(path, model, lambda weights: weights.update({"encoder.head.bias": torch.zeros(4)}))
 
-    with pytest.raises(InvalidFile, match=r"encoder\.head\.bias is float32 \(4,\)"):
+    with pytest.raises(InvalidFile, match=r"encoder\.head\.bias is F32 \(4,\)"):
         load_generator(path, CPU)
 
 
@@ -117,14 +117,14 @@ def test_weights_of_another_type_are_refused(path, model):
     name = "decoder.latent.weight"
     rewritten(path, model, lambda weights: weights.update({name: weights[name].half()}))
 
-    with pytest.raises(InvalidFile, match=r"decoder\.latent\.weight is float16"):
+    with pytest.raises(InvalidFile, match=r"decoder\.latent\.weight is F16"):
         load_generator(path, CPU)
 
 
 def test_missing_weights_are_refused(path, model):
     rewritten(path, model, lambda weights: weights.pop("prior.mean"))
 
-    with pytest.raises(InvalidFile, match=r"prior\.mean is None"):
+    with pytest.raises(InvalidFile, match=r"prior\.mean is not there"):
         load_generator(path, CPU)
 
 
@@ -170,26 +170,8 @@ def test_a_file_that_claims_an_enormous_network_takes_no_memory_for_it(path, mod
     reheaded(path, model, config=enormous.model_dump(mode="json"), image_shape=enormous.image_shape)
 
     # Made for real, one of its layers alone would need tens of gigabytes.
-    with pytest.raises(InvalidFile, match="too few for them"):
+    with pytest.raises(InvalidFile, match="do not fit its own configuration"):
         load_generator(path, CPU)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {},
-        {"blocks": 0, "stride": 3},
-        {"encoder_blocks": 2, "image_shape": (3, 5, 13)},
-        {"family": "autoencoder", "components": 2},
-        {"family": "vae", "likelihood": "gaussian", "image_shape": (3, 5, 13)},
-        {"likelihood": "discretized_logistic", "null_label": True, "components": 3},
-        {"learnt_prior": True, "null_label": True},
-    ],
-)
-def test_configuration_knows_how_many_values_a_checkpoint_holds(change):
-    model = tiny_model(**change)
-
-    assert model.config.value_count == sum(value.numel() for value in model.state_dict().values())
 
 
 def test_offsets_that_point_outside_the_file_are_refused(path):

@@ -175,7 +175,10 @@ def test_a_truncated_judge_is_refused(path):
         ({"class_names": ("one",)}, "contradicts itself"),
         ({"image_shape": (1, 9, 8)}, "contradicts itself"),
         ({"config": {"image_shape": SHAPE, "class_count": 3, "widht": 8}}, "cannot be used"),
-        ({"config": {"image_shape": SHAPE, "class_count": 3, "width": 16}}, "too few"),
+        (
+            {"config": {"image_shape": SHAPE, "class_count": 3, "width": 16}},
+            "do not fit its own configuration",
+        ),
         ({"config": {"image_shape": (1, 9, -7), "class_count": 3}}, "cannot be used"),
     ],
 )
