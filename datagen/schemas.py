@@ -277,13 +277,34 @@ class Model(Resource):
     image_shape: list[int]
     digest: str | None
     judge_digest: str | None
+    dataset_digest: str | None = Field(description="What it was trained on, whatever became of it.")
     options: dict[str, Any]
+    config: dict[str, Any] = Field(description="The architecture that the options came to.")
+    seconds: float = Field(description="That the training took, over all its slices.")
+    device: str | None = Field(description="Kind of device that it ended on.")
     metrics: dict[str, Any]
     progress: dict[str, Any]
     error: str | None
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+
+
+class ComparedRow(Resource):
+    """One figure of several models."""
+
+    name: str
+    values: list[Any] = Field(description="One a model, in their order; null where not known.")
+    differs: bool
+    best: list[int] = Field(description="Which models have the best value, where there is a best.")
+
+
+class Comparison(Resource):
+    """Models side by side."""
+
+    models: list[ModelRef]
+    rows: list[ComparedRow]
+    warnings: list[str] = Field(description="Why some of the figures cannot be compared.")
 
 
 Item = TypeVar("Item")

@@ -1,20 +1,34 @@
-"""`datagen model …`: list, show."""
+"""`datagen model …`: list, show, compare, export, import, remove."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from datagen.cli.connect import connected
 from datagen.cli.jobs import Cursor, Limit, tell_of_more
-from datagen.cli.output import AsJson, print_fields, print_json, print_table
+from datagen.cli.output import (
+    AsJson,
+    note,
+    print_fields,
+    print_json,
+    print_table,
+    progress,
+    say,
+)
 from datagen.embedded import Workers
 
 if TYPE_CHECKING:
     from datagen.schemas import Model
 
-group = typer.Typer(name="model", help="Trained generators: list, show.")
+GROUPED_FROM = 10_000
+LONGEST_VALUE = 20
+
+group = typer.Typer(
+    name="model", help="Trained generators: list, show, compare, export, import, remove."
+)
 
 
 @group.command("list")
@@ -53,6 +67,91 @@ def show_model(
     print_json(model) if as_json else print_model(model)
 
 
+@group.command("compare")
+def compare_models(
+    references: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="Two or more: name, name@version or id.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Show models side by side; * marks the best value, ≠ where they differ."""
+    with connected(Workers.NONE) as connection:
+        found = connection.client.models.compare(*references)
+    if as_json:
+        print_json(found)
+        return
+    for warning in found.warnings:
+        note(f"warning: {warning}")
+    print_table(
+        ["", "", *(f"{one.name}@{one.version}" for one in found.models)],
+        [
+            (
+                row.name.replace("_", " "),
+                "≠" if row.differs else "",
+                *(
+                    f"{_short(value)}{' *' if number in row.best else ''}"
+                    for number, value in enumerate(row.values)
+                ),
+            )
+            for row in found.rows
+            if any(value is not None for value in row.values)
+        ],
+    )
+
+
+def _short(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}" if value >= GROUPED_FROM else str(value)
+    text = str(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[:12]}…"
+
+
+@group.command("export")
+def export_model(
+    reference: Annotated[str, typer.Argument(metavar="MODEL", help="Name, name@version or id.")],
+    out: Annotated[Path, typer.Option(help="The zip file to write.", metavar="FILE")],
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a model with its judge into one file, to be imported elsewhere."""
+    with connected(Workers.NONE) as connection, progress("exporting", "bytes") as tell:
+        connection.client.models.export(reference, out, tell, overwrite=force)
+    size = out.stat().st_size
+    if as_json:
+        print_json({"file": str(out), "bytes": size})
+    else:
+        say(f"{reference} is in {out} ({size:,} bytes)")
+
+
+@group.command("import")
+def import_model(
+    name: Annotated[str, typer.Argument(help="What the model is called here.")],
+    source: Annotated[Path, typer.Argument(help="A file that `datagen model export` wrote.")],
+    as_json: AsJson = False,
+) -> None:
+    """Register a model that was exported; it is checked whole before anything is kept."""
+    with connected(Workers.NONE) as connection, progress("importing", "bytes") as tell:
+        model = connection.client.models.import_(name, source, tell)
+    print_json(model) if as_json else print_model(model)
+
+
+@group.command("remove")
+def remove_model(
+    reference: Annotated[str, typer.Argument(metavar="MODEL", help="Name, name@version or id.")],
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Although jobs have used it: they stay, its weights go."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove a model."""
+    with connected(Workers.NONE) as connection:
+        connection.client.models.remove(reference, force=force)
+    print_json({"removed": reference}) if as_json else say(f"The model {reference} is removed.")
+
+
 def print_model(model: Model) -> None:
     """The model in words."""
     print_fields(
@@ -61,9 +160,13 @@ def print_model(model: Model) -> None:
             "id": model.id,
             "state": model.state,
             "visibility": model.visibility,
+            "family": model.config.get("family") or model.options.get("family"),
             "labels": ", ".join(model.class_names),
             "shape": "x".join(map(str, model.image_shape)),
+            "dataset sha256": model.dataset_digest,
             "sha256": model.digest,
+            "seconds": round(model.seconds, 1) or None,
+            "device": model.device,
             "error": model.error,
             **{name.replace("_", " "): _plain(value) for name, value in model.metrics.items()},
         }

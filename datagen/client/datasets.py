@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 from uuid import UUID
 
 from datagen.client.torchvision_source import TORCHVISION, download
+from datagen.client.transfer import in_chunks
 from datagen.client.transport import Transport, quoted
 from datagen.datasets.packing import pack
 from datagen.schemas import Dataset, Page
 
-CHUNK_BYTES = 1 << 20
 SAMPLE_SOURCE = "sample:mnist"
 # What is no path of this machine: a scheme of more than a letter, and two slashes.
 URL = re.compile(r"^[a-z][a-z0-9+.-]+://")
@@ -85,7 +85,7 @@ class Datasets:
                 return self._transport.upload(
                     "/v1/datasets",
                     Dataset,
-                    _chunks(file, length, progress),
+                    in_chunks(file, length, progress),
                     length,
                     name=name,
                     size=size,
@@ -119,14 +119,3 @@ class Datasets:
     def list(self, *, limit: int = 50, cursor: str | None = None) -> Page[Dataset]:
         """One page of datasets, newest first."""
         return self._transport.get("/v1/datasets", Page[Dataset], limit=limit, cursor=cursor)
-
-
-def _chunks(
-    file: BinaryIO, size: int, progress: Callable[[int, int], None] | None
-) -> Iterator[bytes]:
-    sent = 0
-    while chunk := file.read(CHUNK_BYTES):
-        yield chunk
-        sent += len(chunk)
-        if progress is not None:
-            progress(sent, size)

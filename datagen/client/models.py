@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from datagen.client.transfer import in_chunks, save_file
 from datagen.client.transport import Transport, quoted
 from datagen.client.waiting import wait_for
-from datagen.schemas import Model, Page
+from datagen.errors import InvalidFile
+from datagen.schemas import Comparison, Model, Page
 
 
 class Models:
-    """Train, follow and list models."""
+    """Train, follow, list, compare, move and remove models."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -39,6 +42,79 @@ class Models:
     def list(self, *, limit: int = 50, cursor: str | None = None) -> Page[Model]:
         """One page of your own and the public models, newest first."""
         return self._transport.get("/v1/models", Page[Model], limit=limit, cursor=cursor)
+
+    def compare(self, *references: UUID | str) -> Comparison:
+        """Models side by side, figure by figure.
+
+        Raises:
+            InvalidRequest: fewer than two, or more than sixteen.
+            NotFound: one of them is not there.
+        """
+        wanted = [str(reference) for reference in references]
+        return self._transport.get("/v1/models/compare", Comparison, model=wanted)
+
+    def export(
+        self,
+        reference: UUID | str,
+        out: Path | str,
+        progress: Callable[[int, int], None] | None = None,
+        *,
+        overwrite: bool = False,
+    ) -> Path:
+        """Write a model into one zip file, to be imported elsewhere.
+
+        Args:
+            reference: name, name@version or id.
+            out: the file; it appears when it is whole.
+            progress: told the bytes that came and the bytes of the whole.
+            overwrite: replace a file that is there.
+
+        Raises:
+            Conflict: the file is there, or the training has not succeeded.
+            NotFound: there is no such model.
+            StorageFailure: the file cannot be written.
+        """
+        path = f"/v1/models/{quoted(reference)}/export"
+        return save_file(self._transport, path, Path(out), progress, overwrite=overwrite)
+
+    def import_(
+        self,
+        name: str,
+        source: Path | str,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Model:
+        """Register what `export` wrote, as the next version of a name.
+
+        Args:
+            name: what the model is called here.
+            source: the zip file.
+            progress: told the bytes that were sent and the bytes of the whole.
+
+        Raises:
+            InvalidFile: it is no such file, or one that was changed or damaged.
+        """
+        path = Path(source)
+        try:
+            length = path.stat().st_size
+            file = path.open("rb")
+        except OSError as error:
+            raise InvalidFile(f"{path} cannot be read: {error.strerror}.") from error
+        with file:
+            chunks = in_chunks(file, length, progress)
+            return self._transport.upload("/v1/models/import", Model, chunks, length, name=name)
+
+    def remove(self, reference: UUID | str, *, force: bool = False) -> None:
+        """Remove a model; a name with several versions must say which.
+
+        Args:
+            reference: name, name@version or id.
+            force: although jobs have used it: they stay, its weights go.
+
+        Raises:
+            NotFound: there is none such.
+            Conflict: jobs refer to it, or it is in training.
+        """
+        self._transport.delete(f"/v1/models/{quoted(reference)}", force=str(force).lower())
 
     def cancel(self, reference: UUID | str) -> Model:
         """Stop a training. Raises Conflict when it has ended."""

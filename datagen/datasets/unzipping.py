@@ -68,7 +68,7 @@ def unpack_zip(archive: Path, folder: Path, budget: Budget) -> None:
     """Unpack a zip into an empty folder; see `unpack_archive`. Raises InvalidFile."""
     most = most_unzipped(archive.stat().st_size)
     with archive.open("rb") as file:
-        _check_directory(file, budget.max_entries)
+        check_directory(file, budget.max_entries)
         with zipfile.ZipFile(file) as opened:
             for member in opened.infolist():
                 _check_member(member)
@@ -81,7 +81,7 @@ def unpack_zip(archive: Path, folder: Path, budget: Budget) -> None:
                 _unpack(opened, member, folder)
 
 
-def _check_directory(file: BinaryIO, max_entries: int) -> None:
+def check_directory(file: BinaryIO, max_entries: int) -> None:
     """Refuse a directory too large to be read, before zipfile reads it. Raises InvalidFile."""
     file.seek(0, 2)
     end = file.tell()

@@ -3,55 +3,37 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import delete, or_, select
 from sqlalchemy.orm import Session
 
 from datagen import bundled, schemas
 from datagen.db.session import now
-from datagen.db.tables import Dataset, Model, new_id
+from datagen.db.tables import Dataset, Figures, Job, Model, new_id
 from datagen.errors import Conflict, Forbidden, InvalidFile, InvalidRequest, NotFound
 from datagen.model.config import MAX_SIDE
 from datagen.model.header import CheckpointHeader, read_header
-from datagen.queue import RUN_TRAINING, Message
+from datagen.queue import Message
 from datagen.schemas import ENDED, ModelCreate, Page
-from datagen.service import claims
 from datagen.service.common import (
     find_dataset,
     find_model,
     insert_if_absent,
     next_version,
     page_of,
+    the_only_version,
 )
 from datagen.service.keys import ensure_owner
+from datagen.service.trainings import told
 from datagen.settings import Settings
 from datagen.storage import Storage
 
 BUNDLED_OWNER = "datagen"
 TRAINING_SPLIT = "train"
-
-
-@dataclass(frozen=True)
-class TrainingWork:
-    """All that a worker needs to know to go on with a training that it has claimed.
-
-    Attributes:
-        tries: attempts since the last slice that ended as planned.
-        splits: those of the dataset, each with the SHA-256 of its file.
-    """
-
-    model_id: UUID
-    attempt: int
-    tries: int
-    options: dict[str, Any]
-    state_key: str | None
-    dataset_digest: str
-    storage_prefix: str
-    splits: dict[str, str | None]
+NAMED_JOBS = 3
 
 
 def create(
@@ -75,6 +57,7 @@ def create(
         state="queued",
         visibility="private",
         dataset_id=dataset.id,
+        dataset_digest=dataset.digest,
         options=request.options.model_dump(exclude_none=True),
         class_names=dataset.class_names,
         image_shape=dataset.image_shape,
@@ -86,7 +69,7 @@ def create(
     )
     session.add(model)
     session.flush()
-    return shown(model), [_told(model.id)]
+    return shown(model), [told(model.id)]
 
 
 def _refuse_untrainable(dataset: Dataset) -> None:
@@ -105,14 +88,11 @@ def _refuse_untrainable(dataset: Dataset) -> None:
         )
 
 
-def _told(model_id: UUID) -> Message:
-    return Message(RUN_TRAINING, {"model_id": str(model_id)})
-
-
 def shown(model: Model) -> schemas.Model:
     """The wire form of a model."""
     plain = {name: getattr(model, name, None) for name in schemas.Model.model_fields}
-    return schemas.Model.model_validate(plain | {"dataset": model.dataset_id})
+    own = {"dataset": model.dataset_id, "config": model.config or {}}
+    return schemas.Model.model_validate(plain | own)
 
 
 def read(session: Session, owner_id: UUID, reference: str) -> schemas.Model:
@@ -124,7 +104,9 @@ def list_models(
     session: Session, owner_id: UUID, *, limit: int = 50, cursor: str | None = None
 ) -> Page[schemas.Model]:
     """The owner's models and the public ones, newest first. Raises InvalidRequest."""
-    query = select(Model).where(or_(Model.owner_id == owner_id, Model.visibility == "public"))
+    query = select(Model).where(
+        or_(Model.owner_id == owner_id, Model.visibility == "public"), Model.removed_at.is_(None)
+    )
     rows, following = page_of(session, query, Model, limit, cursor)
     return Page(items=[shown(row) for row in rows], next_cursor=following)
 
@@ -155,114 +137,45 @@ def cancel(session: Session, owner_id: UUID, model_id: UUID) -> schemas.Model:
     return shown(model)
 
 
-def claim_training(session: Session, settings: Settings, model_id: UUID) -> TrainingWork | None:
-    """Take a training; None where somebody has it, had it, or it was cancelled."""
-    model = claims.claim(session, settings, Model, model_id)
-    if model is None:
-        return None
-    dataset = session.get_one(Dataset, model.dataset_id)
-    return TrainingWork(
-        model_id=model.id,
-        attempt=model.attempt,
-        tries=model.attempt - model.attempt_floor,
-        options=model.options,
-        state_key=model.state_key,
-        dataset_digest=dataset.digest,
-        storage_prefix=dataset.storage_prefix,
-        splits=dict.fromkeys(dataset.counts) | dict((dataset.report or {}).get("files", {})),
-    )
+def remove(session: Session, owner_id: UUID, reference: str, *, force: bool = False) -> None:
+    """Remove a model; its weights follow when the store is swept.
 
+    Where jobs have used it, `force` leaves a tombstone: the jobs and their images stay as they are,
+    and the weights go.
 
-def _change(session: Session, work: TrainingWork, **values: Any) -> bool:
-    """Change the training's row, if it is still the worker's."""
-    changed = session.execute(
-        update(Model)
-        .where(claims.held(Model, work.model_id, work.attempt))
-        .values(**values)
-        .returning(Model.id)
-    )
-    return changed.first() is not None
-
-
-def record_progress(session: Session, work: TrainingWork, progress: dict[str, Any]) -> bool:
-    """Tell how far a training is; False where it is no longer the worker's."""
-    return _change(session, work, progress=progress)
-
-
-def finish_slice(session: Session, work: TrainingWork, state_key: str) -> list[Message]:
-    """Put a training back in the queue, to go on from `state_key`; [] where it was taken over.
-
-    A slice that ended as planned is no failed attempt: the cap counts from here anew, while
-    `attempt` itself keeps rising, since it is the fencing token.
+    Raises:
+        NotFound: the owner has none such.
+        Conflict: a name with several versions; a training that has not ended; jobs that have used
+            it, without `force`; or one that still does.
     """
-    moment = now(session)
-    kept = _change(
-        session,
-        work,
-        state="queued",
-        state_key=state_key,
-        attempt_floor=work.attempt,
-        lease_until=None,
-        error=None,
-        available_at=moment,
-        sent_at=moment,
-    )
-    return [_told(work.model_id)] if kept else []
+    model = the_only_version(session, Model, owner_id, reference)
+    what = f"The model {model.name}@{model.version}"
+    session.refresh(model, with_for_update=True)
+    if model.state not in ENDED:
+        raise Conflict(f"{what} is in training; cancel that first.")
+    used = session.execute(
+        select(Job.id, Job.state).where(Job.model_id == model.id).order_by(Job.id)
+    ).all()
+    running = [row.id for row in used if row.state not in ENDED]
+    if running:
+        raise Conflict(f"{what} is used by {_jobs(running)}; cancel that first.")
+    if used and not force:
+        raise Conflict(
+            f"{what} made the images of {_jobs([row.id for row in used])}; force it to remove the "
+            "weights all the same: the jobs and their images then stay."
+        )
+    session.execute(delete(Figures).where(Figures.model_id == model.id))
+    if used:
+        model.removed_at = now(session)
+    else:
+        session.delete(model)
+    session.flush()
 
 
-def close_training(
-    session: Session,
-    work: TrainingWork,
-    *,
-    digest: str,
-    checkpoint_key: str,
-    judge_digest: str,
-    judge_key: str,
-    examples_digest: str | None,
-    examples_key: str | None,
-    class_names: list[str],
-    image_shape: list[int],
-    metrics: dict[str, Any],
-) -> bool:
-    """Record what a training gave; False, and nothing written, where it was taken over."""
-    return _change(
-        session,
-        work,
-        state="succeeded",
-        digest=digest,
-        checkpoint_key=checkpoint_key,
-        judge_digest=judge_digest,
-        judge_key=judge_key,
-        examples_digest=examples_digest,
-        examples_key=examples_key,
-        class_names=class_names,
-        image_shape=image_shape,
-        metrics=metrics,
-        state_key=None,
-        lease_until=None,
-        error=None,
-        ended_at=now(session),
-    )
-
-
-def fail_training(session: Session, work: TrainingWork, reason: str) -> bool:
-    """End a training that cannot succeed; False where it was taken over."""
-    return _change(
-        session,
-        work,
-        state="failed",
-        error=reason,
-        state_key=None,
-        lease_until=None,
-        ended_at=now(session),
-    )
-
-
-def release_training(session: Session, settings: Settings, work: TrainingWork, reason: str) -> bool:
-    """Give a training back after a failure that may pass; at the last attempt it fails."""
-    if work.tries >= settings.max_attempts:
-        return fail_training(session, work, f"Gave up after {work.tries} attempts: {reason}")
-    return claims.release(session, settings, Model, work.model_id, work.attempt, reason)
+def _jobs(ids: Sequence[UUID]) -> str:
+    named = ", ".join(str(row_id) for row_id in ids[:NAMED_JOBS])
+    more = f" and {len(ids) - NAMED_JOBS:,} others" if len(ids) > NAMED_JOBS else ""
+    return f"{len(ids):,} jobs ({named}{more})"
 
 
 def ensure_bundled(session: Session, storage: Storage) -> None:
@@ -301,6 +214,8 @@ def ensure_bundled(session: Session, storage: Storage) -> None:
         state="succeeded",
         visibility="public",
         options=header.options,
+        config=header.config,
+        dataset_digest=header.training_digest,
         class_names=list(header.class_names),
         image_shape=list(header.image_shape),
         metrics=header.metrics,

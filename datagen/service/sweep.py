@@ -81,6 +81,14 @@ def _states(session: Session, keys: Sequence[str]) -> set[str]:
     return _of_rows(keys, {row_id: (state, named) for row_id, state, named in rows})
 
 
+def _weights(session: Session, keys: Sequence[str]) -> set[str]:
+    named: set[str] = set()
+    for column in (Model.checkpoint_key, Model.judge_key, Model.examples_key):
+        found = select(column).where(column.in_(keys), Model.removed_at.is_(None))
+        named |= {str(key) for key in session.scalars(found)}
+    return named
+
+
 def _images(session: Session, keys: Sequence[str]) -> set[str]:
     prefixes = {key.rpartition("/")[0] for key in keys}
     named = set(
@@ -123,6 +131,7 @@ _KEPT: dict[str, Callable[[Session, Sequence[str]], set[str]]] = {
     "exports/": _archives,
     "training/": _states,
     "datasets/": _images,
+    "models/": _weights,
     "uploads/": _nothing,
     INCOMING: _nothing,
 }

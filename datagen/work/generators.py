@@ -131,7 +131,7 @@ def warm_up(engine: Engine, cache: GeneratorCache, settings: Settings) -> None:
     with reading(engine) as session:
         ready = session.scalars(
             select(Model)
-            .where(Model.state == "succeeded")
+            .where(Model.state == "succeeded", Model.removed_at.is_(None))
             .order_by(Model.visibility.desc(), Model.ended_at.desc())
             .limit(2)
         ).all()

@@ -29,13 +29,13 @@ from datagen.errors import (
 )
 from datagen.images import LabelledImages
 from datagen.model.config import TrainingOptions
-from datagen.model.devices import resolve_device
+from datagen.model.devices import kind_of, resolve_device
 from datagen.model.header import read_header
 from datagen.queue import Message, Queue
-from datagen.service import models
+from datagen.service import trainings
 from datagen.service.datasets import load_split
 from datagen.service.lease import Lease
-from datagen.service.models import TrainingWork
+from datagen.service.trainings import TrainingWork
 from datagen.settings import Settings
 from datagen.storage import CHUNK_BYTES, Storage
 from datagen.work import recipe
@@ -63,7 +63,7 @@ class Progress:
         self._told_at = moment
         try:
             with writing(self.engine) as session:
-                models.record_progress(session, self.work, progress)
+                trainings.record_progress(session, self.work, progress)
         except OperationalError as error:
             # Figures are for looking at; a database that restarts need not end a training.
             log.warning("progress_not_recorded", model=str(self.work.model_id), error=str(error))
@@ -100,12 +100,14 @@ def run_training(
 @stamina.retry(on=OperationalError, timeout=RETRY_SECONDS, attempts=None)
 def _claim(engine: Engine, settings: Settings, model_id: UUID) -> TrainingWork | None:
     with writing(engine) as session:
-        return models.claim_training(session, settings, model_id)
+        return trainings.claim_training(session, settings, model_id)
 
 
 def _slice(
     engine: Engine, storage: Storage, settings: Settings, work: TrainingWork, lease: Lease
 ) -> list[Message]:
+    began = time.monotonic()
+    device = resolve_device(settings.device)
     splits = {
         name: load_split(storage, work.storage_prefix, name, work.splits[name])
         for name in recipe.SPLITS
@@ -119,16 +121,17 @@ def _slice(
             splits,
             TrainingOptions.model_validate(work.options),
             folder=folder,
-            device=resolve_device(settings.device),
+            device=device,
             training_digest=work.dataset_digest,
             on_progress=Progress(engine, work),
             check=lease.check,
             slice_seconds=settings.slice_seconds,
         )
         if finished:
-            _finish(engine, storage, work, folder, splits["train"])
+            seconds = time.monotonic() - began
+            _finish(engine, storage, work, folder, splits["train"], kind_of(device), seconds)
             return []
-        return _continue(engine, storage, work, folder)
+        return _continue(engine, storage, work, folder, time.monotonic() - began)
 
 
 def _fetch_state(storage: Storage, work: TrainingWork, key: str, path: Path) -> None:
@@ -140,20 +143,29 @@ def _fetch_state(storage: Storage, work: TrainingWork, key: str, path: Path) -> 
         log.warning("training_state_missing", model=str(work.model_id), key=key)
 
 
-def _continue(engine: Engine, storage: Storage, work: TrainingWork, folder: Path) -> list[Message]:
+def _continue(
+    engine: Engine, storage: Storage, work: TrainingWork, folder: Path, seconds: float
+) -> list[Message]:
     key = f"training/{work.model_id}/{work.attempt:06d}.safetensors"
     with (folder / recipe.STATE).open("rb") as file:
         storage.put(key, file)
     with writing(engine) as session:
-        messages = models.finish_slice(session, work, key)
+        messages = trainings.finish_slice(session, work, key, seconds)
     if work.state_key is not None and messages:
         storage.delete(work.state_key)
     return messages
 
 
 def _finish(
-    engine: Engine, storage: Storage, work: TrainingWork, folder: Path, train: LabelledImages
+    engine: Engine,
+    storage: Storage,
+    work: TrainingWork,
+    folder: Path,
+    train: LabelledImages,
+    device: str,
+    seconds: float,
 ) -> None:
+    header = read_header(folder / recipe.GENERATOR)
     keys = {}
     for name in (recipe.GENERATOR, recipe.JUDGE, recipe.EXAMPLES):
         if not (folder / name).exists():
@@ -164,7 +176,7 @@ def _finish(
         storage.put(keys[name][1], data)
     examples_digest, examples_key = keys.get(recipe.EXAMPLES, (None, None))
     with writing(engine) as session:
-        closed = models.close_training(
+        closed = trainings.close_training(
             session,
             work,
             digest=keys[recipe.GENERATOR][0],
@@ -175,7 +187,10 @@ def _finish(
             examples_key=examples_key,
             class_names=list(train.class_names),
             image_shape=list(train.image_shape),
-            metrics=read_header(folder / recipe.GENERATOR).metrics,
+            metrics=header.metrics,
+            config=header.config,
+            device=device,
+            seconds=seconds,
         )
     # Where it was taken over, the state is what the other worker goes on from.
     if closed and work.state_key is not None:
@@ -190,6 +205,6 @@ def _end(
     log.warning("training_ended", model=str(work.model_id), attempt=work.attempt, reason=reason)
     with writing(engine) as session:
         if final:
-            models.fail_training(session, work, reason)
+            trainings.fail_training(session, work, reason)
         else:
-            models.release_training(session, settings, work, reason)
+            trainings.release_training(session, settings, work, reason)

@@ -1,16 +1,26 @@
-"""Models: train and read."""
+"""Models: train, read, compare, move, remove."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+import hashlib
+import tempfile
+from pathlib import Path
+from typing import Annotated, BinaryIO, cast
+from uuid import UUID
+
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Query, Request, Response
 
 from datagen.api.auth import Reader, Writer
-from datagen.api.backends import Wired
+from datagen.api.backends import Backends, Wired
+from datagen.api.downloads import archive_response
 from datagen.api.openapi import problems
 from datagen.api.routes.jobs import Cursor, Limit
+from datagen.api.uploads import receive_file
 from datagen.db.session import reading, writing
-from datagen.schemas import Model, ModelCreate, Page
-from datagen.service import models
+from datagen.schemas import Comparison, Model, ModelCreate, Name, Page
+from datagen.service import comparing, models, transfer
+from datagen.storage import CHUNK_BYTES
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
@@ -34,6 +44,62 @@ def list_models(
         return models.list_models(session, asker.owner_id, limit=limit, cursor=cursor)
 
 
+@router.get("/compare", summary="Compare models", responses=problems(404))
+def compare_models(
+    backends: Wired,
+    asker: Reader,
+    model: Annotated[
+        list[str], Query(description="Name, name@version or id; two or more.", max_length=16)
+    ],
+) -> Comparison:
+    """Models side by side, with what differs and which is best where they can be compared."""
+    with reading(backends.engine) as session:
+        return comparing.compare(session, asker.owner_id, model)
+
+
+@router.post(
+    "/import",
+    status_code=201,
+    summary="Import a model",
+    responses=problems(413, 507),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/zip": {"schema": {"type": "string", "format": "binary"}},
+            },
+        }
+    },
+)
+async def import_model(
+    request: Request,
+    answer: Response,
+    backends: Wired,
+    asker: Writer,
+    name: Annotated[Name, Query(description="What the model is called.")],
+) -> Model:
+    """Register what `GET /v1/models/{reference}/export` gave, as the next version of a name.
+
+    All of it is checked first: digests, headers, the shape of every tensor. The same model again
+    under the same name answers with the same version.
+    """
+    with tempfile.TemporaryDirectory(prefix="datagen-import-") as folder:
+        upload = Path(folder, "upload")
+        await receive_file(request, upload)
+        model = await run_sync(_import, backends, asker.owner_id, name, upload)
+    answer.headers["Location"] = f"{router.prefix}/{model.id}"
+    return model
+
+
+def _import(backends: Backends, owner_id: UUID, name: str, upload: Path) -> Model:
+    unpacked = upload.with_name("unpacked")
+    unpacked.mkdir()
+    package = transfer.read_package(upload, unpacked)
+    keys = transfer.store_package(backends.storage, package)
+    with writing(backends.engine) as session:
+        return transfer.register(session, owner_id, name, package, keys)
+
+
 @router.get("/{reference}", summary="Read a model", responses=problems(404))
 def read_model(reference: str, backends: Wired, asker: Reader) -> Model:
     """A model by name (its latest version), name@version or id."""
@@ -47,3 +113,58 @@ def cancel_model(reference: str, backends: Wired, asker: Writer) -> Model:
     with writing(backends.engine) as session:
         found = models.read(session, asker.owner_id, reference)
         return models.cancel(session, asker.owner_id, found.id)
+
+
+@router.delete(
+    "/{reference}", status_code=204, summary="Remove a model", responses=problems(404, 409)
+)
+def remove_model(
+    reference: str,
+    backends: Wired,
+    asker: Writer,
+    *,
+    force: Annotated[
+        bool, Query(description="Although jobs have used it: they stay, its weights go.")
+    ] = False,
+) -> None:
+    """Remove a model; a name that has several versions must say which."""
+    with writing(backends.engine) as session:
+        models.remove(session, asker.owner_id, reference, force=force)
+
+
+@router.get(
+    "/{reference}/export",
+    summary="Export a model",
+    response_class=Response,
+    responses={
+        **problems(404, 409, 416),
+        200: {"content": {"application/zip": {}}, "description": "The model, as one zip."},
+        206: {"content": {"application/zip": {}}, "description": "The range asked for."},
+    },
+)
+def export_model(reference: str, request: Request, backends: Wired, asker: Reader) -> Response:
+    """A model with its judge, its options and its metrics, to be imported elsewhere.
+
+    The examples, from which `neighbour` and `interpolate` start, are in it for the owner alone.
+    """
+    file = cast("BinaryIO", tempfile.TemporaryFile(prefix="datagen-export-"))  # noqa: SIM115 - closed when all is sent
+    try:
+        with reading(backends.engine) as session:
+            model = transfer.write_package(
+                session, backends.storage, asker.owner_id, reference, file
+            )
+        size = file.tell()
+        file.seek(0)
+        digest = _digest(file)
+    except BaseException:
+        file.close()
+        raise
+    filename = f"{model.name}-{model.version}.zip"
+    return archive_response(file, request.headers, size=size, digest=digest, filename=filename)
+
+
+def _digest(file: BinaryIO) -> str:
+    found = hashlib.sha256()
+    while block := file.read(CHUNK_BYTES):
+        found.update(block)
+    return found.hexdigest()

@@ -9,11 +9,12 @@ from sqlalchemy import select, update
 
 from datagen import bundled
 from datagen.db.session import now, reading, writing
-from datagen.db.tables import Dataset, Model, new_id
+from datagen.db.tables import Dataset, Figures, Job, Model, new_id
 from datagen.errors import Conflict, InvalidFile, InvalidRequest, NotFound
 from datagen.queue import RUN_TRAINING
 from datagen.schemas import ModelCreate
-from datagen.service import keys, models
+from datagen.service import keys, models, trainings
+from datagen.service.common import next_version
 from datagen.service.stale import requeue_stale
 
 RESULT = {
@@ -64,7 +65,7 @@ def training(engine, settings, owner, dataset):
 
 def claim(engine, settings, model):
     with writing(engine) as session:
-        return models.claim_training(session, settings, model.id)
+        return trainings.claim_training(session, settings, model.id)
 
 
 def row(engine, model):
@@ -132,8 +133,8 @@ def test_worker_gets_what_it_needs(engine, settings, training):
 def test_result_is_recorded_once(engine, settings, owner, training):
     work = claim(engine, settings, training)
     with writing(engine) as session:
-        assert models.close_training(session, work, **RESULT)
-        assert not models.close_training(session, work, **RESULT)
+        assert trainings.close_training(session, work, **RESULT)
+        assert not trainings.close_training(session, work, **RESULT)
 
     with reading(engine) as session:
         done = models.read(session, owner.id, "bugs")
@@ -148,7 +149,7 @@ def test_planned_slices_do_not_use_up_the_attempts(engine, settings, training):
         work = claim(engine, few, training)
         assert (work.attempt, work.tries) == (number, 1)
         with writing(engine) as session:
-            messages = models.finish_slice(session, work, f"training/{number}")
+            messages = trainings.finish_slice(session, work, f"training/{number}")
         assert len(messages) == 1
 
     assert claim(engine, few, training).state_key == "training/7"
@@ -157,7 +158,7 @@ def test_planned_slices_do_not_use_up_the_attempts(engine, settings, training):
 def test_training_that_kills_every_worker_ends_after_the_last_attempt(engine, settings, training):
     work = claim(engine, settings, training)
     with writing(engine) as session:
-        models.finish_slice(session, work, "training/1")
+        trainings.finish_slice(session, work, "training/1")
     starts = 0
     for _ in range(settings.max_attempts + 3):
         starts += claim(engine, settings, training) is not None
@@ -179,7 +180,7 @@ def test_failure_that_may_pass_gives_the_training_back_until_the_last_attempt(
     for expected in ("queued", "failed"):
         work = claim(engine, few, training)
         with writing(engine) as session:
-            assert models.release_training(session, few, work, "the disk is full")
+            assert trainings.release_training(session, few, work, "the disk is full")
         assert row(engine, training).state == expected
         let_time_pass(engine)
 
@@ -192,12 +193,12 @@ def test_overtaken_worker_changes_nothing(engine, settings, training):
     winner = claim(engine, settings, training)
 
     with writing(engine) as session:
-        assert not models.record_progress(session, stale, {"epoch": 9})
-        assert models.finish_slice(session, stale, "training/stale") == []
-        assert not models.close_training(session, stale, **RESULT)
-        assert not models.fail_training(session, stale, "diverged")
-        assert not models.release_training(session, settings, stale, "disk full")
-        assert models.record_progress(session, winner, {"epoch": 1})
+        assert not trainings.record_progress(session, stale, {"epoch": 9})
+        assert trainings.finish_slice(session, stale, "training/stale") == []
+        assert not trainings.close_training(session, stale, **RESULT)
+        assert not trainings.fail_training(session, stale, "diverged")
+        assert not trainings.release_training(session, settings, stale, "disk full")
+        assert trainings.record_progress(session, winner, {"epoch": 1})
 
     current = row(engine, training)
     assert current.state == "running"
@@ -211,7 +212,7 @@ def test_cancelled_training_is_nobodys(engine, settings, owner, training):
         assert models.cancel(session, owner.id, training.id).state == "cancelled"
 
     with writing(engine) as session:
-        assert not models.close_training(session, work, **RESULT)
+        assert not trainings.close_training(session, work, **RESULT)
     assert claim(engine, settings, training) is None
     with writing(engine) as session, pytest.raises(Conflict, match="cancelled"):
         models.cancel(session, owner.id, training.id)
@@ -324,3 +325,110 @@ def test_public_models_training_cannot_be_cancelled_by_others(engine, storage, o
         models.cancel(session, owner.id, found.id)
     with writing(engine) as session:
         assert keys.ensure_owner(session, models.BUNDLED_OWNER) != owner.id
+
+
+def removed(engine, owner, reference, **options):
+    with writing(engine) as session:
+        models.remove(session, owner.id, reference, **options)
+
+
+def add_job(engine, owner, model, state):
+    with writing(engine) as session:
+        session.add(
+            Job(
+                id=new_id(),
+                owner_id=owner.id,
+                model_id=model.id,
+                state=state,
+                seed=1,
+                temperature=1.0,
+                images_requested=3,
+                batch_size=2,
+                follow_exports=[],
+                created_at=now(session),
+            )  # fmt: skip
+        )
+
+
+def test_removed_model_is_gone_with_its_figures(engine, owner, model):
+    with writing(engine) as session:
+        moment = now(session)
+        session.add(
+            Figures(
+                id=new_id(),
+                model_id=model.id,
+                dataset_key="",
+                state="succeeded",
+                names=[],
+                created_at=moment,
+                available_at=moment,
+            )  # fmt: skip
+        )
+    removed(engine, owner, "pets")
+
+    with reading(engine) as session:
+        assert session.scalars(select(Model)).all() == []
+        assert session.scalars(select(Figures)).all() == []
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("state", ["queued", "running"])
+def test_training_is_cancelled_before_its_model_is_removed(engine, owner, model, state, force):
+    with writing(engine) as session:
+        session.get_one(Model, model.id).state = state
+
+    with pytest.raises(Conflict, match="in training; cancel"):
+        removed(engine, owner, "pets", force=force)
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_job_that_still_uses_a_model_keeps_it(engine, owner, model, force):
+    add_job(engine, owner, model, "running")
+
+    with pytest.raises(Conflict, match=r"used by 1 jobs \(.*\); cancel"):
+        removed(engine, owner, "pets", force=force)
+
+
+def test_jobs_keep_a_model_unless_forced_which_leaves_a_tombstone(engine, settings, owner, model):
+    for _ in range(5):
+        add_job(engine, owner, model, "succeeded")
+
+    with pytest.raises(Conflict, match="images of 5 jobs .* and 2 others"):
+        removed(engine, owner, "pets")
+    removed(engine, owner, "pets", force=True)
+
+    with reading(engine) as session:
+        assert models.list_models(session, owner.id).items == []
+        with pytest.raises(NotFound):
+            models.read(session, owner.id, "pets")
+        assert session.get_one(Model, model.id).digest == model.digest
+        # Its number is never given again.
+        assert next_version(session, Model, owner.id, "pets") == 2
+
+
+def test_others_public_models_cannot_be_removed(engine, owner, model):
+    with writing(engine) as session:
+        session.get_one(Model, model.id).visibility = "public"
+
+    with writing(engine) as session, pytest.raises(NotFound, match="of yours"):
+        models.remove(session, new_id(), "pets", force=True)
+
+
+def test_model_keeps_seconds_of_all_slices_device_config_and_dataset(engine, settings, owner):
+    dataset = add_dataset(engine, owner)
+    with writing(engine) as session:
+        wanted = ModelCreate(name="mine", dataset="insects")
+        model, _ = models.create(session, settings, owner.id, wanted)
+    for seconds in (3.0, 4.5):
+        with writing(engine) as session:
+            work = trainings.claim_training(session, settings, model.id)
+            trainings.finish_slice(session, work, "training/x", seconds)
+    with writing(engine) as session:
+        work = trainings.claim_training(session, settings, model.id)
+        own = {"config": {"family": "cvae"}, "device": "cpu-x", "seconds": 1.0}
+        assert trainings.close_training(session, work, **RESULT, **own)
+
+    with reading(engine) as session:
+        found = models.read(session, owner.id, "mine")
+    assert (found.seconds, found.device) == (8.5, "cpu-x")
+    assert (found.config, found.dataset_digest) == ({"family": "cvae"}, dataset.digest)

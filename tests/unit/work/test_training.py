@@ -16,7 +16,7 @@ from datagen.images import LabelledImages
 from datagen.model.state import TrainingState
 from datagen.queue import RUN_TRAINING, MemoryQueue
 from datagen.schemas import JobCreate, ModelCreate
-from datagen.service import datasets, jobs, models
+from datagen.service import datasets, jobs, models, trainings
 from datagen.service.stale import requeue_stale
 from datagen.storage import FileStorage
 from datagen.work import recipe
@@ -272,7 +272,7 @@ def test_overtaken_worker_that_finishes_leaves_the_state_to_the_other(
         if row_of(engine, model).attempt == 2:
             expire(engine, model)
             with writing(engine) as session:
-                assert models.claim_training(session, settings, model.id).state_key == kept
+                assert trainings.claim_training(session, settings, model.id).state_key == kept
 
     step(trainer(InterruptedStorage(storage.root, overtake)))
 

@@ -1,0 +1,164 @@
+"""Trainings as workers see them: claimed, told of, continued, ended.
+
+Every change is conditional on the attempt's number, so a worker that was overtaken changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import update
+from sqlalchemy.orm import Session
+
+from datagen.db.session import now
+from datagen.db.tables import Dataset, Model
+from datagen.queue import RUN_TRAINING, Message
+from datagen.service import claims
+from datagen.settings import Settings
+
+
+@dataclass(frozen=True)
+class TrainingWork:
+    """All that a worker needs to know to go on with a training that it has claimed.
+
+    Attributes:
+        tries: attempts since the last slice that ended as planned.
+        splits: those of the dataset, each with the SHA-256 of its file.
+    """
+
+    model_id: UUID
+    attempt: int
+    tries: int
+    options: dict[str, Any]
+    state_key: str | None
+    dataset_digest: str
+    storage_prefix: str
+    splits: dict[str, str | None]
+
+
+def told(model_id: UUID) -> Message:
+    """The message that a training waits."""
+    return Message(RUN_TRAINING, {"model_id": str(model_id)})
+
+
+def claim_training(session: Session, settings: Settings, model_id: UUID) -> TrainingWork | None:
+    """Take a training; None where somebody has it, had it, or it was cancelled."""
+    model = claims.claim(session, settings, Model, model_id)
+    if model is None:
+        return None
+    dataset = session.get_one(Dataset, model.dataset_id)
+    return TrainingWork(
+        model_id=model.id,
+        attempt=model.attempt,
+        tries=model.attempt - model.attempt_floor,
+        options=model.options,
+        state_key=model.state_key,
+        dataset_digest=dataset.digest,
+        storage_prefix=dataset.storage_prefix,
+        splits=dict.fromkeys(dataset.counts) | dict((dataset.report or {}).get("files", {})),
+    )
+
+
+def _change(session: Session, work: TrainingWork, **values: Any) -> bool:
+    """Change the training's row, if it is still the worker's."""
+    changed = session.execute(
+        update(Model)
+        .where(claims.held(Model, work.model_id, work.attempt))
+        .values(**values)
+        .returning(Model.id)
+    )
+    return changed.first() is not None
+
+
+def record_progress(session: Session, work: TrainingWork, progress: dict[str, Any]) -> bool:
+    """Tell how far a training is; False where it is no longer the worker's."""
+    return _change(session, work, progress=progress)
+
+
+def finish_slice(
+    session: Session, work: TrainingWork, state_key: str, seconds: float = 0.0
+) -> list[Message]:
+    """Put a training back in the queue, to go on from `state_key`; [] where it was taken over.
+
+    The seconds that the slice took are added to those of the slices before.
+
+    A slice that ended as planned is no failed attempt: the cap counts from here anew, while
+    `attempt` itself keeps rising, since it is the fencing token.
+    """
+    moment = now(session)
+    kept = _change(
+        session,
+        work,
+        state="queued",
+        state_key=state_key,
+        seconds=Model.seconds + seconds,
+        attempt_floor=work.attempt,
+        lease_until=None,
+        error=None,
+        available_at=moment,
+        sent_at=moment,
+    )
+    return [told(work.model_id)] if kept else []
+
+
+def close_training(
+    session: Session,
+    work: TrainingWork,
+    *,
+    digest: str,
+    checkpoint_key: str,
+    judge_digest: str,
+    judge_key: str,
+    examples_digest: str | None,
+    examples_key: str | None,
+    class_names: list[str],
+    image_shape: list[int],
+    metrics: dict[str, Any],
+    config: dict[str, Any] | None = None,
+    device: str | None = None,
+    seconds: float = 0.0,
+) -> bool:
+    """Record what a training gave; False, and nothing written, where it was taken over."""
+    return _change(
+        session,
+        work,
+        state="succeeded",
+        digest=digest,
+        checkpoint_key=checkpoint_key,
+        judge_digest=judge_digest,
+        judge_key=judge_key,
+        examples_digest=examples_digest,
+        examples_key=examples_key,
+        class_names=class_names,
+        image_shape=image_shape,
+        metrics=metrics,
+        config=config or {},
+        device=device,
+        seconds=Model.seconds + seconds,
+        state_key=None,
+        lease_until=None,
+        error=None,
+        ended_at=now(session),
+    )
+
+
+def fail_training(session: Session, work: TrainingWork, reason: str) -> bool:
+    """End a training that cannot succeed; False where it was taken over."""
+    return _change(
+        session,
+        work,
+        state="failed",
+        error=reason,
+        state_key=None,
+        lease_until=None,
+        ended_at=now(session),
+    )
+
+
+def release_training(session: Session, settings: Settings, work: TrainingWork, reason: str) -> bool:
+    """Give a training back after a failure that may pass; at the last attempt it fails."""
+    if work.tries >= settings.max_attempts:
+        return fail_training(session, work, f"Gave up after {work.tries} attempts: {reason}")
+    return claims.release(session, settings, Model, work.model_id, work.attempt, reason)
