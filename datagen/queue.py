@@ -15,6 +15,7 @@ from datagen.errors import QueueUnavailable
 
 RUN_BATCH = "datagen.run_batch"
 RUN_EXPORT = "datagen.run_export"
+RUN_FIGURES = "datagen.run_figures"
 RUN_TRAINING = "datagen.run_training"
 MAKE_BATCHES = "datagen.make_batches"
 REQUEUE_STALE = "datagen.requeue_stale"
@@ -28,6 +29,7 @@ EXPORT = "export"
 QUEUE_OF = {
     RUN_BATCH: BULK,
     RUN_TRAINING: TRAIN,
+    RUN_FIGURES: TRAIN,
     RUN_EXPORT: EXPORT,
     MAKE_BATCHES: CONTROL,
     REQUEUE_STALE: CONTROL,

@@ -290,6 +290,33 @@ class Model(Resource):
     ended_at: datetime | None
 
 
+class FiguresCreate(Request):
+    """Pictures of what a model has learnt, to be drawn."""
+
+    dataset: str | None = Field(
+        default=None,
+        max_length=200,
+        description="Real images to show beside: name, name@version or id of a dataset of yours. "
+        "By default what the model was trained on, if that is yours.",
+    )
+
+
+class Figures(Resource):
+    """Pictures of what a model has learnt."""
+
+    id: UUID
+    model: UUID
+    dataset: UUID | None
+    state: State
+    names: list[str] = Field(description="Each is there as `.png`, `.svg` and `.json`.")
+    bytes: int | None
+    digest: str | None = Field(description="SHA-256 of all of them as one archive.")
+    error: str | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
 class ComparedRow(Resource):
     """One figure of several models."""
 

@@ -18,6 +18,7 @@ from datagen.queue import (
     REQUEUE_STALE,
     RUN_BATCH,
     RUN_EXPORT,
+    RUN_FIGURES,
     RUN_TRAINING,
     SWEEP_STORAGE,
 )
@@ -43,6 +44,16 @@ def run_training(model_id: object = None, **_unknown: Any) -> None:
     if (row_id := _id_in(RUN_TRAINING, model_id)) is not None:
         own = context()
         run_training(own.engine, own.storage, own.queue, own.settings, row_id)
+
+
+@shared_task(name=RUN_FIGURES)
+def run_figures(figures_id: object = None, **_unknown: Any) -> None:
+    """Draw what a model has learnt."""
+    from datagen.work.figures import run_figures  # noqa: PLC0415 - light workers have no torch
+
+    if (row_id := _id_in(RUN_FIGURES, figures_id)) is not None:
+        own = context()
+        run_figures(own.engine, own.storage, own.settings, row_id)
 
 
 @shared_task(name=RUN_EXPORT)

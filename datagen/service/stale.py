@@ -9,14 +9,14 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from datagen.db.session import now
-from datagen.db.tables import Batch, Export, Model
-from datagen.queue import RUN_BATCH, RUN_EXPORT, RUN_TRAINING, Message
+from datagen.db.tables import Batch, Export, Figures, Model
+from datagen.queue import RUN_BATCH, RUN_EXPORT, RUN_FIGURES, RUN_TRAINING, Message
 from datagen.service import batches, claims
 from datagen.settings import Settings
 
 SILENT = "every worker that tried it was killed or fell silent"
 
-Ended = TypeVar("Ended", Export, Model)
+Ended = TypeVar("Ended", Export, Figures, Model)
 
 
 def requeue_stale(session: Session, settings: Settings) -> list[Message]:
@@ -27,14 +27,17 @@ def requeue_stale(session: Session, settings: Settings) -> list[Message]:
     for batch in claims.exhausted(session, settings, Batch):
         batches.fail(session, batch.id, batch.attempt, batch.error or f"{SILENT}.")
     _end_exhausted(session, settings, Export)
+    _end_exhausted(session, settings, Figures)
     _end_exhausted(session, settings, Model)
     messages = batches.make_batches(session, settings)
     claims.release_expired(session, settings, Batch)
     claims.release_expired(session, settings, Export)
+    claims.release_expired(session, settings, Figures)
     claims.release_expired(session, settings, Model)
     messages += _told(RUN_BATCH, "batch_id", claims.unsent(session, settings, Batch))
     messages += _told(RUN_EXPORT, "export_id", claims.unsent(session, settings, Export))
     messages += _told(RUN_TRAINING, "model_id", claims.unsent(session, settings, Model))
+    messages += _told(RUN_FIGURES, "figures_id", claims.unsent(session, settings, Figures))
     return messages
 
 

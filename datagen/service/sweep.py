@@ -18,7 +18,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from datagen.db.session import reading
-from datagen.db.tables import Batch, Dataset, Export, Model
+from datagen.db.tables import Batch, Dataset, Export, Figures, Model
 from datagen.schemas import ENDED
 from datagen.service.common import parse_id
 from datagen.settings import Settings
@@ -70,6 +70,13 @@ def _shards(session: Session, keys: Sequence[str]) -> set[str]:
 def _archives(session: Session, keys: Sequence[str]) -> set[str]:
     rows = session.execute(
         select(Export.id, Export.state, Export.archive_key).where(Export.id.in_(_ids(keys)))
+    )
+    return _of_rows(keys, {row_id: (state, named) for row_id, state, named in rows})
+
+
+def _figures(session: Session, keys: Sequence[str]) -> set[str]:
+    rows = session.execute(
+        select(Figures.id, Figures.state, Figures.archive_key).where(Figures.id.in_(_ids(keys)))
     )
     return _of_rows(keys, {row_id: (state, named) for row_id, state, named in rows})
 
@@ -130,6 +137,7 @@ _KEPT: dict[str, Callable[[Session, Sequence[str]], set[str]]] = {
     "jobs/": _shards,
     "exports/": _archives,
     "training/": _states,
+    "figures/": _figures,
     "datasets/": _images,
     "models/": _weights,
     "uploads/": _nothing,
