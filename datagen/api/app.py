@@ -16,12 +16,12 @@ from datagen.api.guards import BodyLimit, HostGuard, RequestLog
 from datagen.api.openapi import install_openapi, operation_id
 from datagen.api.preparation import prepare
 from datagen.api.readiness import Looks
-from datagen.api.routes import datasets, exports, formats, health, jobs, models
+from datagen.api.routes import datasets, exports, figures, formats, health, jobs, models
 from datagen.client.address import is_loopback
 from datagen.queue import Queue
 from datagen.settings import Settings
 
-UPLOAD_PATH = "/v1/datasets"
+UPLOAD_PATHS = frozenset({"/v1/datasets", "/v1/models/import"})
 
 
 def create_app(
@@ -62,7 +62,7 @@ def create_app(
     app.state.looks = Looks()
     install_error_answers(app)
     install_openapi(app)
-    for room in (jobs, exports, datasets, models, formats, health):
+    for room in (jobs, exports, datasets, models, figures, formats, health):
         app.include_router(room.router)
     # The last one added is the first that a request meets.
     app.add_middleware(BodyLimit, limit_of=_body_limits(settings))
@@ -74,7 +74,7 @@ def create_app(
 
 def _body_limits(settings: Settings) -> Callable[[str], int]:
     def limit_of(path: str) -> int:
-        return settings.max_upload_bytes if path == UPLOAD_PATH else settings.max_body_bytes
+        return settings.max_upload_bytes if path in UPLOAD_PATHS else settings.max_body_bytes
 
     return limit_of
 

@@ -14,6 +14,7 @@ from datagen.cli import (
     demo,
     doctor,
     exports,
+    figures,
     generate,
     jobs,
     models,
@@ -72,6 +73,7 @@ app.command("doctor")(doctor.doctor)
 app.command("api")(servers.api)
 app.command("worker")(servers.worker)
 app.command("beat")(servers.beat)
+models.group.command("report")(figures.report)
 for _group in (jobs.group, datasets.group, exports.group, models.group, db.group):
     _group.callback(invoke_without_command=True)(_help_without_command)
     app.add_typer(_group)

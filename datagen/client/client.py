@@ -1,4 +1,4 @@
-"""`Client`: one server, four namespaces."""
+"""`Client`: one server, a namespace for each kind of thing."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Self
 from datagen.client.address import find_address
 from datagen.client.datasets import Datasets
 from datagen.client.exports import Exports
+from datagen.client.figures import FigureSets
 from datagen.client.jobs import Jobs
 from datagen.client.models import Models
 from datagen.client.transport import Transport
@@ -55,6 +56,7 @@ class Client:
         self.exports = Exports(self._transport)
         self.datasets = Datasets(self._transport)
         self.models = Models(self._transport)
+        self.figures = FigureSets(self._transport)
 
     def close(self) -> None:
         """Close the connections; a `with` block does it too."""

@@ -59,9 +59,9 @@ class Transport:
         """Read a resource; tried again when the server is away for a moment."""
         return self._parsed(self._get(path, query), answer)
 
-    def get_bytes(self, path: str) -> bytes:
+    def get_bytes(self, path: str, **query: Any) -> bytes:
         """Read a file that fits in memory; tried again like `get`."""
-        return self._get(path, {}).content
+        return self._get(path, query).content
 
     def post(
         self,

@@ -87,7 +87,8 @@ def _warnings(models: Sequence[Model]) -> tuple[list[str], frozenset[str]]:
 def _value(model: Model, place: str, key: str) -> Any:
     if place == "column":
         value = getattr(model, key)
-        return round(value, 1) if isinstance(value, float) else value
+        # No seconds were kept of what was trained elsewhere.
+        return (round(value, 1) or None) if isinstance(value, float) else value
     found: dict[str, Any] = getattr(model, place) or {}
     return found.get(key)
 

@@ -135,12 +135,36 @@ def _images_for(
     return None, SAMPLE if bundled else NO_IMAGES
 
 
+def known(
+    session: Session, owner_id: UUID, reference: str, wanted: schemas.FiguresCreate
+) -> schemas.Figures | None:
+    """The figures that a request would give, if they were asked for before. Raises as `request`."""
+    model = _trained(session, owner_id, reference)
+    _, key = _images_for(session, owner_id, model, wanted.dataset)
+    row = session.scalars(
+        select(Figures).where(Figures.model_id == model.id, Figures.dataset_key == key)
+    ).one_or_none()
+    return None if row is None else shown(row)
+
+
 def shown(row: Figures) -> schemas.Figures:
     """The wire form of figures."""
     plain = {name: getattr(row, name, None) for name in schemas.Figures.model_fields}
     return schemas.Figures.model_validate(
         plain | {"model": row.model_id, "dataset": row.dataset_id}
     )
+
+
+def check_name(name: str) -> tuple[str, str]:
+    """Which figure a name means, and as what; without an ending the PNG. Raises NotFound."""
+    stem, _, kind = name.rpartition(".")
+    stem, kind = (stem, kind) if stem else (name, "png")
+    if stem not in NAMES or kind not in MEDIA_TYPES:
+        raise NotFound(
+            f"There is no figure {name[:60]!r}; there are {', '.join(NAMES)}, each as .png, .svg "
+            "and .json."
+        )
+    return stem, kind
 
 
 def read_file(
@@ -152,13 +176,7 @@ def read_file(
         Conflict: drawing them failed.
         NotFound: there is no such figure, or it was left out for want of real images.
     """
-    stem, _, kind = name.rpartition(".")
-    stem, kind = (stem, kind) if stem else (name, "png")
-    if stem not in NAMES or kind not in MEDIA_TYPES:
-        raise NotFound(
-            f"There is no figure {name[:60]!r}; there are {', '.join(NAMES)}, each as .png, .svg "
-            "and .json."
-        )
+    stem, kind = check_name(name)
     if figures.state == "failed":
         raise Conflict(f"The figures could not be drawn: {figures.error} Ask for them anew.")
     if stem not in figures.names:

@@ -116,11 +116,15 @@ def close_training(
     class_names: list[str],
     image_shape: list[int],
     metrics: dict[str, Any],
-    config: dict[str, Any] | None = None,
+    options: dict[str, Any],
+    config: dict[str, Any],
     device: str | None = None,
     seconds: float = 0.0,
 ) -> bool:
-    """Record what a training gave; False, and nothing written, where it was taken over."""
+    """Record what a training gave; False, and nothing written, where it was taken over.
+
+    Its options are then all that it was trained with, and no longer those that were given alone.
+    """
     return _change(
         session,
         work,
@@ -134,7 +138,8 @@ def close_training(
         class_names=class_names,
         image_shape=image_shape,
         metrics=metrics,
-        config=config or {},
+        options=options,
+        config=config,
         device=device,
         seconds=Model.seconds + seconds,
         state_key=None,

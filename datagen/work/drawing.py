@@ -246,8 +246,8 @@ def latent_grids(subject: Subject) -> Drawn:
         "normal CDF; all else at the prior's mean."
     )
     figure = plots.image_panels(panels, f"{subject.name}: the latent plane, decoded", caption)
-    numbers = {"dimensions": [first, second], "side": GRID_SIDE,
-               "labels": [subject.named(int(label)) for label in subject.labels[:PANELS]]}  # fmt: skip
+    names = [name for name, _ in panels]
+    numbers = {"dimensions": [first, second], "side": GRID_SIDE, "labels": names}
     return Drawn(figure, caption, numbers)
 
 

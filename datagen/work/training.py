@@ -188,6 +188,7 @@ def _finish(
             class_names=list(train.class_names),
             image_shape=list(train.image_shape),
             metrics=header.metrics,
+            options=header.options,
             config=header.config,
             device=device,
             seconds=seconds,

@@ -27,6 +27,8 @@ RESULT = {
     "class_names": ["ant", "bee"],
     "image_shape": [1, 8, 8],
     "metrics": {"held_out_elbo": -90.5},
+    "options": {"epochs": 8},
+    "config": {"family": "cvae"},
 }
 
 
@@ -425,7 +427,7 @@ def test_model_keeps_seconds_of_all_slices_device_config_and_dataset(engine, set
             trainings.finish_slice(session, work, "training/x", seconds)
     with writing(engine) as session:
         work = trainings.claim_training(session, settings, model.id)
-        own = {"config": {"family": "cvae"}, "device": "cpu-x", "seconds": 1.0}
+        own = {"device": "cpu-x", "seconds": 1.0}
         assert trainings.close_training(session, work, **RESULT, **own)
 
     with reading(engine) as session:
