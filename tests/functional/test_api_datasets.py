@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import gzip
 import io
 import tarfile
+import zipfile
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -84,3 +87,112 @@ def test_upload_without_name_or_body_is_refused(stack: Any) -> None:
 def test_training_on_an_unknown_dataset_is_404(stack: Any) -> None:
     answer = stack.http.post("/v1/models", json={"name": "m", "dataset": "nope"})
     assert answer.status_code == 404
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return data.getvalue()
+
+
+def arrays(**given: Any) -> bytes:
+    data = io.BytesIO()
+    np.savez(data, **given)
+    return data.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["tar", "tar.gz", "zip", "npz"])
+def test_the_same_images_are_the_same_dataset_whatever_they_come_as(stack: Any, kind: str) -> None:
+    pixels = np.full((8, 8, 8), 0, dtype=np.uint8)
+    labels = []
+    for position, (name, content) in enumerate(sorted(GOOD.items())):
+        with Image.open(io.BytesIO(content)) as image:
+            pixels[position] = np.asarray(image)
+        labels.append(name.split("/")[1])
+    body = {
+        "tar": lambda: tar(GOOD),
+        "tar.gz": lambda: gzip.compress(tar(GOOD)),
+        "zip": lambda: zipped(GOOD),
+        "npz": lambda: arrays(x_train=pixels, y_train=np.array(labels)),
+    }[kind]()
+    made = upload(stack, f"as-{kind}", body)
+    assert made.status_code == 201, made.text
+    plain = upload(stack, "as-tar", tar(GOOD)).json()
+    assert made.json()["digest"] == plain["digest"]
+    assert made.json()["report"]["source"] == ("npz" if kind == "npz" else "imagefolder")
+
+
+def test_query_says_how_to_read(stack: Any) -> None:
+    mixed = {f"cat/{n}.png": png(n, size=6 + n) for n in range(10)} | {"cat/bad.png": b"bad"}
+    plain = upload(stack, "mixed", tar(mixed))
+    assert plain.status_code == 422
+    wanted = {"size": 6, "pad": True, "on_error": "skip", "split": "train=0.5,test=0.5", "seed": 3}
+    made = stack.http.post("/v1/datasets", params={"name": "mixed", **wanted}, content=tar(mixed))
+    assert made.status_code == 201, made.text
+    assert made.json()["counts"] == {"train": [5], "test": [5]}
+    assert made.json()["image_shape"] == [1, 6, 6]
+    report = made.json()["report"]
+    assert [one["name"] for one in report["skipped"]] == ["cat/bad.png"]
+    assert any("filled up at the edges" in note for note in report["notes"])
+    for wrong, field in (({"size": 0}, "size"), ({"pad": True}, "pad"), ({"split": "x"}, "split"),
+                         ({"on_error": "shrug"}, "on_error"), ({"seed": -1}, "seed")):  # fmt: skip
+        answer = stack.http.post(
+            "/v1/datasets", params={"name": "mixed", **wrong}, content=tar(mixed)
+        )
+        assert (answer.status_code, answer.json()["field"]) == (422, field), answer.text
+
+
+def test_sample_is_registered_by_name_and_its_balance_is_a_picture(stack: Any) -> None:
+    body = {"name": "digits", "source": "sample:mnist"}
+    made = stack.http.post("/v1/datasets", json=body)
+    assert made.status_code == 201, made.text
+    assert sum(map(sum, made.json()["counts"].values())) == 7000
+    picture = stack.http.get("/v1/datasets/digits/balance.png")
+    assert (picture.status_code, picture.headers["content-type"]) == (200, "image/png")
+    with Image.open(io.BytesIO(picture.content)) as image:
+        assert image.width > 300
+    assert stack.http.get("/v1/datasets/digits/balance.svg").content.startswith(b"<?xml")
+    assert stack.http.get("/v1/datasets/digits/balance.pdf").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"name": "x"}, "source"),
+        ({"name": "x", "source": "file:///etc/passwd"}, "source"),
+        ({"name": "x", "source": "http://169.254.169.254/x"}, "source"),
+        ({"name": "x", "source": "../../etc"}, "source"),
+        ({"name": "X Y", "source": "sample:mnist"}, "name"),
+        ({"name": "x", "source": "sample:mnist", "colour": 1}, "colour"),
+        ({"name": "x", "source": "sample:mnist", "split": {"train": 2.0}}, "split"),
+    ],
+)
+def test_sources_that_the_server_may_not_read_are_refused(
+    stack: Any, body: dict[str, Any], field: str
+) -> None:
+    answer = stack.http.post("/v1/datasets", json=body)
+    assert (answer.status_code, answer.json()["field"]) == (422, field), answer.text
+
+
+def test_json_that_is_none_is_refused(stack: Any) -> None:
+    headers = {"content-type": "application/json"}
+    for body in (b"{", b"[]", b"nan", b'{"name": ' + b"[" * 5000):
+        answer = stack.http.post("/v1/datasets", content=body, headers=headers)
+        assert answer.status_code in {400, 422}, answer.text
+    answer = stack.http.post("/v1/datasets", content=b" " * 2_000_000, headers=headers)
+    assert answer.status_code == 413
+
+
+def test_removed_dataset_is_gone(stack: Any) -> None:
+    upload(stack, "short-lived", tar(GOOD))
+    assert stack.http.delete("/v1/datasets/short-lived").status_code == 204
+    assert stack.http.get("/v1/datasets/short-lived").status_code == 404
+    assert stack.http.delete("/v1/datasets/short-lived").status_code == 404
+    for number in range(2):
+        upload(stack, "many", tar(GOOD | {"train/dog/9.png": png(250 + number)}))
+    answer = stack.http.delete("/v1/datasets/many")
+    assert answer.status_code == 409
+    assert "many@1, many@2" in answer.json()["detail"]
+    assert stack.http.delete("/v1/datasets/many@1").status_code == 204

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 import struct
 from pathlib import Path
 from typing import Any
@@ -92,3 +93,66 @@ def test_training_is_followed_and_its_model_generates(stack: Any, tmp_path: Path
     unknown = stack.command("generate", "--model", "halver", "--labels", "3=3")
     assert unknown.code == 2
     assert "left, right" in unknown.err
+
+
+def test_sources_of_other_kinds_are_added(stack: Any, tmp_path: Path) -> None:
+    folders = write_folders(tmp_path / "src", per_label=10)
+    shutil.make_archive(str(tmp_path / "packed"), "zip", folders)
+    rows = [f"{path.relative_to(folders)},{path.parent.name}" for path in folders.rglob("*.png")]
+    (folders / "labels.csv").write_text("file,label\n" + "\n".join(rows))
+    digests = []
+    for number, source in enumerate((tmp_path / "packed.zip", folders / "labels.csv", folders)):
+        ran = stack.command("dataset", "add", f"kind{number}", str(source), "--json")
+        assert ran.code == 0, ran.err
+        digests.append(ran.json["digest"])
+        assert sum(map(sum, ran.json["counts"].values())) == 20
+    assert stack.command("dataset", "show", "kind0", "--json").json["report"]["source"] == (
+        "imagefolder"
+    )
+    assert len(digests) == 3
+
+
+def test_options_notes_and_the_picture_are_for_people_too(stack: Any, tmp_path: Path) -> None:
+    source = write_folders(tmp_path / "src", per_label=10)
+    (source / "left" / "bad.png").write_bytes(b"bad")
+    refused = stack.command("dataset", "add", "people", str(source))
+    assert (refused.code, refused.out) == (1, "")
+    assert "left/bad.png" in refused.err
+    ran = stack.command(
+        "dataset", "add", "people", str(source), "--on-error", "skip", "--size", "12", "--pad",
+        "--split", "train=0.5,validation=0.5",
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    assert "1x12x12" in ran.out
+    assert "note: The data came without splits" in ran.err
+    assert "skipped: left/bad.png" in ran.err
+    picture = tmp_path / "balance.png"
+    shown = stack.command("dataset", "show", "people", "--picture", str(picture))
+    assert shown.code == 0, shown.err
+    with Image.open(picture) as image:
+        assert image.width > 300
+    for wrong in (["--size", "0"], ["--pad"], ["--split", "half"], ["--on-error", "maybe"]):
+        assert stack.command("dataset", "add", "people", str(source), *wrong).code == 2
+
+
+def test_removing_asks_for_what_is_meant(stack: Any, tmp_path: Path) -> None:
+    for number in (4, 5):
+        source = write_folders(tmp_path / f"src{number}", per_label=number)
+        assert stack.command("dataset", "add", "going", str(source)).code == 0
+    both = stack.command("dataset", "remove", "going")
+    assert both.code == 1
+    assert "going@1, going@2" in both.err
+    assert stack.command("dataset", "remove", "going@1").code == 0
+    assert stack.command("dataset", "remove", "going", "--json").json == {"removed": "going"}
+    assert stack.command("dataset", "show", "going").code == 1
+
+
+def test_torchvision_datasets_are_fetched_by_name(stack: Any) -> None:
+    ran = stack.command("dataset", "add", "fake", "torchvision:Nothing")
+    assert ran.code == 2
+    assert "torchvision has no dataset 'Nothing'; it has" in ran.err
+    # Made up by torchvision itself, so no network is needed.
+    ran = stack.command("dataset", "add", "fake", "torchvision:FakeData", "--size", "16", "--json")
+    assert ran.code == 0, ran.err
+    assert sum(map(sum, ran.json["counts"].values())) == 1000
+    assert ran.json["image_shape"] == [3, 16, 16]

@@ -30,12 +30,21 @@ generate --per-label 1 --detach
 dataset add d .
 dataset list
 dataset show nothing
+dataset remove nothing
+dataset add s sample:mnist
+dataset show s --picture balance.png
+dataset add t torchvision:Nothing
 export create 00000000-0000-7000-8000-000000000000
 export list
 export show 00000000-0000-7000-8000-000000000000
 export download 00000000-0000-7000-8000-000000000000 --out x
 model list
 model show mnist
+model compare mnist mnist
+model export mnist --out m.zip
+model import copy m.zip
+model remove copy
+model report mnist --out r --dataset nothing
 db upgrade
 """
 
@@ -83,16 +92,19 @@ bodies = {
     "/v1/jobs": {"json": {"model": "mnist", "all": 1}},
     "/v1/exports": {"json": {"job": nobody, "format": "parquet"}},
     "/v1/models": {"json": {"name": "m", "dataset": "d"}},
-    "/v1/datasets": {"params": {"name": "d"}, "content": b"no tar"},
+    "/v1/datasets": {"json": {"name": "d", "source": "sample:mnist"}},
+    "/v1/models/import": {"params": {"name": "m"}, "content": b"no zip"},
+    "/v1/models/compare": {"params": {"model": ["mnist", "mnist"]}},
 }
 with TestClient(app, base_url="http://127.0.0.1", headers=headers) as client:
     paths = client.get("/openapi.json").json()["paths"]
-    assert len(paths) >= 15
+    assert len(paths) >= 20
     for template, methods in paths.items():
         path = template.replace("{index}", "0").replace("{reference}", "mnist")
         path = path.replace("{job_id}", nobody).replace("{export_id}", nobody)
+        path = path.replace("{name}", "loss.png").replace("{kind}", "png")
         for method in methods:
-            body = bodies.get(path, {}) if method == "post" else {}
+            body = bodies.get(path, {}) if method == "post" or "compare" in path else {}
             answer = client.request(method, path, **body)
             assert answer.status_code != 500, (method, path, answer.text)
             assert "torch" not in sys.modules, (method, path)
@@ -107,7 +119,7 @@ for room in ("api", "cli", "client", "datasets", "db", "embedded", "export", "se
     for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         if not found.name.endswith("__main__"):
             importlib.import_module(found.name)
-for module in ("images", "shards", "storage", "queue", "schemas", "settings", "errors"):
+for module in ("images", "plots", "shards", "storage", "queue", "schemas", "settings", "errors"):
     importlib.import_module(f"datagen.{module}")
 assert "torch" not in sys.modules, sorted(name for name in sys.modules if "torch" in name)[:5]
 """
