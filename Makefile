@@ -10,7 +10,7 @@ TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long format lint types imports unit bench-throughput bundled sample clean
+.PHONY: help demo test test-long format lint types imports unit bench-throughput bench-ingest bench-training docs-figures bundled sample clean
 
 help: ## Show what can be made
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,17 @@ unit: $(TEST_STAMP) ## The unit tests alone
 
 bench-throughput: $(DEMO_STAMP) ## Images per second: bare loop, service and a plain script, in one run
 	$(BIN)/python benchmarks/throughput.py
+
+bench-ingest: $(DEMO_STAMP) ## Images per second that datasets are read at, from files of several kinds
+	$(BIN)/python benchmarks/ingest.py
+
+bench-training: $(DEMO_STAMP) ## Training against Pythae's trainer, and the base preset's curve: make bench-training MNIST=DIR
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps pythae==0.1.2
+	$(BIN)/python benchmarks/training.py "$(MNIST)"
+	$(BIN)/python benchmarks/training.py "$(MNIST)" --curve 600
+
+docs-figures: $(DEMO_STAMP) ## Draw the pictures of docs/objectives.md again: make docs-figures MNIST=DIR
+	$(BIN)/python scripts/make_docs_figures.py "$(MNIST)"
 
 sample: $(DEMO_STAMP) ## Make sample:mnist again: make sample MNIST=DIR
 	$(BIN)/python scripts/make_sample.py "$(MNIST)" datagen/bundled/sample-mnist.parquet

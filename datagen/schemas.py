@@ -47,7 +47,7 @@ class Resource(BaseModel):
 
 
 class JobCreate(Request):
-    """A request for images: counts by label name, or the same count for all labels."""
+    """A request for images: counts by label name, the same for all labels, or so many in all."""
 
     model: str = Field(
         min_length=1,
@@ -59,6 +59,10 @@ class JobCreate(Request):
         default=None, max_length=100_000, examples=[{"3": 500, "8": 200}]
     )
     all: Count | None = Field(default=None, description="This many of every label.")
+    count: Count | None = Field(
+        default=None,
+        description="This many of a model that knows no labels; the judge then gives them.",
+    )
     seed: Seed | None = Field(default=None, description="Drawn, and told, if absent.")
     temperature: float = Field(default=1.0, ge=0.0, le=MAX_TEMPERATURE, allow_inf_nan=False)
     sampler: Sampler = Field(
@@ -79,8 +83,8 @@ class JobCreate(Request):
 
     @model_validator(mode="after")
     def _one_plan(self) -> JobCreate:
-        if (self.labels is None) == (self.all is None):
-            raise ValueError("give either 'labels' or 'all'")
+        if [self.labels, self.all, self.count].count(None) != 2:  # noqa: PLR2004 - one is left
+            raise ValueError("give one of 'labels', 'all' and 'count'")
         if self.labels is not None and not self.labels:
             raise ValueError("'labels' is empty; ask for at least one image")
         return self
@@ -90,10 +94,12 @@ class LabelProgress(Resource):
     """How far a job is with one label."""
 
     label: str
-    requested: int
+    requested: int | None = Field(description="Null where the judge gave the labels.")
     stored: int
     mean_score: float | None = Field(description="Mean of the judge's probability of the label.")
-    agreement: float | None = Field(description="Share of images that the judge gives this label.")
+    agreement: float | None = Field(
+        description="Share of images that the judge gives this label; null where it gave all."
+    )
 
 
 class ModelRef(Resource):
@@ -127,6 +133,7 @@ class Job(Resource):
     truncation: float | None
     images_requested: int
     images_stored: int
+    labelled_by: Literal["request", "judge"] = "request"
     labels: list[LabelProgress]
     seconds: StageSeconds
     exports: list[UUID] = Field(default_factory=list)

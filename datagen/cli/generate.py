@@ -29,6 +29,10 @@ def generate(
         str | None, typer.Option(metavar="LABEL=N,…", help="Such as 3=500,8=200.")
     ] = None,
     per_label: Annotated[int | None, typer.Option(min=1, help="This many of every label.")] = None,
+    count: Annotated[
+        int | None,
+        typer.Option(min=1, help="This many of a model without labels; the judge gives them."),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(metavar="INTEGER", help="Same seed, same images.")
     ] = None,
@@ -52,7 +56,7 @@ def generate(
 ) -> int:
     """Generate labelled images, wait for them, and export them."""
     counts = _parse_labels(labels)
-    _check(counts, per_label, seed, temperature)
+    _check(counts, per_label, count, seed, temperature)
     if out is not None:
         if detach:
             raise usage_error("--out waits for the images and --detach does not; leave one out.")
@@ -63,6 +67,7 @@ def generate(
             model,
             counts,
             per_label=per_label,
+            count=count,
             seed=seed,
             temperature=temperature,
             sampler=_sampler(sampler),
@@ -109,11 +114,15 @@ def _parse_labels(text: str | None) -> dict[str, int] | None:
 def _check(
     counts: dict[str, int] | None,
     per_label: int | None,
+    count: int | None,
     seed: int | None,
     temperature: float | None,
 ) -> None:
-    if (counts is None) == (per_label is None):
-        raise usage_error("Give either --labels, such as 3=500,8=200, or --per-label N.")
+    if [counts, per_label, count].count(None) != 2:  # noqa: PLR2004 - one is left
+        raise usage_error(
+            "Give one of --labels, such as 3=500,8=200, --per-label N and, for a model that knows "
+            "no labels, --count N."
+        )
     zero = [label for label, count in (counts or {}).items() if count == 0]
     if zero:
         raise usage_error(

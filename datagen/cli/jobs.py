@@ -135,7 +135,7 @@ def print_labels(labels: Sequence[LabelProgress]) -> None:
         [
             (
                 label.label,
-                label.requested,
+                "-" if label.requested is None else label.requested,
                 label.stored,
                 decimals(label.mean_score),
                 percent(label.agreement),

@@ -24,6 +24,7 @@ class Jobs:
         labels: Mapping[str, int] | None = None,
         *,
         per_label: int | None = None,
+        count: int | None = None,
         seed: int | None = None,
         temperature: float | None = None,
         sampler: Sampler | None = None,
@@ -36,6 +37,7 @@ class Jobs:
             model: name, name@version or id.
             labels: how many of each, by label name, such as `{"3": 500, "8": 200}`.
             per_label: instead of `labels`, this many of every label.
+            count: instead of both, this many of a model that knows no labels; the judge gives them.
             seed: the same request with the same seed gives the same bytes; drawn if None.
             temperature: scales the latents; below 1 is safer and less varied.
             sampler: `prior`, `density`, `neighbour` or `interpolate`.
@@ -50,6 +52,7 @@ class Jobs:
             "model": model,
             "labels": None if labels is None else dict(labels),
             "all": per_label,
+            "count": count,
             "seed": seed,
             "temperature": temperature,
             "sampler": sampler,

@@ -83,9 +83,15 @@ sampler `{info.sampler}`, temperature {info.temperature:g}{_bound(info)}
 - `index`, `seed` and `attempt` say from which random numbers an image was made
 - `first_source` and `second_source` are rows of the training split: the real images that it was
   made from, where the sampler starts from any
-- `score` is how probable its label is to the judge, a classifier that took no part in training
-  the generator; `judged_label` is what the judge takes it for
+{_judged(info)}- `score` is how probable its label is to the judge, a classifier that took no part
+  in training the generator; `judged_label` is what the judge takes it for
 - `digest` is the SHA-256 of its PNG file; `manifest.json` names every file with its hash"""
+
+
+def _judged(info: ExportInfo) -> str:
+    if info.request.get("labelled_by") != "judge":
+        return ""
+    return "- the model knows no labels: **each image has the label that the judge gave it**\n"
 
 
 def _bound(info: ExportInfo) -> str:

@@ -26,11 +26,13 @@ from datagen.shards import SampleBatch
 FIRST_BATCH = 256
 SCORE_UNITS = 10_000
 OPEN = ("queued", "running")
+# Images of a model that knows no labels: the judge gives each its own.
+UNLABELLED = -1
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """Images `start` to `stop` - 1 of a job carry `label`."""
+    """Images `start` to `stop` - 1 of a job carry `label`, or none that was asked for."""
 
     label: int
     start: int
@@ -257,10 +259,28 @@ def _count(session: Session, job: Job, work: BatchWork, result: BatchResult) -> 
         part.stored += here.stop - here.start
         part.score_sum += int(units[here].sum())
         part.agreed += int(agreed[here].sum())
+        if part.label == UNLABELLED:
+            _count_found(session, job, samples.labels[here], units[here])
     job.images_stored += work.stop - work.start
     for stage, seconds in result.seconds.items():
         column = f"seconds_{stage}"
         setattr(job, column, getattr(job, column) + seconds)
+
+
+def _count_found(session: Session, job: Job, labels: np.ndarray, units: np.ndarray) -> None:
+    """Count the labels that the judge gave, in rows of their own that ask for nothing."""
+    for label in np.unique(labels).tolist():
+        own = labels == label
+        part = session.get(JobLabel, (job.id, label + 1))
+        if part is None:
+            part = JobLabel(
+                job_id=job.id, position=label + 1, label=label, start=0, requested=0,
+                stored=0, score_sum=0, agreed=0,
+            )  # fmt: skip
+            session.add(part)
+        part.stored += int(own.sum())
+        part.score_sum += int(units[own].sum())
+        part.agreed += int(own.sum())
 
 
 def _more_to_cut(session: Session) -> bool:

@@ -32,6 +32,7 @@ from datagen.export.sinks import ZipSink
 from datagen.queue import RUN_EXPORT, Message
 from datagen.schemas import ENDED, ExportCreate, Page
 from datagen.service import claims
+from datagen.service.batches import UNLABELLED
 from datagen.service.common import owned, page_of
 from datagen.service.lease import Lease
 from datagen.service.stored_samples import read_samples
@@ -204,12 +205,17 @@ def _info(session: Session, export: Export) -> ExportInfo:
 def _request(session: Session, job: Job, model: Model) -> dict[str, Any]:
     plan = session.execute(
         select(JobLabel.label, JobLabel.requested)
-        .where(JobLabel.job_id == job.id)
+        .where(JobLabel.job_id == job.id, JobLabel.requested > 0)
         .order_by(JobLabel.position)
-    )
+    ).all()
+    asked: dict[str, Any] = {
+        "labels": {model.class_names[label]: requested for label, requested in plan}
+    }
+    if plan[0].label == UNLABELLED:
+        asked = {"count": plan[0].requested, "labelled_by": "judge"}
     return {
         "model": f"{model.name}@{model.version}",
-        "labels": {model.class_names[label]: requested for label, requested in plan},
+        **asked,
         "seed": job.seed,
         "sampler": job.sampler,
         "temperature": job.temperature,

@@ -62,6 +62,7 @@ def create(
         raise Conflict(
             f"The model {request.model!r} is {model.state}; wait until its training has succeeded."
         )
+    _refuse_unfit_labels(request, model)
     _refuse_unfit_sampler(owner_id, request.sampler, model)
     counts = _counts(request, model)
     for name in request.exports:
@@ -91,16 +92,27 @@ def create(
     return _shown(session, [job])[0], messages
 
 
+def _refuse_unfit_labels(request: JobCreate, model: Model) -> None:
+    family = (model.config or model.options).get("family", "cvae")
+    what = f"The model {model.name!r} is of the family {family!r}"
+    from_images = request.sampler in STARTING_FROM_IMAGES
+    if request.count is not None and (family == "cvae" or from_images):
+        told = f"the sampler {request.sampler!r}" if from_images else what
+        raise InvalidRequest(
+            f"'count' asks for images without a label, and {told} makes images of labels; ask "
+            "with 'labels' or 'all'.",
+            field="count",
+        )
+    if request.count is None and family != "cvae" and not from_images:
+        raise InvalidRequest(
+            f"{what}, which knows no labels; ask with 'count' and let the judge give them, or use "
+            "the sampler 'neighbour' or 'interpolate', which start from a real image of a label.",
+            field="labels",
+        )
+
+
 def _refuse_unfit_sampler(owner_id: UUID, sampler: str, model: Model) -> None:
     name = f"The model {model.name!r}"
-    family = model.options.get("family", "cvae")
-    if family != "cvae" and sampler not in STARTING_FROM_IMAGES:
-        raise InvalidRequest(
-            f"{name} is of the family {family!r}, which knows no labels, so the sampler "
-            f"{sampler!r} cannot make images of one; use 'neighbour' or 'interpolate', or train a "
-            "'cvae'.",
-            field="sampler",
-        )
     if sampler == "density" and not model.metrics.get("density_components"):
         raise InvalidRequest(
             f"{name} keeps no density of its posterior samples; use the sampler 'prior'.",
@@ -121,7 +133,9 @@ def _refuse_unfit_sampler(owner_id: UUID, sampler: str, model: Model) -> None:
 
 
 def _counts(request: JobCreate, model: Model) -> list[tuple[int, int]]:
-    """Pairs of label and count, in the order of the model's classes."""
+    """Pairs of label and count, in the order of the model's classes; one for no label at all."""
+    if request.count is not None:
+        return [(batches.UNLABELLED, request.count)]
     if request.labels is None:
         return [(label, request.all or 0) for label in range(len(model.class_names))]
     number = {name: label for label, name in enumerate(model.class_names)}
@@ -235,8 +249,10 @@ def list_samples(
     if label is not None:
         query = query.where(Sample.label == _label_number(names, label))
         first, last = _range_of(session, job_id, names.index(label))
-        # A label is a range of indices: the primary key finds it, whatever the job's size.
-        query = query.where(Sample.index >= first, Sample.index < last)
+        # A label that was asked for is a range of indices: the primary key finds it, whatever the
+        # job's size. Those that the judge gave may stand anywhere.
+        if last:
+            query = query.where(Sample.index >= first, Sample.index < last)
     if cursor is not None:
         query = query.where(Sample.index > decode_index_cursor(cursor))
     limit = min(limit, MAX_PAGE)
@@ -335,11 +351,17 @@ def _shown(session: Session, jobs: Sequence[Job]) -> list[schemas.Job]:
 def _show(
     job: Job, model: Model, parts: Sequence[JobLabel], exports: Sequence[UUID]
 ) -> schemas.Job:
+    judged = any(part.label == batches.UNLABELLED for part in parts)
     return schemas.Job.model_validate(
         {
             **{name: getattr(job, name) for name in _PLAIN},
             "model": schemas.ModelRef.model_validate(model),
-            "labels": [_progress(part, model.class_names) for part in parts],
+            "labelled_by": "judge" if judged else "request",
+            "labels": [
+                _progress(part, model.class_names, judged=judged)
+                for part in parts
+                if part.label != batches.UNLABELLED
+            ],
             "seconds": {
                 stage: round(getattr(job, f"seconds_{stage}"), 4)
                 for stage in schemas.StageSeconds.model_fields
@@ -365,12 +387,12 @@ _PLAIN = (
 )
 
 
-def _progress(part: JobLabel, names: Sequence[str]) -> schemas.LabelProgress:
+def _progress(part: JobLabel, names: Sequence[str], *, judged: bool) -> schemas.LabelProgress:
     stored = part.stored
     return schemas.LabelProgress(
         label=names[part.label],
-        requested=part.requested,
+        requested=None if judged else part.requested,
         stored=stored,
         mean_score=part.score_sum / batches.SCORE_UNITS / stored if stored else None,
-        agreement=part.agreed / stored if stored else None,
+        agreement=part.agreed / stored if stored and not judged else None,
     )

@@ -30,7 +30,7 @@ from datagen.images import encode_png
 from datagen.model.samplers import Sampling, draw_latents
 from datagen.queue import Message, Queue
 from datagen.service import batches
-from datagen.service.batches import BatchResult, BatchWork
+from datagen.service.batches import UNLABELLED, BatchResult, BatchWork
 from datagen.service.lease import Lease
 from datagen.settings import Settings
 from datagen.shards import SampleBatch, ShardInfo, write_shard
@@ -158,7 +158,10 @@ def _samples(work: BatchWork, generator: Generator, watch: Stopwatch, lease: Lea
     """The batch's images as PNG, with the judge's opinion of each, tile by tile."""
     index = np.arange(work.start, work.stop, dtype=np.int64)
     attempt = np.zeros(len(index), dtype=np.int64)
-    labels = work.labels()
+    wanted = work.labels()
+    # Networks that see no label are given any; the judge then says what came out.
+    judged_alone = bool(np.any(wanted == UNLABELLED))
+    labels = np.zeros_like(wanted) if judged_alone else wanted
     with watch.stage("latents"):
         sampling = Sampling(work.sampler, work.temperature, work.truncation)
         drawn = draw_latents(
@@ -179,8 +182,9 @@ def _samples(work: BatchWork, generator: Generator, watch: Stopwatch, lease: Lea
         lease.check()
     with watch.stage("score"):
         probabilities = np.concatenate(opinions)
-        scores = probabilities[np.arange(len(labels)), labels].astype(np.float64)
         judged = probabilities.argmax(axis=1).astype(np.int64)
+        labels = judged if judged_alone else labels
+        scores = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     with watch.stage("encode"):
         digests = [hashlib.sha256(png).digest() for png in pngs]
     return SampleBatch(

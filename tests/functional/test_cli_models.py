@@ -46,6 +46,37 @@ def test_exported_model_makes_the_same_images_under_another_name(
     assert "copied" in {job["model"]["name"] for job in listed}
 
 
+def test_model_without_labels_makes_images_that_the_judge_labels(
+    stack: Any, tmp_path: Path
+) -> None:
+    assert stack.command("dataset", "add", "for-vae", "sample:mnist").code == 0
+    trained = stack.command(
+        "train", "no-labels", "--dataset", "for-vae", "--family", "vae", "--epochs", "1",
+        "--no-refine", "--judge-epochs", "1", "--preset", "small", "--json",
+    )  # fmt: skip
+    assert trained.code == 0, trained.err
+    out = tmp_path / "made"
+    ran = stack.command(
+        "generate", "--model", "no-labels", "--count", "40", "--seed", "2",
+        "--format", "imagefolder", "--out", str(out), "--json",
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    assert (ran.json["labelled_by"], ran.json["images_stored"]) == ("judge", 40)
+    assert sum(label["stored"] for label in ran.json["labels"]) == 40
+    assert {label["requested"] for label in ran.json["labels"]} == {None}
+    for label in ran.json["labels"]:
+        folder = out / "train" / label["label"]
+        assert len(list(folder.glob("*.png"))) == label["stored"]
+        query = {"label": label["label"], "limit": 100}
+        listed = stack.http.get(f"/v1/jobs/{ran.json['id']}/samples", params=query).json()
+        assert len(listed["items"]) == label["stored"]
+    assert "the label that the judge gave it" in (out / "README.md").read_text()
+    labelled = stack.command("generate", "--model", "no-labels", "--per-label", "2")
+    assert labelled.code == 2
+    assert "ask with 'count'" in labelled.err
+    assert stack.command("generate", "--model", "mnist", "--count", "2").code == 2
+
+
 @pytest.mark.parametrize("data", [b"", b"\x80\x04K\x01.", b"PK\x03\x04 no zip" * 40])
 def test_what_is_no_exported_model_is_refused(stack: Any, tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "x.zip"

@@ -47,7 +47,8 @@ def test_usable_requests_are_taken(wanted):
         ({"all": 1, "exports": ["parquet"] * 9}, "exports"),
         ({"all": 1, "model": ""}, "model"),
         ({"all": 1, "model": "m" * 201}, "model"),
-        ({"all": 1, "count": 5}, "count"),
+        ({"count": 0}, "count"),
+        ({"all": 1, "colour": 5}, "colour"),
     ],
 )
 def test_unusable_values_are_refused_by_their_field(wanted, field):
@@ -56,9 +57,11 @@ def test_unusable_values_are_refused_by_their_field(wanted, field):
     assert refused.value.errors()[0]["loc"][0] == field
 
 
-@pytest.mark.parametrize("wanted", [{}, {"labels": {}}, {"labels": {"3": 1}, "all": 1}])
+@pytest.mark.parametrize(
+    "wanted", [{}, {"labels": {}}, {"labels": {"3": 1}, "all": 1}, {"all": 1, "count": 1}]
+)
 def test_plan_is_given_in_exactly_one_way(wanted):
-    with pytest.raises(ValidationError, match="labels"):
+    with pytest.raises(ValidationError, match=r"labels|count"):
         JobCreate.model_validate({"model": "mnist", **wanted})
 
 

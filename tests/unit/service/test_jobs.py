@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 from sqlalchemy import select, update
@@ -343,3 +345,56 @@ def test_sample_that_is_not_stored_is_not_found(engine, settings, owner, model, 
     job, _ = create(engine, settings, owner, all=1)
     with reading(engine) as session, pytest.raises(NotFound):
         jobs.read_sample(session, owner.id, job.id, index)
+
+
+@pytest.fixture
+def unlabelled(engine, model):
+    with writing(engine) as session:
+        session.get_one(Model, model.id).config = {"family": "vae"}
+    return model
+
+
+def test_model_without_labels_is_asked_for_a_count(engine, settings, owner, unlabelled):
+    job, messages = create(engine, settings, owner, count=7)
+
+    assert (job.images_requested, job.labelled_by, job.labels) == (7, "judge", [])
+    assert messages
+    for wanted in ({"labels": {"ant": 3}}, {"all": 3}):
+        with pytest.raises(InvalidRequest, match="'count'") as raised:
+            create(engine, settings, owner, **wanted)
+        assert raised.value.field == "labels"
+
+
+@pytest.mark.parametrize("sampler", ["prior", "neighbour", "interpolate"])
+def test_count_is_refused_where_images_have_labels(engine, settings, owner, model, sampler):
+    with pytest.raises(InvalidRequest, match="ask with 'labels' or 'all'") as raised:
+        create(engine, settings, owner, count=7, sampler=sampler)
+    assert raised.value.field == "count"
+
+
+def test_labels_that_the_judge_gave_are_counted_and_listed(
+    engine, settings, owner, unlabelled, result_of, batch_ids
+):
+    job, messages = create(engine, settings, owner, count=7)
+    for batch_id in batch_ids(messages):
+        with writing(engine) as session:
+            work = batches.claim(session, settings, batch_id)
+            assert set(work.labels()) == {batches.UNLABELLED}
+            found = np.arange(work.start, work.stop) % 2 + 1
+            made = result_of(work)
+            samples = replace(made.samples, labels=found, judged_labels=found)
+            batches.close(session, work, replace(made, samples=samples))
+
+    with reading(engine) as session:
+        ended = jobs.read(session, owner.id, job.id)
+        bees = jobs.list_samples(session, owner.id, job.id, label="bee").items
+        ants = jobs.list_samples(session, owner.id, job.id, label="ant").items
+    assert ended.state == "succeeded"
+    assert [(one.label, one.requested, one.stored) for one in ended.labels] == [
+        ("bee", None, 4),
+        ("cat", None, 3),
+    ]
+    assert {one.agreement for one in ended.labels} == {None}
+    assert [one.mean_score for one in ended.labels] == [0.75, 0.75]
+    assert [one.index for one in bees] == [0, 2, 4, 6]
+    assert ants == []
