@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from array import array
 from collections import Counter
@@ -18,7 +17,7 @@ from datagen.datasets.limits import check_name, check_room
 from datagen.datasets.pixels import PADDED, RESIZED, decoded, fitted
 from datagen.datasets.reading import LISTED_PROBLEMS, SPLITS, ReadOptions, Report
 from datagen.datasets.source import Block, Entry, Source
-from datagen.errors import InvalidFile, StorageFailure
+from datagen.errors import InvalidFile
 from datagen.images import Picture
 
 NAMED_PROBLEMS = 5
@@ -62,22 +61,13 @@ def collect(source: Source, options: ReadOptions, scratch: Path, report: Report)
     Raises:
         InvalidFile: images that cannot be read (with `on_error` fail), that differ in size, or
             none at all.
-        StorageFailure: the disk is full.
     """
     path = scratch / "images"
-    try:
-        with path.open("w+b") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
-            collector = _Collector(file, options, report, pool)
-            for piece in source.pieces:
-                collector.add(piece)
-            collector.check_sizes()
-    except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
-            raise
-        raise StorageFailure(
-            "The disk for temporary files is full while the dataset is read; free space is needed "
-            "there."
-        ) from error
+    with path.open("w+b") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
+        collector = _Collector(file, options, report, pool)
+        for piece in source.pieces:
+            collector.add(piece)
+        collector.check_sizes()
     report.notes += source.notes
     return collector.finish(path, source.class_names)
 

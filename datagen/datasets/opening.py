@@ -9,6 +9,7 @@ from datagen.datasets import idx, imagefolder, npz, parquet, tables, webdataset
 from datagen.datasets.archive import unpack_archive
 from datagen.datasets.collecting import collect
 from datagen.datasets.imagefolder import has_pictures
+from datagen.datasets.limits import full_disk_named
 from datagen.datasets.reading import Opened, ReadOptions, Report
 from datagen.datasets.source import SPLIT_NAMES, Found
 from datagen.datasets.splitting import arrange
@@ -84,8 +85,9 @@ def open_dataset(source: Path, options: ReadOptions, scratch: Path) -> Opened:
     if found is None:
         raise InvalidFile(f"This is no dataset. What is read: {WANTED}.")
     report = Report(source=found.kind)
-    collected = collect(found.read(), options, scratch, report)
-    return Opened(arrange(collected, options, scratch, report), report)
+    with full_disk_named():
+        collected = collect(found.read(), options, scratch, report)
+        return Opened(arrange(collected, options, scratch, report), report)
 
 
 def _unpacked(path: Path, folder: Path) -> Path:

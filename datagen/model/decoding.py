@@ -6,6 +6,7 @@ the same whatever stands beside it in the tile.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,6 +17,8 @@ from datagen.model.autoencoders import Autoencoder
 from datagen.model.devices import fast_precision, kind_of
 
 TILE = 256
+# Of large images fewer stand in a tile: so many values, and no more, whatever the device has.
+TILE_VALUES = 1 << 24
 SMALLEST_TILE = 1
 # Just under the largest size up to which glibc moves its limits (32 MiB on 64 bits).
 KEPT_BYTES = (32 << 20) - (64 << 10)
@@ -32,7 +35,7 @@ class Decoder:
     def __init__(self, model: Autoencoder, device: torch.device) -> None:
         self._model = model.to(device).eval()
         self._device = device
-        self._tile = TILE
+        self._tile = tile_of(model.config.image_shape)
         keep_freed_memory()
         self.kind = kind_of(device)
 
@@ -61,6 +64,12 @@ class Decoder:
         with fast_precision(self._device):
             logits = self._model.decode(latent.to(self._device), label.to(self._device))
         return quantised(torch.sigmoid(logits.float()))[:count].cpu().numpy()
+
+
+def tile_of(image_shape: tuple[int, int, int]) -> int:
+    """Images in a tile of such images: 256, or of large ones the power of two that fits."""
+    fitting = max(1, TILE_VALUES // math.prod(image_shape))
+    return min(TILE, 1 << (fitting.bit_length() - 1))
 
 
 def keep_freed_memory() -> None:

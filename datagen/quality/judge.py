@@ -16,11 +16,11 @@ from datagen.model.checking import check_judge
 from datagen.model.checkpoint import load_weights
 from datagen.model.config import JudgeConfig, TrainingOptions
 from datagen.model.data import Batches, TrainingData, generator_at
+from datagen.model.decoding import tile_of
 from datagen.model.header import CheckpointHeader
 from datagen.model.pieces import Pieces
 from datagen.model.training import Numbers, one_cycle
 
-TILE = 256
 LEARNING_RATE = 4e-3
 LABEL_SMOOTHING = 0.05
 # Largest changes of an augmented image: turn (radians), scale, shear, shift (of half a side).
@@ -188,10 +188,11 @@ class Scorer:
     @torch.inference_mode()
     def score(self, images: np.ndarray) -> np.ndarray:
         """Probabilities of the classes, float32 (N, K), of images uint8 (N, C, H, W)."""
+        size = tile_of(self._judge.config.image_shape)
         parts = []
-        for start in range(0, len(images), TILE):
-            part = images[start : start + TILE]
-            tile = torch.zeros(TILE, *images.shape[1:])
+        for start in range(0, len(images), size):
+            part = images[start : start + size]
+            tile = torch.zeros(size, *images.shape[1:])
             # A copy: the array may be a map of a file, of which torch warns.
             tile[: len(part)] = torch.tensor(part)
             logits = self._head(self._judge.hidden(tile.to(self._device).div_(255.0)).double())

@@ -15,6 +15,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from datagen import schemas
+from datagen.datasets.limits import full_disk_named
 from datagen.datasets.opening import open_dataset
 from datagen.datasets.reading import Opened, ReadOptions, Report
 from datagen.datasets.sample import load_sample
@@ -93,7 +94,8 @@ def store(storage: Storage, opened: Opened) -> Ingested:
     for split, images in opened.splits.items():
         with tempfile.TemporaryDirectory(prefix="datagen-split-") as folder:
             path = Path(folder, "split.safetensors")
-            files[split] = write_split(path, images)
+            with full_disk_named():
+                files[split] = write_split(path, images)
             with path.open("rb") as file:
                 storage.put(_key(prefix, split), file)
     return Ingested(

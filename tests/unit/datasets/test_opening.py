@@ -7,7 +7,9 @@ import pytest
 from PIL import Image
 from reading import read
 
-from datagen.errors import InvalidFile
+from datagen.datasets.opening import open_dataset
+from datagen.datasets.reading import ReadOptions
+from datagen.errors import InvalidFile, StorageFailure
 
 
 def picture(path: Path) -> None:
@@ -55,3 +57,15 @@ def test_folder_without_a_dataset_is_told_what_is_wanted(tmp_path):
         read(tmp_path)
 
     assert str(tmp_path) not in told.value.detail
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
+def test_disk_that_fills_up_is_told_and_nothing_is_left_open(tmp_path):
+    for number in range(3):
+        picture(tmp_path / "src" / "cat" / f"{number}.png")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    (scratch / "images").symlink_to("/dev/full")
+
+    with pytest.raises(StorageFailure, match="was full while the dataset was read"):
+        open_dataset(tmp_path / "src", ReadOptions(), scratch)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny import CPU, tiny_model
 
-from datagen.model.decoding import TILE, Decoder, quantised
+from datagen.model.decoding import TILE, Decoder, quantised, tile_of
 
 COUNT = 2 * TILE + 61
 
@@ -150,3 +150,11 @@ def test_odd_shapes_are_decoded_whole(shape):
     latents, labels = np.zeros((3, 5), dtype=np.float32), np.arange(3)
 
     assert decoded(model, latents, labels).shape == (3, *shape)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [((1, 28, 28), 256), ((3, 64, 64), 256), ((3, 256, 256), 64), ((3, 1024, 1024), 4)],
+)
+def test_tiles_of_large_images_hold_fewer(shape, size):
+    assert tile_of(shape) == size

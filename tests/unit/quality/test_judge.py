@@ -13,9 +13,10 @@ from torch import nn
 from datagen.errors import InvalidFile
 from datagen.model.checkpoint import save_checkpoint
 from datagen.model.config import TrainingOptions
+from datagen.model.decoding import TILE
 from datagen.model.state import TrainingState
 from datagen.model.training import Watch, run_stage
-from datagen.quality.judge import TILE, JudgeFit, Scorer, accuracy, bent, folded, load_judge
+from datagen.quality.judge import JudgeFit, Scorer, accuracy, bent, folded, load_judge
 
 OPTIONS = TrainingOptions(judge_epochs=4, batch_size=16, seed=3)
 

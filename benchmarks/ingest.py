@@ -1,0 +1,135 @@
+"""Images per second that datasets are read at, from files of several kinds, in one run.
+
+Each kind holds the same made-up images of 28 x 28 grey pixels. A reading is what the service does
+with an upload: find out what it is, decode, look for duplicates, split, take the digest, and write
+the files that are kept. Kinds take turns, round by round; medians.
+
+    python benchmarks/ingest.py [--images 10000] [--rounds 5]
+
+Prints a table with the targets, and as its last line one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import platform
+import statistics
+import struct
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from datagen.datasets.opening import open_dataset
+from datagen.datasets.reading import ReadOptions
+from datagen.datasets.stored import content_digest, write_split
+from datagen.images import encode_png
+
+SIDE, CLASSES = 28, 10
+TARGETS = {"idx": 20_000, "png files": 5_000}
+
+
+def digits(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images that compress about as digits do: a few bright pixels on black."""
+    random = np.random.default_rng(0)
+    images = np.zeros((count, 1, SIDE, SIDE), dtype=np.uint8)
+    images[:, :, 6:22, 9:19] = random.integers(0, 256, (count, 1, 16, 10), dtype=np.uint8)
+    return images, np.arange(count) % CLASSES
+
+
+def write_idx(folder: Path, images: np.ndarray, labels: np.ndarray) -> Path:
+    head = struct.pack(">4I", 0x0803, len(images), SIDE, SIDE)
+    (folder / "train-images-idx3-ubyte").write_bytes(head + images.tobytes())
+    head = struct.pack(">2I", 0x0801, len(labels))
+    (folder / "train-labels-idx1-ubyte").write_bytes(head + labels.astype(np.uint8).tobytes())
+    return folder
+
+
+def write_png_files(folder: Path, images: np.ndarray, labels: np.ndarray) -> Path:
+    for number, (label, data) in enumerate(zip(labels, encode_png(images), strict=True)):
+        path = folder / str(label) / f"{number:06d}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+    return folder
+
+
+def write_zip(folder: Path, images: np.ndarray, labels: np.ndarray) -> Path:
+    with zipfile.ZipFile(folder / "images.zip", "w") as archive:
+        for number, (label, data) in enumerate(zip(labels, encode_png(images), strict=True)):
+            archive.writestr(f"{label}/{number:06d}.png", data)
+    return folder / "images.zip"
+
+
+def write_npz(folder: Path, images: np.ndarray, labels: np.ndarray) -> Path:
+    np.savez(folder / "images.npz", images=images[:, 0], labels=labels)
+    return folder / "images.npz"
+
+
+def write_parquet(folder: Path, images: np.ndarray, labels: np.ndarray) -> Path:
+    table = pa.table({"image": [{"bytes": png} for png in encode_png(images)], "label": labels})
+    pq.write_table(table, folder / "images.parquet")
+    return folder / "images.parquet"
+
+
+KINDS: dict[str, Callable[[Path, np.ndarray, np.ndarray], Path]] = {
+    "idx": write_idx,
+    "png files": write_png_files,
+    "png files in a zip": write_zip,
+    "npz": write_npz,
+    "parquet": write_parquet,
+}
+
+
+def seconds_of(source: Path) -> float:
+    """Seconds that one reading takes."""
+    with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryDirectory() as out:
+        began = time.perf_counter()
+        found = open_dataset(source, ReadOptions(), Path(scratch))
+        content_digest(found.splits)
+        for name, images in found.splits.items():
+            write_split(Path(out, name), images)
+        return time.perf_counter() - began
+
+
+def main() -> None:
+    """Measure, print the table, and the JSON as the last line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
+    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    asked = parser.parse_args()
+    images, labels = digits(asked.images)
+    with tempfile.TemporaryDirectory(prefix="datagen-bench-") as name:
+        sources = {}
+        for kind, write in KINDS.items():
+            folder = Path(name, kind)
+            folder.mkdir()
+            sources[kind] = write(folder, images, labels)
+        seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
+        for _ in range(asked.rounds):
+            for kind, source in sources.items():
+                seconds[kind].append(seconds_of(source))
+    rates = {kind: asked.images / statistics.median(own) for kind, own in seconds.items()}
+    out = io.StringIO()
+    for kind, rate in rates.items():
+        target = TARGETS.get(kind)
+        told = (
+            ""
+            if target is None
+            else f"at least {target:,}  {'met' if rate >= target else 'NOT met'}"
+        )
+        out.write(f"{kind:20s} {rate:>12,.0f} images/s  {told}\n")
+    print(out.getvalue(), end="")
+    machine = {"machine": platform.machine(), "cores": os.cpu_count(), "images": asked.images}
+    print(json.dumps(machine | {"images_per_second": {k: round(v) for k, v in rates.items()}}))
+
+
+if __name__ == "__main__":
+    main()
