@@ -1,4 +1,4 @@
-"""`datagen model …`: list, show, compare, export, import, remove."""
+"""`datagen model …`: list, show, cancel, compare, export, import, remove."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GROUPED_FROM = 10_000
 LONGEST_VALUE = 20
 
 group = typer.Typer(
-    name="model", help="Trained generators: list, show, compare, export, import, remove."
+    name="model", help="Trained generators: list, show, cancel, compare, export, import, remove."
 )
 
 
@@ -64,6 +64,17 @@ def show_model(
     """Show a model, its labels and its metrics."""
     with connected(Workers.NONE) as connection:
         model = connection.client.models.get(reference)
+    print_json(model) if as_json else print_model(model)
+
+
+@group.command("cancel")
+def cancel_model(
+    reference: Annotated[str, typer.Argument(metavar="MODEL", help="Name, name@version or id.")],
+    as_json: AsJson = False,
+) -> None:
+    """Stop a training that has not ended."""
+    with connected(Workers.NONE) as connection:
+        model = connection.client.models.cancel(reference)
     print_json(model) if as_json else print_model(model)
 
 

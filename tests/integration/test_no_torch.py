@@ -40,6 +40,7 @@ export show 00000000-0000-7000-8000-000000000000
 export download 00000000-0000-7000-8000-000000000000 --out x
 model list
 model show mnist
+model cancel nothing
 model compare mnist mnist
 model export mnist --out m.zip
 model import copy m.zip
