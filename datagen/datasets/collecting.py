@@ -27,14 +27,14 @@ NO_SPLIT = -1
 _RUN = 64
 _COPY_IMAGES = 4096
 _DONE = {
-    "transparency": "{} images had transparency, which was laid over white.",
-    "16-bit": "{} images had 16 bits a value and were brought to 8.",
-    "palette": "{} images had a palette and became RGB.",
-    "orientation": "{} images were turned as their EXIF orientation says.",
-    "colours": "{} images had other colours than grey or RGB and became RGB.",
-    "1-bit": "{} images had one bit a pixel and became grey.",
-    RESIZED: "{} images were brought to another size.",
-    PADDED: "{} images were brought to another size, and filled up at the edges.",
+    "transparency": "Images with transparency, which was laid over white: {}.",
+    "16-bit": "Images with 16 bits a value, which were brought to 8: {}.",
+    "palette": "Images with a palette, which became RGB: {}.",
+    "orientation": "Images turned as their EXIF orientation says: {}.",
+    "colours": "Images of other colours than grey or RGB, which became RGB: {}.",
+    "1-bit": "Images with one bit a pixel, which became grey: {}.",
+    RESIZED: "Images brought to another size: {}.",
+    PADDED: "Images brought to another size, and filled up at the edges: {}.",
 }
 
 
@@ -243,7 +243,7 @@ class _Collector:
         # Each grey image was counted once, when it became colour.
         if self.done["grey"]:
             self.report.notes.append(
-                f"{self.done['grey']:,} grey images stand beside colour ones and became RGB."
+                f"Grey images beside colour ones, which became RGB: {self.done['grey']:,}."
             )
 
 

@@ -81,8 +81,8 @@ def _without_copies(splits: np.ndarray, group: np.ndarray, report: Report) -> np
         if count:
             report.moved[name] = count
             report.notes.append(
-                f"{count:,} images of {name} stand in a split that measures, too; they were left "
-                f"out of {name}."
+                f"Images of {name} that stand in a split that measures, too, and were left out of "
+                f"{name}: {count:,}."
             )
     return np.where(out, NO_SPLIT, splits)
 
@@ -140,7 +140,7 @@ def _note_small_classes(found: Collected, splits: np.ndarray, report: Report) ->
         names = [found.class_names[label] for label in np.flatnonzero(counts == count)]
         if names:
             shown = ", ".join(repr(name) for name in names[:5]) + (", …" if len(names) > 5 else "")  # noqa: PLR2004 - some of them
-            report.notes.append(f"{len(names):,} classes have {what} to train on: {shown}.")
+            report.notes.append(f"Classes with {what} to train on: {shown}.")
     if len(found.class_names) == 1:
         report.notes.append(f"There is one class only, {found.class_names[0]!r}.")
 

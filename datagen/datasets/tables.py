@@ -185,8 +185,8 @@ def _entries(root: Path, tables: Sequence[_Table], notes: list[str]) -> Iterator
         beside = [path for path in _beside(table.path.parent) if path not in seen]
         if beside:
             notes.append(
-                f"{len(beside):,} pictures have no row in {table.path.name} and were left out, "
-                f"such as {beside[0].relative_to(root).as_posix()}."
+                f"Pictures without a row in {table.path.name}, which were left out: "
+                f"{len(beside):,}, such as {beside[0].relative_to(root).as_posix()}."
             )
 
 

@@ -98,7 +98,9 @@ def test_colour_that_comes_late_turns_all_that_came_before(tmp_path, grey_first)
     assert np.array_equal(found.images[:grey_first], np.repeat(grey, 3, axis=1))
     assert found.images[grey_first].ravel().tolist() == [1, 2, 3]
     assert np.array_equal(found.images[-2:], np.repeat(grey[:2], 3, axis=1))
-    assert f"{grey_first + 2:,} grey images stand beside colour ones" in report.notes[0]
+    assert (
+        f"Grey images beside colour ones, which became RGB: {grey_first + 2:,}." in report.notes[0]
+    )
 
 
 def test_what_was_done_to_images_is_told(tmp_path):
@@ -109,8 +111,8 @@ def test_what_was_done_to_images_is_told(tmp_path):
     tree(tmp_path, {"a/1.png": clear.getvalue(), "a/2.png": deep.getvalue()})
 
     notes = " ".join(opened(tmp_path).report.notes)
-    assert "1 images had transparency" in notes
-    assert "1 images had 16 bits" in notes
+    assert "Images with transparency, which was laid over white: 1." in notes
+    assert "Images with 16 bits a value, which were brought to 8: 1." in notes
 
 
 _MEMORY = """
