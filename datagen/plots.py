@@ -27,7 +27,7 @@ _INK = "#333333"
 _PAPER = 250
 _GAP = 2
 _CLASS_COLOURS = 20
-_LABEL_LETTERS = 18
+_LABEL_LETTERS = 26
 _LETTERS_AN_INCH = 12.5
 _LINE_INCHES = 0.17
 
@@ -169,7 +169,7 @@ def image_rows(rows: Sequence[Row], title: str, columns: Sequence[str] = ()) -> 
     # A tile is between a third and half an inch high, whatever its pixels.
     inch = 0.42 if len(rows) > 6 else 0.5  # noqa: PLR2004
     picture = (inch * width / tile, inch * height / tile)
-    figure = _new(max(4.2, picture[0] + 0.075 * named + 0.09 * remarked + 0.3), picture[1] + 0.75)
+    figure = _new(max(4.2, picture[0] + 0.085 * named + 0.09 * remarked + 0.3), picture[1] + 0.75)
     axes = figure.add_subplot()
     axes.imshow(canvas, interpolation="nearest", aspect="equal")
     middles = [tile * number + tile / 2 for number in range(len(rows))]

@@ -294,7 +294,7 @@ def priors(data: Data, model: Autoencoder, real: np.ndarray) -> list[str]:
             f"| {name} | {distance(model, real, sampler):.1f} | {agreement(model, sampler):.1%} |"
         )
         images, _ = made(model, sampler)
-        sheet.append(Row(images[:: MADE // SHOWN][:SHOWN], name[:18]))
+        sheet.append(Row(images[:: MADE // SHOWN][:SHOWN], name.partition(" (")[0]))
     save("objectives-priors", plots.image_rows(sheet, "One CVAE, three priors"))
     head = ["| drawn from | distance of samples | agreement with the label |", "|---|---:|---:|"]
     return ["![Three priors](images/objectives-priors.png)", "\n".join(head + rows)]
