@@ -14,8 +14,6 @@ from datagen.errors import InvalidFile
 from datagen.images import LabelledImages
 
 TRAIN = SPLITS.index("train")
-# What measures keeps its images: of two copies the one in the later of these splits stays.
-_HELD_OUT_LAST = np.array([0, 1, 2])
 
 
 def arrange(
@@ -73,9 +71,10 @@ def _conflicting(group: np.ndarray, labels: np.ndarray) -> int:
 
 def _without_copies(splits: np.ndarray, group: np.ndarray, report: Report) -> np.ndarray:
     """Splits in which each image stays on one side; -1 for the copies that are taken out."""
-    last = np.full(int(group.max()) + 1, -1, dtype=np.int64)
-    np.maximum.at(last, group, _HELD_OUT_LAST[splits])
-    out = _HELD_OUT_LAST[splits] < last[group]
+    # What measures keeps its images: of two copies the one in the later split stays.
+    last = np.full(int(group.max()) + 1, NO_SPLIT, dtype=np.int64)
+    np.maximum.at(last, group, splits)
+    out = splits < last[group]
     for number, name in enumerate(SPLITS):
         count = int((out & (splits == number)).sum())
         if count:

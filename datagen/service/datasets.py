@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -274,7 +274,7 @@ def remove(session: Session, owner_id: UUID, reference: str, *, force: bool = Fa
     session.flush()
 
 
-def _named(models: list[Model] | Any) -> str:
+def _named(models: Sequence[Model]) -> str:
     names = [f"{model.name}@{model.version}" for model in models]
     shown_names = ", ".join(names[:NAMED_MODELS])
     return shown_names if len(names) <= NAMED_MODELS else f"{shown_names} and others"

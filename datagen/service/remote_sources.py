@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -90,7 +91,22 @@ def _local(root: SplitResult, url: str) -> Path:
         )
     if not path.exists():
         raise NotFound(f"There is nothing at {url[:200]!r}.")
+    if path.is_dir():
+        _check_links(path, allowed)
     return path
+
+
+def _check_links(folder: Path, allowed: Path) -> None:
+    """Refuse a folder with links in it that lead out of the root. Raises InvalidRequest."""
+    for at, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(at, name)
+            if path.is_symlink() and not path.resolve().is_relative_to(allowed):
+                raise InvalidRequest(
+                    f"The source holds the link {path.relative_to(folder).as_posix()[:200]!r}, "
+                    "which leads out of the root.",
+                    field="source",
+                )
 
 
 def _copied(url: str, folder: Path, most: int) -> Path:

@@ -32,6 +32,17 @@ def test_file_and_folder_under_a_root_are_read_where_they_lie(allowed, tmp_path,
     assert fetch(allowed, f"{root.as_uri()}/inner", target) == root / "inner"
 
 
+def test_folder_with_links_that_lead_out_is_refused(allowed, tmp_path, target):
+    root = tmp_path / "allowed"
+    (root / "inner" / "own.zip").symlink_to(root / "inner" / "x.zip")
+    assert fetch(allowed, f"{root.as_uri()}/inner", target) == root / "inner"
+    (root / "inner" / "cat").mkdir()
+    (root / "inner" / "cat" / "1.png").symlink_to(tmp_path / "secret.zip")
+
+    with pytest.raises(InvalidRequest, match=r"'cat/1\.png', which leads out"):
+        fetch(allowed, f"{root.as_uri()}/inner", target)
+
+
 def test_object_and_folder_in_a_bucket_are_copied(allowed, target):
     files = fsspec.filesystem("memory")
     files.pipe_file("/bucket/data/a/1.png", b"one")
