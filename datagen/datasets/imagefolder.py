@@ -69,6 +69,22 @@ def _classes_of(split: Path) -> dict[Path, list[Path]]:
     return classes
 
 
+def refuse_beside_classes(root: Path, files: Sequence[Path]) -> None:
+    """Say that class folders lie beside files that are a dataset too, rather than guess.
+
+    Raises:
+        InvalidFile: pictures lie in folders of `root`, or of its splits, which are no splits.
+    """
+    folders = _folders(root)
+    inner = [path for split in folders if _is_split(split) for path in _folders(split)]
+    for path in (*folders, *inner):
+        if path.name.lower() not in SPLIT_NAMES and has_pictures(path):
+            raise InvalidFile(
+                f"The folder holds {files[0].name!r} and beside it the images of "
+                f"{path.name!r}, each of which could be the dataset; keep one of them there."
+            )
+
+
 def find(root: Path) -> Found | None:
     """The tree of class folders in a folder, if there is one. Raises InvalidFile."""
     tree = find_images(root)

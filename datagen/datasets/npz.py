@@ -13,6 +13,7 @@ from typing import IO
 import numpy as np
 from numpy.lib import format as npy
 
+from datagen.datasets.imagefolder import refuse_beside_classes
 from datagen.datasets.limits import check_room
 from datagen.datasets.source import Block, Found, Source, rows_at_once
 from datagen.errors import InvalidFile
@@ -45,10 +46,15 @@ class _Member:
 
 
 def find(root: Path) -> Found | None:
-    """The NPZ file in a folder, if there is exactly one and nothing else that could be meant."""
+    """The NPZ file in a folder, if there is exactly one and nothing else that could be meant.
+
+    Raises:
+        InvalidFile: class folders lie beside it.
+    """
     files = sorted(root.glob("*.npz"))
     if len(files) != 1:
         return None
+    refuse_beside_classes(root, files)
     return Found("npz", root, files, lambda: _source(files[0]))
 
 

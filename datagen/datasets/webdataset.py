@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from datagen.datasets.archive import tar_files
-from datagen.datasets.imagefolder import ENDINGS
+from datagen.datasets.imagefolder import ENDINGS, refuse_beside_classes
 from datagen.datasets.source import SPLIT_NAMES, Entry, Found, Source, in_chunks, split_of
 from datagen.errors import InvalidFile
 
@@ -19,11 +19,16 @@ _NAME_BYTES = 1 << 20
 
 
 def find(root: Path) -> Found | None:
-    """The tars of samples in a folder and those of its splits, or their files unpacked."""
+    """The tars of samples in a folder and those of its splits, or their files unpacked.
+
+    Raises:
+        InvalidFile: class folders lie beside the tars.
+    """
     folders = [root, *(path for path in sorted(root.iterdir()) if _is_split(path))]
     tars = [path for folder in folders for path in sorted(folder.glob("*.tar"))]
     names = [root / name for name in NAME_FILES if (root / name).is_file()]
     if tars:
+        refuse_beside_classes(root, tars)
         return Found(
             "webdataset", root, [*tars, *names], lambda: _source(names, _from_tars(root, tars))
         )

@@ -30,8 +30,16 @@ from datagen.queue import (
 
 ALL_TASKS = [
     getattr(queue, name)
-    for name in ("RUN_BATCH", "RUN_EXPORT", "RUN_TRAINING", "MAKE_BATCHES", "REQUEUE_STALE")
-] + [queue.SWEEP_STORAGE]
+    for name in (
+        "RUN_BATCH",
+        "RUN_EXPORT",
+        "RUN_TRAINING",
+        "RUN_FIGURES",
+        "MAKE_BATCHES",
+        "REQUEUE_STALE",
+        "SWEEP_STORAGE",
+    )
+]
 
 
 class Broker:

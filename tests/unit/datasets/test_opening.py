@@ -50,6 +50,19 @@ def test_only_split_is_no_class(tmp_path):
     assert read(tmp_path)["train"].class_names == ("cat",)
 
 
+@pytest.mark.parametrize("name", ["backup.tar", "features.npz", "train/shard.tar"])
+@pytest.mark.parametrize("folder", ["cat", "train/cat"])
+def test_class_folders_beside_another_dataset_are_refused_rather_than_guessed(
+    tmp_path, name, folder
+):
+    picture(tmp_path / folder / "1.png")
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+
+    with pytest.raises(InvalidFile, match=rf"{Path(name).name}.*'cat'.*keep one"):
+        read(tmp_path)
+
+
 def test_folder_without_a_dataset_is_told_what_is_wanted(tmp_path):
     (tmp_path / "notes.txt").touch()
 
