@@ -51,6 +51,7 @@ TARGETS = {
     "first_image_s": (0.3, "at most"),
     "accept_10m_s": (0.1, "at most"),
     "judge_share": (1 / 3, "at most"),
+    "gate_share": (1 / 3, "at most"),
 }
 
 
@@ -211,10 +212,10 @@ def largest_process(root: int) -> int:
     return max((rss for pid, _, rss in rows if pid in family - {root}), default=0) * 1024
 
 
-def run_job(dg: Client, images: int, seed: int) -> float:
+def run_job(dg: Client, images: int, seed: int, gate: dict[str, object] | None = None) -> float:
     """Seconds from submitting a job until all of it is stored."""
     began = datetime.now(UTC)
-    job = dg.jobs.create("mnist", per_label=images // CLASSES, seed=seed)
+    job = dg.jobs.create("mnist", per_label=images // CLASSES, seed=seed, gate=gate)
     job = dg.jobs.wait(job.id)
     if job.state != "succeeded" or job.images_stored != images or job.ended_at is None:
         raise DatagenError(f"The job ended {job.state} with {job.images_stored} images.")
@@ -263,6 +264,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     unscored: list[float] = []
     plain: list[float] = []
     service: list[float] = []
+    gated: list[float] = []
     memory_usual = 0
     with tempfile.TemporaryDirectory(prefix="datagen-bench-") as folder:
         settings = load_settings(home=Path(folder, "home"))
@@ -276,6 +278,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
                 seconds, memory = watched_job(dg, arguments.images, seed=10 + turn)
                 service.append(arguments.images / seconds)
                 memory_usual = max(memory_usual, memory)
+                note("service, with the gate's defaults")
+                gated.append(arguments.images / run_job(dg, arguments.images, 10 + turn, gate={}))
                 note("plain script")
                 plain.append(plain_rate(arguments.plain))
             first = statistics.median(first_image_seconds(dg, 100 + turn) for turn in range(7))
@@ -290,6 +294,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     rate = statistics.median(service)
     by_size |= {arguments.images: rate, arguments.large: arguments.large / seconds_large}
     ratios = [mine / best for mine, (best, _) in zip(service, bare, strict=True)]
+    of_ungated = [mine / other for mine, other in zip(gated, service, strict=True)]
     to_plain = [mine / theirs for mine, theirs in zip(service, plain, strict=True)]
     bare_rate_median = statistics.median(best for best, _ in bare)
     unscored_median = statistics.median(unscored)
@@ -308,6 +313,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "first_image_s": round(first, 3),
         "accept_10m_s": round(accept, 4),
         "judge_share": round(1 - bare_rate_median / unscored_median, 3),
+        "service_gated": round(statistics.median(gated)),
+        "gate_share": round(1 - statistics.median(of_ungated), 3),
         "images": arguments.images,
         "images_large": arguments.large,
         "rounds": arguments.rounds,

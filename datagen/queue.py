@@ -17,6 +17,7 @@ RUN_BATCH = "datagen.run_batch"
 RUN_EXPORT = "datagen.run_export"
 RUN_FIGURES = "datagen.run_figures"
 RUN_TRAINING = "datagen.run_training"
+SETTLE_JOB = "datagen.settle_job"
 MAKE_BATCHES = "datagen.make_batches"
 REQUEUE_STALE = "datagen.requeue_stale"
 SWEEP_STORAGE = "datagen.sweep_storage"
@@ -31,6 +32,8 @@ QUEUE_OF = {
     RUN_TRAINING: TRAIN,
     RUN_FIGURES: TRAIN,
     RUN_EXPORT: EXPORT,
+    # Sorts the digests of a whole job: long for the queue of the ticks.
+    SETTLE_JOB: EXPORT,
     MAKE_BATCHES: CONTROL,
     REQUEUE_STALE: CONTROL,
     SWEEP_STORAGE: CONTROL,

@@ -17,6 +17,8 @@ ENDED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
 
 MAX_SEED = 2**63 - 1
 MAX_IMAGES = 10_000_000_000
+# Candidates of one image that a gate may refuse before it is given up.
+MAX_ATTEMPTS = 1000
 MAX_TEMPERATURE = 10.0
 MAX_TRUNCATION = 10.0
 Sampler = Literal["prior", "density", "neighbour", "interpolate"]
@@ -44,6 +46,34 @@ class Resource(BaseModel):
     """Something that the API answers with."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, from_attributes=True)
+
+
+class Gate(Request):
+    """Which candidates become images of a job; the others are drawn again."""
+
+    min_score: float = Field(
+        default=0.5,
+        ge=0.0,
+        le=1.0,
+        allow_inf_nan=False,
+        description="Least probability of the label that the judge may give.",
+    )
+    max_attempts: int = Field(
+        default=20, ge=1, le=MAX_ATTEMPTS, strict=True, description="Candidates an image."
+    )
+    reject_copies: bool = Field(
+        default=True,
+        description="Refuse what is much nearer to an image that the model was trained on than "
+        "such images are to each other.",
+    )
+    reject_duplicates: bool = Field(
+        default=True, description="Refuse what the job has already, pixel by pixel."
+    )
+    on_shortfall: Literal["fail", "keep"] = Field(
+        default="fail",
+        description="When no candidate of an image passes: end the job as failed, or leave the "
+        "image out and tell how many were.",
+    )
 
 
 class JobCreate(Request):
@@ -77,6 +107,10 @@ class JobCreate(Request):
         allow_inf_nan=False,
         description="Keeps standard normals within this distance of 0.",
     )
+    gate: Gate | None = Field(
+        default=None,
+        description="What an image must pass; `{}` takes the defaults, absent takes every image.",
+    )
     exports: list[str] = Field(
         default_factory=list, max_length=8, description="Formats to export when it has succeeded."
     )
@@ -100,6 +134,12 @@ class LabelProgress(Resource):
     agreement: float | None = Field(
         description="Share of images that the judge gives this label; null where it gave all."
     )
+    rejected: dict[str, int] = Field(
+        default_factory=dict,
+        description="Candidates that the gate refused: by `score`, as a `copy` of an image of the "
+        "training set, or as a `duplicate` of another image of the job.",
+    )
+    short: int = Field(default=0, description="Left out: no candidate passed the gate.")
 
 
 class ModelRef(Resource):
@@ -131,8 +171,10 @@ class Job(Resource):
     sampler: str
     temperature: float
     truncation: float | None
+    gate: Gate | None = None
     images_requested: int
     images_stored: int
+    images_short: int = Field(default=0, description="Left out: no candidate passed the gate.")
     labelled_by: Literal["request", "judge"] = "request"
     labels: list[LabelProgress]
     seconds: StageSeconds
@@ -284,6 +326,9 @@ class Model(Resource):
     image_shape: list[int]
     digest: str | None
     judge_digest: str | None
+    index_digest: str | None = Field(
+        default=None, description="Of what copies of training images are known by."
+    )
     dataset_digest: str | None = Field(description="What it was trained on, whatever became of it.")
     options: dict[str, Any]
     config: dict[str, Any] = Field(description="The architecture that the options came to.")

@@ -60,6 +60,32 @@ class SampleBatch:
     def __len__(self) -> int:
         return len(self.images)
 
+    def rows(self, chosen: np.ndarray) -> SampleBatch:
+        """The samples of the numbered rows, in that order."""
+        arrays = {
+            name: getattr(self, name)[chosen]
+            for name in ("indices", "labels", "scores", "judged_labels", "attempts", "sources")
+        }
+        return SampleBatch(
+            **arrays,
+            digests=[self.digests[row] for row in chosen.tolist()],
+            images=[self.images[row] for row in chosen.tolist()],
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[SampleBatch]) -> SampleBatch:
+        """All samples of some batches, at least one, in the order of their indices."""
+        arrays = {
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in ("indices", "labels", "scores", "judged_labels", "attempts", "sources")
+        }
+        whole = cls(
+            **arrays,
+            digests=[digest for part in parts for digest in part.digests],
+            images=[image for part in parts for image in part.images],
+        )
+        return whole.rows(np.argsort(whole.indices, kind="stable"))
+
 
 @dataclass(frozen=True)
 class ShardInfo:

@@ -3,8 +3,8 @@
     python scripts/make_bundled.py MNIST_DIR OUT_DIR [-- options of `datagen train`]
 
 MNIST_DIR holds the four IDX files. The model is trained on the 60,000 training images; the 10,000
-test images only measure it. What comes out is copied to OUT_DIR as `mnist.safetensors` and
-`mnist-judge.safetensors`; the metrics stand in their headers.
+test images only measure it. What comes out is copied to OUT_DIR as `mnist.safetensors`,
+`mnist-judge.safetensors` and `mnist-index.safetensors`; the metrics stand in their headers.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ def main() -> None:
         files = {
             "mnist.safetensors": weights / f"{model['digest']}.safetensors",
             "mnist-judge.safetensors": weights / f"{model['judge_digest']}.safetensors",
+            "mnist-index.safetensors": weights / f"{model['index_digest']}.safetensors",
         }
         size = sum(path.stat().st_size for path in files.values())
         if size > SMALL_ENOUGH:

@@ -20,9 +20,10 @@ from datagen.queue import (
     RUN_EXPORT,
     RUN_FIGURES,
     RUN_TRAINING,
+    SETTLE_JOB,
     SWEEP_STORAGE,
 )
-from datagen.service import batches, exports, stale, sweep
+from datagen.service import batches, exports, settling, stale, sweep
 from datagen.service.common import parse_id
 from workers.context import context, generation
 
@@ -62,6 +63,14 @@ def run_export(export_id: object = None, **_unknown: Any) -> None:
     if (row_id := _id_in(RUN_EXPORT, export_id)) is not None:
         own = context()
         exports.run(own.engine, own.storage, own.settings, row_id)
+
+
+@shared_task(name=SETTLE_JOB)
+def settle_job(job_id: object = None, **_unknown: Any) -> None:
+    """End a job without duplicates, or have those that it has drawn anew."""
+    if (row_id := _id_in(SETTLE_JOB, job_id)) is not None:
+        own = context()
+        own.queue.send(settling.settle(own.engine, row_id))
 
 
 @shared_task(name=MAKE_BATCHES)

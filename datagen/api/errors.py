@@ -31,7 +31,6 @@ from datagen.schemas import Problem
 PROBLEM_JSON = "application/problem+json"
 SHOWN_CHARACTERS = 60
 _QUOTED_NAME = re.compile(r"'(\w+)'")
-_UNREADABLE = frozenset({"json_invalid", "model_attributes_type", "model_type", "dict_type"})
 
 
 class ProblemResponse(Response):
@@ -133,7 +132,8 @@ def invalid_request(errors: Any) -> DatagenError:
     where, path = first["loc"][0], [str(part) for part in first["loc"][1:]]
     if where == "path":
         return NotFound(f"There is no {_words(path[-1])} {_quoted(first['input'])}.")
-    if where == "body" and (first["type"] in _UNREADABLE or not path) and not _is_own(first):
+    unreadable = not path or (first["type"] == "json_invalid")
+    if where == "body" and unreadable and not _is_own(first):
         return MalformedRequest(
             "The body cannot be read; send one JSON object with Content-Type: application/json."
         )

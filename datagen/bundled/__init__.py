@@ -1,4 +1,4 @@
-"""The files that ship with datagen: the model `mnist`, its judge, and `sample:mnist`."""
+"""The files that ship with datagen: the model `mnist`, its judge and index, and `sample:mnist`."""
 
 from __future__ import annotations
 
@@ -8,4 +8,5 @@ _HERE = Path(__file__).parent
 
 MODEL = _HERE / "mnist.safetensors"
 JUDGE = _HERE / "mnist-judge.safetensors"
+INDEX = _HERE / "mnist-index.safetensors"
 SAMPLE = _HERE / "sample-mnist.parquet"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 DEFAULT_FORMAT = "parquet"
 SEED_LIMIT = 2**63
+# As in `datagen.schemas`, which takes long to load.
+MAX_ATTEMPTS = 1000
 
 
 def generate(
@@ -45,6 +47,22 @@ def generate(
     truncation: Annotated[
         float | None, typer.Option(help="Keep the latents' normals within this distance of 0.")
     ] = None,
+    min_score: Annotated[
+        float | None, typer.Option(help="Draw again what the judge gives less than this; 0 to 1.")
+    ] = None,
+    max_attempts: Annotated[
+        int | None, typer.Option(help="Candidates an image before it is given up. Default 20.")
+    ] = None,
+    reject_copies: Annotated[
+        bool | None, typer.Option(help="Draw again what is a copy of a training image.")
+    ] = None,
+    reject_duplicates: Annotated[
+        bool | None, typer.Option(help="Draw again what the job has already.")
+    ] = None,
+    on_shortfall: Annotated[
+        str | None,
+        typer.Option(help="Where no candidate passes: fail (default), or keep what did."),
+    ] = None,
     export_format: Annotated[
         str | None, typer.Option("--format", help="Export in this format; parquet with --out.")
     ] = None,
@@ -54,7 +72,11 @@ def generate(
     detach: Annotated[bool, typer.Option("--detach", help="Answer at once; do not wait.")] = False,
     as_json: AsJson = False,
 ) -> int:
-    """Generate labelled images, wait for them, and export them."""
+    """Generate labelled images, wait for them, and export them.
+
+    Any of --min-score, --max-attempts, --reject-copies, --reject-duplicates and --on-shortfall
+    sets up the gate, with its defaults for the others.
+    """
     counts = _parse_labels(labels)
     _check(counts, per_label, count, seed, temperature)
     if out is not None:
@@ -72,6 +94,7 @@ def generate(
             temperature=temperature,
             sampler=_sampler(sampler),
             truncation=truncation,
+            gate=_gate(min_score, max_attempts, reject_copies, reject_duplicates, on_shortfall),
             exports=[] if export_format is None else [export_format],
         )
         if not detach:
@@ -86,6 +109,32 @@ def generate(
         if out is not None and job.state == "succeeded":
             say(f"The {export_format} export is in {out}")
     return 0 if detach else end_code(job)
+
+
+def _gate(
+    min_score: float | None,
+    max_attempts: int | None,
+    reject_copies: bool | None,
+    reject_duplicates: bool | None,
+    on_shortfall: str | None,
+) -> dict[str, Any] | None:
+    """The gate that the options set up; None where none was given."""
+    if min_score is not None and not 0 <= min_score <= 1:
+        raise usage_error(f"--min-score is {min_score}; give a number from 0 to 1.")
+    if max_attempts is not None and not 1 <= max_attempts <= MAX_ATTEMPTS:
+        raise usage_error(
+            f"--max-attempts is {max_attempts}; give a number from 1 to {MAX_ATTEMPTS}."
+        )
+    if on_shortfall not in {None, "fail", "keep"}:
+        raise usage_error(f"--on-shortfall is {on_shortfall!r}; use fail or keep.")
+    given = {
+        "min_score": min_score,
+        "max_attempts": max_attempts,
+        "reject_copies": reject_copies,
+        "reject_duplicates": reject_duplicates,
+        "on_shortfall": on_shortfall,
+    }
+    return {name: value for name, value in given.items() if value is not None} or None
 
 
 def _sampler(name: str | None) -> Sampler | None:

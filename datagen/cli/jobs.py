@@ -24,7 +24,7 @@ from datagen.embedded import Workers
 
 if TYPE_CHECKING:
     from datagen.client import Client
-    from datagen.schemas import Job, LabelProgress, State
+    from datagen.schemas import Gate, Job, LabelProgress, State
 
 group = typer.Typer(name="job", help="Requests for images: list, show, watch, cancel.")
 
@@ -120,29 +120,39 @@ def print_job(job: Job) -> None:
             "sampler": job.sampler,
             "temperature": job.temperature,
             "truncation": job.truncation,
+            "gate": None if job.gate is None else ", ".join(_said(job.gate)),
             "images": f"{job.images_stored:,} of {job.images_requested:,}",
             "exports": ", ".join(map(str, job.exports)) or None,
             "error": job.error,
         }
     )
-    print_labels(job.labels)
+    print_labels(job.labels, gated=job.gate is not None)
 
 
-def print_labels(labels: Sequence[LabelProgress]) -> None:
+def _said(gate: Gate) -> list[str]:
+    return [f"{name} {value}" for name, value in gate.model_dump().items()]
+
+
+def print_labels(labels: Sequence[LabelProgress], *, gated: bool = False) -> None:
     """A table with a row per label."""
-    print_table(
-        ["label", "requested", "stored", "judge's score", "judge agrees"],
-        [
-            (
-                label.label,
-                "-" if label.requested is None else label.requested,
-                label.stored,
-                decimals(label.mean_score),
-                percent(label.agreement),
-            )
-            for label in labels
-        ],
-    )
+    heads = ["label", "requested", "stored", "judge's score", "judge agrees"]
+    rows: list[tuple[object, ...]] = [
+        (
+            label.label,
+            "-" if label.requested is None else label.requested,
+            label.stored,
+            decimals(label.mean_score),
+            percent(label.agreement),
+        )
+        for label in labels
+    ]
+    if gated:
+        heads += ["short", "by score", "copies", "duplicates"]
+        rows = [
+            (*row, label.short, *label.rejected.values())
+            for row, label in zip(rows, labels, strict=True)
+        ]
+    print_table(heads, rows)
 
 
 def tell_of_more(cursor: str | None) -> None:

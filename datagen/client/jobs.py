@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
 from datagen.client.transport import Transport, quoted
 from datagen.client.waiting import wait_for
-from datagen.schemas import Job, Page, Sample, Sampler, State
+from datagen.schemas import Gate, Job, Page, Sample, Sampler, State
 
 SAMPLES_PER_PAGE = 1000
 
@@ -29,6 +30,7 @@ class Jobs:
         temperature: float | None = None,
         sampler: Sampler | None = None,
         truncation: float | None = None,
+        gate: Gate | Mapping[str, Any] | None = None,
         exports: Sequence[str] = (),
     ) -> Job:
         """Ask for images; answers at once, while workers do the work.
@@ -42,6 +44,8 @@ class Jobs:
             temperature: scales the latents; below 1 is safer and less varied.
             sampler: `prior`, `density`, `neighbour` or `interpolate`.
             truncation: keeps the latents' normals within this distance of 0.
+            gate: what an image must pass, such as `{"min_score": 0.9}`; what does not is drawn
+                again. `{}` takes the defaults of `datagen.schemas.Gate`; None takes every image.
             exports: formats to export as soon as the job has succeeded.
 
         Raises:
@@ -57,6 +61,7 @@ class Jobs:
             "temperature": temperature,
             "sampler": sampler,
             "truncation": truncation,
+            "gate": gate.model_dump() if isinstance(gate, Gate) else gate,
             "exports": list(exports) or None,
         }
         body = {name: value for name, value in wanted.items() if value is not None}

@@ -191,6 +191,8 @@ class Model(Claimed, Table):
     judge_key: Mapped[str | None] = mapped_column(String(200))
     examples_digest: Mapped[str | None] = mapped_column(String(64))
     examples_key: Mapped[str | None] = mapped_column(String(200))
+    index_digest: Mapped[str | None] = mapped_column(String(64))
+    index_key: Mapped[str | None] = mapped_column(String(200))
     state_key: Mapped[str | None] = mapped_column(String(200))
     # A tombstone: its weights are gone, and jobs still name it.
     removed_at: Mapped[datetime | None]
@@ -232,8 +234,15 @@ class Job(Table):
     sampler: Mapped[str] = mapped_column(String(16), server_default="prior")
     temperature: Mapped[float] = mapped_column(Float)
     truncation: Mapped[float | None] = mapped_column(Float)
+    # `schemas.Gate`; None where every candidate is taken.
+    gate: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     images_requested: Mapped[int] = mapped_column(BigInteger)
     images_stored: Mapped[int] = mapped_column(BigInteger, default=0)
+    # Images of which no candidate passed the gate; with those stored they make up the request.
+    images_short: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    # Rounds of the closing pass, and when somebody was last told that one is due.
+    rounds: Mapped[int] = mapped_column(default=0, server_default="0")
+    settle_sent_at: Mapped[datetime | None]
     next_index: Mapped[int] = mapped_column(BigInteger, default=0)
     batch_size: Mapped[int]
     follow_exports: Mapped[list[str]]
@@ -262,6 +271,24 @@ class JobLabel(Table):
     # Sum of the scores in units of 1e-4, to which they are rounded: whole numbers add up exactly.
     score_sum: Mapped[int] = mapped_column(BigInteger, default=0)
     agreed: Mapped[int] = mapped_column(BigInteger, default=0)
+    # Candidates that the gate refused, by reason, and images of which it refused every one.
+    rejected_score: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    rejected_copy: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    rejected_duplicate: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    short: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+
+
+class Redraw(Table):
+    """An image that the closing pass of its job makes anew, since a lower index has the same one.
+
+    While there are some, the batches that they lie in are open again; each takes its own off when
+    it is closed.
+    """
+
+    __tablename__ = "redraws"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    index: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
 
 
 class Batch(Claimed, Table):

@@ -58,11 +58,12 @@ def normals(seed: int, index: np.ndarray, attempt: np.ndarray, count: int) -> np
     Returns:
         float32 of shape (N, count).
     """
-    uniform = _uniforms(seed, index, attempt, -(-count // WORDS), first_block=0)
+    blocks = -(-count // WORDS)
+    uniform = _uniforms(seed, index, attempt, blocks, first_block=0)
     radius = np.sqrt(-2.0 * np.log(uniform[..., 0::2]))
     angle = 2.0 * np.pi * uniform[..., 1::2]
     pairs = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)
-    return pairs.reshape(len(index), -1)[:, :count].astype(np.float32)
+    return pairs.reshape(len(index), blocks * WORDS)[:, :count].astype(np.float32)
 
 
 def uniforms(seed: int, index: np.ndarray, attempt: np.ndarray, count: int) -> np.ndarray:
@@ -77,8 +78,9 @@ def uniforms(seed: int, index: np.ndarray, attempt: np.ndarray, count: int) -> n
     Returns:
         float64 of shape (N, count).
     """
-    drawn = _uniforms(seed, index, attempt, -(-count // WORDS), first_block=_UNIFORM_BLOCKS)
-    return drawn.reshape(len(index), -1)[:, :count]
+    blocks = -(-count // WORDS)
+    drawn = _uniforms(seed, index, attempt, blocks, first_block=_UNIFORM_BLOCKS)
+    return drawn.reshape(len(index), blocks * WORDS)[:, :count]
 
 
 def _uniforms(

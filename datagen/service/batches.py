@@ -11,20 +11,25 @@ from datetime import datetime
 from uuid import UUID
 
 import numpy as np
-from sqlalchemy import ScalarSelect, func, select, update
+from sqlalchemy import Case, ScalarSelect, Select, case, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from datagen.db.bulk import insert_samples
 from datagen.db.session import now
-from datagen.db.tables import Batch, Export, Job, JobLabel, Model, new_id
-from datagen.queue import MAKE_BATCHES, RUN_BATCH, RUN_EXPORT, Message
+from datagen.db.tables import Batch, Export, Job, JobLabel, Model, Redraw, Sample, new_id
+from datagen.quality.gate import REASONS
+from datagen.queue import MAKE_BATCHES, RUN_BATCH, RUN_EXPORT, SETTLE_JOB, Message
+from datagen.schemas import Gate
 from datagen.service import claims
+from datagen.service.model_files import ModelFiles, StoredFile
 from datagen.settings import Settings
 from datagen.shards import SampleBatch
 
 # A first batch of one decode tile, so that the first images of a job are there at once.
 FIRST_BATCH = 256
 SCORE_UNITS = 10_000
+# Labels that an error counts the refused candidates of.
+TOLD_LABELS = 5
 OPEN = ("queued", "running")
 # Images of a model that knows no labels: the judge gives each its own.
 UNLABELLED = -1
@@ -41,11 +46,19 @@ class Stretch:
 
 @dataclass(frozen=True)
 class BatchWork:
-    """All that a worker needs to know to make a batch it has claimed."""
+    """All that a worker needs to know to make a batch it has claimed.
+
+    Attributes:
+        tries: attempts since the batch was last queued as planned.
+        gate: what the images must pass; None lets every one pass.
+        made: the shard that the batch has already, where the closing pass makes `redraws` anew.
+        redraws: indices of those images, rising.
+    """
 
     batch_id: UUID
     job_id: UUID
     attempt: int
+    tries: int
     start: int
     stop: int
     stretches: tuple[Stretch, ...]
@@ -56,12 +69,10 @@ class BatchWork:
     class_names: tuple[str, ...]
     model_name: str
     model_version: int
-    model_digest: str
-    checkpoint_key: str
-    judge_digest: str
-    judge_key: str
-    examples_digest: str | None
-    examples_key: str | None
+    files: ModelFiles
+    gate: Gate | None = None
+    made: StoredFile | None = None
+    redraws: tuple[int, ...] = ()
 
     def labels(self) -> np.ndarray:
         """The label of every image of the batch, int64 of shape (stop - start,)."""
@@ -71,8 +82,40 @@ class BatchWork:
 
 
 @dataclass(frozen=True)
+class Refused:
+    """Candidates that the gate refused.
+
+    Attributes:
+        indices: of the images that they were drawn for, int64 (R,).
+        reasons: why, int64 (R,), as numbered in `REASONS` from 1 on.
+        judged_labels: int64 (R,).
+        short: indices of images of which no candidate passed, int64 (S,).
+    """
+
+    indices: np.ndarray
+    reasons: np.ndarray
+    judged_labels: np.ndarray
+    short: np.ndarray
+
+    @classmethod
+    def joined(cls, parts: Sequence[Refused]) -> Refused:
+        """All that several passes refused."""
+        names = ("indices", "reasons", "judged_labels", "short")
+        return cls(**{n: np.concatenate([getattr(part, n) for part in parts]) for n in names})
+
+
+@dataclass(frozen=True)
 class BatchResult:
-    """What a worker made: the shard that it stored, its rows, and the seconds of each stage."""
+    """What a worker made.
+
+    Attributes:
+        shard_key, shard_digest, shard_bytes: the shard that it stored.
+        device, torch_version: what it was made with.
+        samples: those that are new.
+        seconds: of each stage.
+        refused: what the gate said; None without one.
+        replaced: samples of before in whose place the new ones are.
+    """
 
     shard_key: str
     shard_digest: str
@@ -81,6 +124,8 @@ class BatchResult:
     torch_version: str
     samples: SampleBatch
     seconds: dict[str, float]
+    refused: Refused | None = None
+    replaced: SampleBatch | None = None
 
 
 def make_batches(session: Session, settings: Settings, most: int | None = None) -> list[Message]:
@@ -163,10 +208,14 @@ def claim(session: Session, settings: Settings, batch_id: UUID) -> BatchWork | N
     if job.state == "queued":
         job.state, job.started_at = "running", now(session)
     model = session.get_one(Model, job.model_id)
+    made = None
+    if batch.shard_key is not None and batch.shard_digest is not None:
+        made = StoredFile(batch.shard_key, batch.shard_digest)
     return BatchWork(
         batch_id=batch.id,
         job_id=job.id,
         attempt=batch.attempt,
+        tries=batch.attempt - batch.attempt_floor,
         start=batch.start,
         stop=batch.stop,
         stretches=tuple(_stretches(session, job.id, batch.start, batch.stop)),
@@ -177,12 +226,23 @@ def claim(session: Session, settings: Settings, batch_id: UUID) -> BatchWork | N
         class_names=tuple(model.class_names),
         model_name=model.name,
         model_version=model.version,
-        model_digest=str(model.digest),
-        checkpoint_key=str(model.checkpoint_key),
-        judge_digest=str(model.judge_digest),
-        judge_key=str(model.judge_key),
-        examples_digest=model.examples_digest,
-        examples_key=model.examples_key,
+        files=ModelFiles.of(model),
+        gate=gate_of(job),
+        made=made,
+        redraws=tuple(session.scalars(_redraws(job.id, batch.start, batch.stop))) if made else (),
+    )
+
+
+def gate_of(job: Job) -> Gate | None:
+    """What a job's images must pass."""
+    return None if job.gate is None else Gate.model_validate(job.gate)
+
+
+def _redraws(job_id: UUID, start: int, stop: int) -> Select[int]:
+    return (
+        select(Redraw.index)
+        .where(Redraw.job_id == job_id, Redraw.index >= start, Redraw.index < stop)
+        .order_by(Redraw.index)
     )
 
 
@@ -238,49 +298,154 @@ def close(session: Session, work: BatchWork, result: BatchResult) -> list[Messag
     ).first()
     if closed is None:
         return None
+    if work.made is not None:
+        _drop_redrawn(session, work)
     insert_samples(session, work.job_id, result.samples)
     _count(session, job, work, result)
     messages = [Message(MAKE_BATCHES)] if _more_to_cut(session) else []
-    if job.images_stored == job.images_requested:
-        job.state, job.ended_at = "succeeded", moment
-        messages += _follow(session, job, moment)
+    short = 0 if result.refused is None else len(result.refused.short)
+    if short and work.gate is not None and work.gate.on_shortfall == "fail":
+        _end_short(session, job, work, short, moment)
+    elif is_whole(session, job):
+        messages += _whole(session, job, moment)
     return messages
 
 
-def _count(session: Session, job: Job, work: BatchWork, result: BatchResult) -> None:
-    samples = result.samples
-    units = np.rint(samples.scores * SCORE_UNITS).astype(np.int64)
-    agreed = samples.judged_labels == samples.labels
-    for part in _overlapping(session, work.job_id, work.start, work.stop):
-        here = slice(
-            max(0, part.start - work.start),
-            min(work.stop, part.start + part.requested) - work.start,
+def _drop_redrawn(session: Session, work: BatchWork) -> None:
+    """Take the images that were made anew off the job, and off the list of what is to be."""
+    drawn = _redraws(work.job_id, work.start, work.stop).order_by(None)
+    session.execute(delete(Sample).where(Sample.job_id == work.job_id, Sample.index.in_(drawn)))
+    session.execute(
+        delete(Redraw).where(
+            Redraw.job_id == work.job_id, Redraw.index >= work.start, Redraw.index < work.stop
         )
-        part.stored += here.stop - here.start
-        part.score_sum += int(units[here].sum())
-        part.agreed += int(agreed[here].sum())
-        if part.label == UNLABELLED:
-            _count_found(session, job, samples.labels[here], units[here])
-    job.images_stored += work.stop - work.start
+    )
+
+
+def is_whole(session: Session, job: Job) -> bool:
+    """Whether each image that was asked for is there, or left out, and no batch is open."""
+    if job.images_stored + job.images_short < job.images_requested:
+        return False
+    session.flush()
+    open_batch = select(Batch.id).where(Batch.job_id == job.id, Batch.state.in_(OPEN)).limit(1)
+    return session.execute(open_batch).first() is None
+
+
+def _whole(session: Session, job: Job, moment: datetime) -> list[Message]:
+    gate = gate_of(job)
+    if gate is None or not gate.reject_duplicates:
+        return succeed(session, job, moment)
+    job.settle_sent_at = moment
+    return [Message(SETTLE_JOB, {"job_id": str(job.id)})]
+
+
+def succeed(session: Session, job: Job, moment: datetime) -> list[Message]:
+    """End a job that has all it can have; returns the messages of what follows it."""
+    job.ended_at = moment
+    if not job.images_stored:
+        job.state, job.error = "failed", f"No candidate passed the gate: {_refusals(session, job)}."
+        return []
+    job.state = "succeeded"
+    return _follow(session, job, moment)
+
+
+def _end_short(session: Session, job: Job, work: BatchWork, short: int, moment: datetime) -> None:
+    """End a job whose gate leaves out an image, as it asked to; what is stored stays."""
+    attempts = 0 if work.gate is None else work.gate.max_attempts
+    job.state, job.ended_at = "failed", moment
+    times = f"{attempts} attempt{'' if attempts == 1 else 's'}"
+    job.error = (
+        f"{short:,} of the images {work.start} to {work.stop - 1} found no candidate that passes "
+        f"the gate in {times} (so far {_refusals(session, job)}); "
+        'lower `min_score`, raise `max_attempts`, or set `on_shortfall` to "keep".'
+    )
+    cancel_open(session, job.id, moment)
+
+
+def _refusals(session: Session, job: Job) -> str:
+    """What was refused, label by label, most first, in a few words."""
+    session.flush()
+    names = session.get_one(Model, job.model_id).class_names
+    parts = session.scalars(select(JobLabel).where(JobLabel.job_id == job.id)).all()
+    told = []
+    for part in sorted(parts, key=lambda part: -sum(_refused(part).values())):
+        counts = [f"{count:,} by {reason}" for reason, count in _refused(part).items() if count]
+        if counts and part.label != UNLABELLED:
+            told.append(f"label {names[part.label]!r}: {', '.join(counts)}")
+    more = f"; and {len(told) - TOLD_LABELS} more labels" if len(told) > TOLD_LABELS else ""
+    return "; ".join(told[:TOLD_LABELS]) + more
+
+
+def _refused(part: JobLabel) -> dict[str, int]:
+    return {reason: getattr(part, f"rejected_{reason}") for reason in REASONS}
+
+
+def _count(session: Session, job: Job, work: BatchWork, result: BatchResult) -> None:
+    parts = _overlapping(session, work.job_id, work.start, work.stop)
+    _count_samples(session, job, parts, result.samples, 1)
+    if result.replaced is not None:
+        _count_samples(session, job, parts, result.replaced, -1)
+    if result.refused is not None:
+        _count_refused(session, job, parts, result.refused)
     for stage, seconds in result.seconds.items():
         column = f"seconds_{stage}"
         setattr(job, column, getattr(job, column) + seconds)
 
 
-def _count_found(session: Session, job: Job, labels: np.ndarray, units: np.ndarray) -> None:
-    """Count the labels that the judge gave, in rows of their own that ask for nothing."""
-    for label in np.unique(labels).tolist():
-        own = labels == label
-        part = session.get(JobLabel, (job.id, label + 1))
-        if part is None:
-            part = JobLabel(
-                job_id=job.id, position=label + 1, label=label, start=0, requested=0,
-                stored=0, score_sum=0, agreed=0,
-            )  # fmt: skip
-            session.add(part)
-        part.stored += int(own.sum())
+def _within(indices: np.ndarray, part: JobLabel) -> np.ndarray:
+    return (indices >= part.start) & (indices < part.start + part.requested)
+
+
+def _count_samples(
+    session: Session, job: Job, parts: Sequence[JobLabel], samples: SampleBatch, sign: int
+) -> None:
+    """Count samples in (1), or out again (-1)."""
+    units = sign * np.rint(samples.scores * SCORE_UNITS).astype(np.int64)
+    agreed = samples.judged_labels == samples.labels
+    for part in parts:
+        own = _within(samples.indices, part)
+        part.stored += sign * int(own.sum())
         part.score_sum += int(units[own].sum())
-        part.agreed += int(own.sum())
+        part.agreed += sign * int(agreed[own].sum())
+        if part.label == UNLABELLED:
+            for label in np.unique(samples.labels[own]).tolist():
+                row = found(session, job, label)
+                alike = own & (samples.labels == label)
+                row.stored += sign * int(alike.sum())
+                row.score_sum += int(units[alike].sum())
+                row.agreed += sign * int(alike.sum())
+    job.images_stored += sign * len(samples.indices)
+
+
+def _count_refused(session: Session, job: Job, parts: Sequence[JobLabel], refused: Refused) -> None:
+    for part in parts:
+        own = _within(refused.indices, part)
+        part.short += int(_within(refused.short, part).sum())
+        if part.label != UNLABELLED:
+            _add_reasons(part, refused.reasons[own])
+            continue
+        for label in np.unique(refused.judged_labels[own]).tolist():
+            alike = own & (refused.judged_labels == label)
+            _add_reasons(found(session, job, label), refused.reasons[alike])
+    job.images_short += len(refused.short)
+
+
+def _add_reasons(part: JobLabel, reasons: np.ndarray) -> None:
+    for number, reason in enumerate(REASONS, start=1):
+        column = f"rejected_{reason}"
+        setattr(part, column, getattr(part, column) + int((reasons == number).sum()))
+
+
+def found(session: Session, job: Job, label: int) -> JobLabel:
+    """The row of a label that the judge gave, which asks for nothing."""
+    part = session.get(JobLabel, (job.id, label + 1))
+    if part is None:
+        part = JobLabel(
+            job_id=job.id, position=label + 1, label=label, start=0, requested=0, stored=0,
+            score_sum=0, agreed=0, rejected_score=0, rejected_copy=0, rejected_duplicate=0, short=0,
+        )  # fmt: skip
+        session.add(part)
+    return part
 
 
 def _more_to_cut(session: Session) -> bool:
@@ -316,7 +481,7 @@ def _follow(session: Session, job: Job, moment: datetime) -> list[Message]:
 
 def release(session: Session, settings: Settings, work: BatchWork, reason: str) -> bool:
     """Give a batch back after a failure that may pass; at the last attempt it fails instead."""
-    if work.attempt >= settings.max_attempts:
+    if work.tries >= settings.max_attempts:
         return fail(session, work.batch_id, work.attempt, reason)
     return claims.release(session, settings, Batch, work.batch_id, work.attempt, reason)
 
@@ -332,25 +497,34 @@ def fail(session: Session, batch_id: UUID, attempt: int, reason: str) -> bool:
     failed = session.execute(
         update(Batch)
         .where(Batch.id == batch_id, Batch.attempt == attempt, Batch.state.in_(OPEN))
-        .values(state="failed", error=reason, lease_until=None, ended_at=moment)
-        .returning(Batch.start, Batch.stop)
+        .values(state=_left_as("failed"), error=reason, lease_until=None, ended_at=moment)
+        .returning(Batch.start, Batch.stop, Batch.attempt_floor)
     ).first()
     if failed is None:
         return False
+    tries = attempt - failed.attempt_floor
     if job.state in OPEN:
         job.state, job.ended_at = "failed", moment
         job.error = (
             f"Images {failed.start} to {failed.stop - 1} could not be made "
-            f"in {attempt} attempt{'' if attempt == 1 else 's'}: {reason}"
+            f"in {tries} attempt{'' if tries == 1 else 's'}: {reason}"
         )
         cancel_open(session, job.id, moment)
     return True
 
 
 def cancel_open(session: Session, job_id: UUID, moment: datetime) -> None:
-    """Cancel all batches of a job that are not closed; their workers find out and stop."""
+    """Cancel all batches of a job that are not closed; their workers find out and stop.
+
+    One that was opened again by the closing pass keeps the shard that it had.
+    """
     session.execute(
         update(Batch)
         .where(Batch.job_id == job_id, Batch.state.in_(OPEN))
-        .values(state="cancelled", lease_until=None, ended_at=moment)
+        .values(state=_left_as("cancelled"), lease_until=None, ended_at=moment)
     )
+    session.execute(delete(Redraw).where(Redraw.job_id == job_id))
+
+
+def _left_as(state: str) -> Case[str]:
+    return case((Batch.shard_key.is_not(None), "succeeded"), else_=state)

@@ -220,6 +220,7 @@ def _request(session: Session, job: Job, model: Model) -> dict[str, Any]:
         "sampler": job.sampler,
         "temperature": job.temperature,
         "truncation": job.truncation,
+        "gate": job.gate,
     }
 
 

@@ -22,8 +22,9 @@ from datagen.errors import (
     UnknownLabel,
 )
 from datagen.export.formats import known_format
+from datagen.quality.gate import REASONS
 from datagen.queue import MAKE_BATCHES, Message
-from datagen.schemas import ENDED, MAX_IMAGES, JobCreate, Page
+from datagen.schemas import ENDED, MAX_IMAGES, Gate, JobCreate, Page
 from datagen.service import batches
 from datagen.service.common import (
     MAX_PAGE,
@@ -54,7 +55,8 @@ def create(
         Conflict: the model is not trained yet.
         UnknownLabel: a label that the model does not know.
         QuotaExceeded: more images than the owner may have.
-        InvalidRequest: an unknown export format, or a sampler for which the model keeps nothing.
+        InvalidRequest: an unknown export format, or a sampler or gate for which the model keeps
+            nothing.
         Forbidden: a sampler that starts from another owner's images.
     """
     model = find_model(session, owner_id, request.model, usable=True)
@@ -64,6 +66,8 @@ def create(
         )
     _refuse_unfit_labels(request, model)
     _refuse_unfit_sampler(owner_id, request.sampler, model)
+    if request.gate is not None:
+        _refuse_unfit_gate(request, request.gate, model)
     counts = _counts(request, model)
     for name in request.exports:
         known_format(name)
@@ -79,6 +83,7 @@ def create(
         sampler=request.sampler,
         temperature=request.temperature,
         truncation=request.truncation,
+        gate=None if request.gate is None else request.gate.model_dump(),
         images_requested=total,
         batch_size=settings.batch_size,
         follow_exports=list(dict.fromkeys(request.exports)),
@@ -130,6 +135,21 @@ def _refuse_unfit_sampler(owner_id: UUID, sampler: str, model: Model) -> None:
                 f"{name} keeps no real examples; use the sampler 'prior' or 'density'.",
                 field="sampler",
             )
+
+
+def _refuse_unfit_gate(request: JobCreate, gate: Gate, model: Model) -> None:
+    if gate.reject_copies and model.index_key is None:
+        raise InvalidRequest(
+            f"The model {model.name!r} keeps no index of its training images to know copies by; "
+            "set 'reject_copies' to false, or train it again.",
+            field="gate.reject_copies",
+        )
+    if gate.reject_duplicates and request.temperature == 0 and request.sampler == "prior":
+        raise InvalidRequest(
+            "At temperature 0 the sampler 'prior' makes one image a label, again and again; raise "
+            "the temperature, or set 'reject_duplicates' to false.",
+            field="gate.reject_duplicates",
+        )
 
 
 def _counts(request: JobCreate, model: Model) -> list[tuple[int, int]]:
@@ -296,9 +316,15 @@ def sample_image(
     batch = session.scalars(
         select(Batch).where(Batch.job_id == job_id, Batch.start <= index, Batch.stop > index)
     ).one()
+    # Images that a gate left out take no row of the shard.
+    row = session.scalar(
+        select(func.count()).where(
+            Sample.job_id == job_id, Sample.index >= batch.start, Sample.index < index
+        )
+    )
     try:
         with storage.open(str(batch.shard_key)) as shard:
-            return read_shard_sample(shard, index - batch.start)
+            return read_shard_sample(shard, row or 0)
     except FileNotFoundError:
         raise NotFound(
             f"The shard {batch.shard_key} of job {job_id} is missing from the storage."
@@ -378,8 +404,10 @@ _PLAIN = (
     "sampler",
     "temperature",
     "truncation",
+    "gate",
     "images_requested",
     "images_stored",
+    "images_short",
     "error",
     "created_at",
     "started_at",
@@ -395,4 +423,6 @@ def _progress(part: JobLabel, names: Sequence[str], *, judged: bool) -> schemas.
         stored=stored,
         mean_score=part.score_sum / batches.SCORE_UNITS / stored if stored else None,
         agreement=part.agreed / stored if stored and not judged else None,
+        rejected={reason: getattr(part, f"rejected_{reason}") for reason in REASONS},
+        short=part.short,
     )

@@ -27,6 +27,7 @@ from datagen.service.common import (
     the_only_version,
 )
 from datagen.service.keys import ensure_owner
+from datagen.service.model_files import ModelFiles, StoredFile
 from datagen.service.trainings import told
 from datagen.settings import Settings
 from datagen.storage import Storage
@@ -191,15 +192,21 @@ def ensure_bundled(session: Session, storage: Storage) -> None:
     # They are made by `make bundled`, with a datagen that has none yet.
     if not (bundled.MODEL.exists() and bundled.JUDGE.exists()):
         return
-    header, digest, key = _stored(storage, bundled.MODEL, "cvae")
-    _, judge_digest, judge_key = _stored(storage, bundled.JUDGE, "judge")
+    header = _header(bundled.MODEL, "cvae")
+    _header(bundled.JUDGE, "judge")
+    files = ModelFiles(
+        _stored(storage, bundled.MODEL),
+        _stored(storage, bundled.JUDGE),
+        index=_stored(storage, bundled.INDEX) if bundled.INDEX.exists() else None,
+    )
     owner_id, name = ensure_owner(session, BUNDLED_OWNER), bundled.MODEL.stem
     version = next_version(session, Model, owner_id, name)
     same = select(Model.id).where(
         Model.owner_id == owner_id,
         Model.name == name,
-        Model.digest == digest,
-        Model.judge_digest == judge_digest,
+        Model.digest == files.generator.digest,
+        Model.judge_digest == files.judge.digest,
+        Model.index_digest == (files.index.digest if files.index else None),
     )
     if session.execute(same).first() is not None:
         return
@@ -220,10 +227,7 @@ def ensure_bundled(session: Session, storage: Storage) -> None:
         image_shape=list(header.image_shape),
         metrics=header.metrics,
         progress={},
-        digest=digest,
-        checkpoint_key=key,
-        judge_digest=judge_digest,
-        judge_key=judge_key,
+        **files.columns(),
         attempt=0,
         attempt_floor=0,
         available_at=moment,
@@ -232,15 +236,19 @@ def ensure_bundled(session: Session, storage: Storage) -> None:
     )
 
 
-def _stored(storage: Storage, path: Path, kind: str) -> tuple[CheckpointHeader, str, str]:
+def _header(path: Path, kind: str) -> CheckpointHeader:
     header = read_header(path)
     if header.kind != kind:
         raise InvalidFile(
             f"{path.name} holds a {header.kind}, not a {kind}; install datagen again."
         )
+    return header
+
+
+def _stored(storage: Storage, path: Path) -> StoredFile:
     data = path.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     key = f"models/{digest}.safetensors"
     if not storage.exists(key):
         storage.put(key, data)
-    return header, digest, key
+    return StoredFile(key, digest)

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from datagen.db.session import now
 from datagen.db.tables import Batch, Export, Figures, Model
 from datagen.queue import RUN_BATCH, RUN_EXPORT, RUN_FIGURES, RUN_TRAINING, Message
-from datagen.service import batches, claims
+from datagen.service import batches, claims, settling
 from datagen.settings import Settings
 
 SILENT = "every worker that tried it was killed or fell silent"
@@ -30,6 +30,7 @@ def requeue_stale(session: Session, settings: Settings) -> list[Message]:
     _end_exhausted(session, settings, Figures)
     _end_exhausted(session, settings, Model)
     messages = batches.make_batches(session, settings)
+    messages += settling.unsettled(session, settings)
     claims.release_expired(session, settings, Batch)
     claims.release_expired(session, settings, Export)
     claims.release_expired(session, settings, Figures)

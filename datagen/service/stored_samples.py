@@ -22,7 +22,9 @@ SPOOL_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
-class _Shard:
+class StoredShard:
+    """The shard of the images `start` to `stop` - 1, and the SHA-256 that it must have."""
+
     start: int
     stop: int
     key: str
@@ -38,12 +40,21 @@ def read_samples(engine: Engine, storage: Storage, job_id: UUID) -> Iterator[Sam
         InvalidFile: a shard is missing, or not the one that its batch recorded.
     """
     for shard in _shards(engine, job_id):
-        with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as copy:
-            _fetch(storage, shard, copy)
-            yield from read_shard(cast("BinaryIO", copy))
+        yield from read_stored(storage, shard)
 
 
-def _shards(engine: Engine, job_id: UUID) -> Iterator[_Shard]:
+def read_stored(storage: Storage, shard: StoredShard) -> Iterator[SampleBatch]:
+    """The samples of one shard, a few hundred at a time.
+
+    Raises:
+        InvalidFile: it is missing, or not the one that its batch recorded.
+    """
+    with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as copy:
+        _fetch(storage, shard, copy)
+        yield from read_shard(cast("BinaryIO", copy))
+
+
+def _shards(engine: Engine, job_id: UUID) -> Iterator[StoredShard]:
     after = -1
     while True:
         with reading(engine) as session:
@@ -56,11 +67,11 @@ def _shards(engine: Engine, job_id: UUID) -> Iterator[_Shard]:
         if not rows:
             return
         for start, stop, key, digest in rows:
-            yield _Shard(start, stop, str(key), str(digest))
+            yield StoredShard(start, stop, str(key), str(digest))
         after = rows[-1].start
 
 
-def _fetch(storage: Storage, shard: _Shard, target: IO[bytes]) -> None:
+def _fetch(storage: Storage, shard: StoredShard, target: IO[bytes]) -> None:
     images = f"images {shard.start} to {shard.stop - 1}"
     digest = hashlib.sha256()
     try:

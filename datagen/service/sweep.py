@@ -90,7 +90,7 @@ def _states(session: Session, keys: Sequence[str]) -> set[str]:
 
 def _weights(session: Session, keys: Sequence[str]) -> set[str]:
     named: set[str] = set()
-    for column in (Model.checkpoint_key, Model.judge_key, Model.examples_key):
+    for column in (Model.checkpoint_key, Model.judge_key, Model.examples_key, Model.index_key):
         found = select(column).where(column.in_(keys), Model.removed_at.is_(None))
         named |= {str(key) for key in session.scalars(found)}
     return named

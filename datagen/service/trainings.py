@@ -16,6 +16,7 @@ from datagen.db.session import now
 from datagen.db.tables import Dataset, Model
 from datagen.queue import RUN_TRAINING, Message
 from datagen.service import claims
+from datagen.service.model_files import ModelFiles
 from datagen.settings import Settings
 
 
@@ -107,12 +108,7 @@ def close_training(
     session: Session,
     work: TrainingWork,
     *,
-    digest: str,
-    checkpoint_key: str,
-    judge_digest: str,
-    judge_key: str,
-    examples_digest: str | None,
-    examples_key: str | None,
+    files: ModelFiles,
     class_names: list[str],
     image_shape: list[int],
     metrics: dict[str, Any],
@@ -129,12 +125,7 @@ def close_training(
         session,
         work,
         state="succeeded",
-        digest=digest,
-        checkpoint_key=checkpoint_key,
-        judge_digest=judge_digest,
-        judge_key=judge_key,
-        examples_digest=examples_digest,
-        examples_key=examples_key,
+        **files.columns(),
         class_names=class_names,
         image_shape=image_shape,
         metrics=metrics,

@@ -28,17 +28,22 @@ from datagen.export.sinks import ZipSink
 from datagen.model.checking import check_finite, check_generator, check_judge
 from datagen.model.examples import load_examples
 from datagen.model.header import CheckpointHeader
+from datagen.quality.training_index import load_index
 from datagen.service.common import find_model, next_version
+from datagen.service.model_files import ModelFiles, StoredFile
 from datagen.service.models import shown
 from datagen.storage import Storage
 
 SCHEMA_VERSION = 1
 DOCUMENT = "model.json"
-GENERATOR, JUDGE, EXAMPLES = (
+GENERATOR, JUDGE, EXAMPLES, INDEX = (
     "generator.safetensors",
     "judge.safetensors",
     "examples.safetensors",
+    "index.safetensors",
 )
+# Made from the images that the model was trained on, and so for its owner alone.
+_OWNERS = frozenset({EXAMPLES, INDEX})
 MAX_DOCUMENT_BYTES = 64 << 20
 _NEEDED = frozenset({DOCUMENT, GENERATOR, JUDGE})
 
@@ -86,7 +91,8 @@ def write_package(
 ) -> schemas.Model:
     """Write a model as one zip; the same bytes each time.
 
-    The examples, which are made from the images that it was trained on, are for its owner alone.
+    The examples and the training index, which are made from the images that it was trained on, are
+    for its owner alone.
 
     Raises:
         NotFound: no such model that the owner may see.
@@ -98,15 +104,11 @@ def write_package(
         raise Conflict(
             f"The model {model.name}@{model.version} is {model.state}; it has no weights."
         )
-    wanted = {
-        GENERATOR: (model.checkpoint_key, model.digest),
-        JUDGE: (model.judge_key, model.judge_digest),
-    }
-    if model.examples_key is not None and model.owner_id == owner_id:
-        wanted[EXAMPLES] = (model.examples_key, model.examples_digest)
-    data = {
-        name: _fetched(storage, str(key), str(digest)) for name, (key, digest) in wanted.items()
-    }
+    files = ModelFiles.of(model)
+    wanted: dict[str, StoredFile | None] = {GENERATOR: files.generator, JUDGE: files.judge}
+    if model.owner_id == owner_id:
+        wanted |= {EXAMPLES: files.examples, INDEX: files.index}
+    data = {name: _fetched(storage, file) for name, file in wanted.items() if file is not None}
     document = Document(
         name=model.name,
         version=model.version,
@@ -132,13 +134,15 @@ def write_package(
     return shown(model)
 
 
-def _fetched(storage: Storage, key: str, digest: str) -> bytes:
+def _fetched(storage: Storage, file: StoredFile) -> bytes:
     try:
-        data = storage.get(key)
+        data = storage.get(file.key)
     except FileNotFoundError:
-        raise InvalidFile(f"The weights {key} are missing from the storage.") from None
-    if hashlib.sha256(data).hexdigest() != digest:
-        raise InvalidFile(f"The weights {key} are not what the database says; they were changed.")
+        raise InvalidFile(f"The weights {file.key} are missing from the storage.") from None
+    if hashlib.sha256(data).hexdigest() != file.digest:
+        raise InvalidFile(
+            f"The weights {file.key} are not what the database says; they were changed."
+        )
     return data
 
 
@@ -168,6 +172,8 @@ def read_package(path: Path, folder: Path) -> Package:
         examples = load_examples(files[EXAMPLES], config.latent_dim)
         if len(examples) and int(examples.labels.max()) >= config.class_count:
             raise InvalidFile(f"{EXAMPLES} has labels that the model does not know.")
+    if INDEX in files:
+        load_index(files[INDEX], config.image_shape, config.class_count)
     return Package(document, header, files)
 
 
@@ -176,10 +182,10 @@ def _unpacked(path: Path, folder: Path) -> tuple[Document, dict[str, Path]]:
         check_directory(raw, max_entries=100)
         with zipfile.ZipFile(raw) as archive:
             names = archive.namelist()
-            if set(names) - {EXAMPLES} != _NEEDED or len(set(names)) != len(names):
+            if set(names) - _OWNERS != _NEEDED or len(set(names)) != len(names):
                 raise InvalidFile(
                     f"The upload holds {', '.join(names)[:200] or 'nothing'}; a model is "
-                    f"{', '.join(sorted(_NEEDED))} and maybe {EXAMPLES}."
+                    f"{', '.join(sorted(_NEEDED))} and maybe {' and '.join(sorted(_OWNERS))}."
                 )
             document = _document(archive)
             if set(document.files) != set(names) - {DOCUMENT}:
@@ -235,7 +241,8 @@ def register(
     """Register an imported model as the next version of a name; the same model again once."""
     document, digests = package.document, package.document.files
     version = next_version(session, Model, owner_id, name)
-    examples = digests[EXAMPLES].sha256 if EXAMPLES in digests else None
+    stored = {name: StoredFile(keys[name], member.sha256) for name, member in digests.items()}
+    files = ModelFiles(stored[GENERATOR], stored[JUDGE], stored.get(EXAMPLES), stored.get(INDEX))
     same = session.scalars(
         select(Model).where(
             Model.owner_id == owner_id,
@@ -264,12 +271,7 @@ def register(
         progress={},
         seconds=document.seconds,
         device=document.device,
-        digest=digests[GENERATOR].sha256,
-        checkpoint_key=keys[GENERATOR],
-        judge_digest=digests[JUDGE].sha256,
-        judge_key=keys[JUDGE],
-        examples_digest=examples,
-        examples_key=keys.get(EXAMPLES),
+        **files.columns(),
         created_at=moment,
         available_at=moment,
         ended_at=moment,

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from uuid import UUID
 
 import numpy as np
@@ -26,39 +23,23 @@ from datagen.errors import (
     InvalidRequest,
     StorageFailure,
 )
-from datagen.images import encode_png
-from datagen.model.samplers import Sampling, draw_latents
 from datagen.queue import Message, Queue
 from datagen.service import batches
-from datagen.service.batches import UNLABELLED, BatchResult, BatchWork
+from datagen.service.batches import BatchResult, BatchWork
 from datagen.service.lease import Lease
+from datagen.service.stored_samples import StoredShard, read_stored
 from datagen.settings import Settings
 from datagen.shards import SampleBatch, ShardInfo, write_shard
 from datagen.storage import Storage
 from datagen.work import generators
-from datagen.work.generators import Generator, GeneratorCache
+from datagen.work.candidates import Candidates, Wanted
+from datagen.work.generators import GeneratorCache
+from datagen.work.stopwatch import Stopwatch
 
-STAGES = ("latents", "decode", "score", "encode", "store")
 # A database that restarts is back within seconds; past the lease the batch is somebody else's.
 RETRY_SECONDS = 20.0
 
 log = structlog.get_logger()
-
-
-@dataclass
-class Stopwatch:
-    """Seconds spent in each stage."""
-
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Add the time of the block to a stage."""
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] += time.perf_counter() - began
 
 
 @dataclass(frozen=True)
@@ -115,18 +96,14 @@ class Generation:
             return batches.close(session, work, result)
 
     def _make(self, work: BatchWork, lease: Lease) -> BatchResult:
-        generator = self.cache.get(
-            digest=work.model_digest,
-            checkpoint_key=work.checkpoint_key,
-            judge_digest=work.judge_digest,
-            judge_key=work.judge_key,
-            examples_digest=work.examples_digest,
-            examples_key=work.examples_key,
-        )
+        generator = self.cache.get(work.files)
         watch = Stopwatch()
-        samples = _samples(work, generator, watch, lease)
+        kept, replaced = self._made_before(work)
+        wanted = _wanted(work) if replaced is None else _wanted_anew(work, replaced)
+        samples, refused = Candidates(work, generator, watch, lease).make(wanted)
         with watch.stage("store"):
-            shard = write_shard(samples, _shard_info(work))
+            whole = samples if kept is None else SampleBatch.joined([kept, samples])
+            shard = write_shard(whole, _shard_info(work))
             digest = hashlib.sha256(shard).hexdigest()
             key = f"jobs/{work.job_id}/{work.start:012d}-{work.stop:012d}-{digest[:32]}.parquet"
             lease.check()
@@ -139,7 +116,18 @@ class Generation:
             torch_version=torch.__version__,
             samples=samples,
             seconds=watch.seconds,
+            refused=refused,
+            replaced=replaced,
         )
+
+    def _made_before(self, work: BatchWork) -> tuple[SampleBatch | None, SampleBatch | None]:
+        """Of a batch that was made before, the samples that stay and those that are made anew."""
+        if work.made is None:
+            return None, None
+        shard = StoredShard(work.start, work.stop, work.made.key, work.made.digest)
+        before = SampleBatch.joined(list(read_stored(self.storage, shard)))
+        anew = np.isin(before.indices, work.redraws)
+        return before.rows(np.flatnonzero(~anew)), before.rows(np.flatnonzero(anew))
 
     @stamina.retry(on=OperationalError, timeout=RETRY_SECONDS, attempts=None)
     def _end(self, work: BatchWork, error: Exception, *, final: bool) -> None:
@@ -154,48 +142,15 @@ class Generation:
                 batches.release(session, self.settings, work, reason)
 
 
-def _samples(work: BatchWork, generator: Generator, watch: Stopwatch, lease: Lease) -> SampleBatch:
-    """The batch's images as PNG, with the judge's opinion of each, tile by tile."""
+def _wanted(work: BatchWork) -> Wanted:
     index = np.arange(work.start, work.stop, dtype=np.int64)
-    attempt = np.zeros(len(index), dtype=np.int64)
-    wanted = work.labels()
-    # Networks that see no label are given any; the judge then says what came out.
-    judged_alone = bool(np.any(wanted == UNLABELLED))
-    labels = np.zeros_like(wanted) if judged_alone else wanted
-    with watch.stage("latents"):
-        sampling = Sampling(work.sampler, work.temperature, work.truncation)
-        drawn = draw_latents(
-            generator.model, sampling, work.seed, index, attempt, labels, generator.examples
-        )
-    pngs: list[bytes] = []
-    opinions: list[np.ndarray] = []
-    tiles = generator.decoder.tiles(drawn.latents, labels)
-    while True:
-        with watch.stage("decode"):
-            images = next(tiles, None)
-        if images is None:
-            break
-        with watch.stage("score"):
-            opinions.append(generator.scorer.score(images))
-        with watch.stage("encode"):
-            pngs += encode_png(images)
-        lease.check()
-    with watch.stage("score"):
-        probabilities = np.concatenate(opinions)
-        judged = probabilities.argmax(axis=1).astype(np.int64)
-        labels = judged if judged_alone else labels
-        scores = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    with watch.stage("encode"):
-        digests = [hashlib.sha256(png).digest() for png in pngs]
-    return SampleBatch(
-        indices=index,
-        labels=labels,
-        scores=np.round(scores, 4),
-        judged_labels=judged,
-        attempts=attempt,
-        sources=drawn.sources,
-        digests=digests,
-        images=pngs,
+    return Wanted(index, np.zeros_like(index), work.labels())
+
+
+def _wanted_anew(work: BatchWork, replaced: SampleBatch) -> Wanted:
+    """The images that are made anew, each from the attempt after the one that it had."""
+    return Wanted(
+        replaced.indices, replaced.attempts + 1, work.labels()[replaced.indices - work.start]
     )
 
 
@@ -205,7 +160,7 @@ def _shard_info(work: BatchWork) -> ShardInfo:
         job_id=str(work.job_id),
         model_name=work.model_name,
         model_version=work.model_version,
-        model_digest=work.model_digest,
+        model_digest=work.files.generator.digest,
         seed=work.seed,
         temperature=work.temperature,
         sampler=work.sampler,

@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,8 @@ from datagen.model.devices import resolve_device
 from datagen.model.examples import Examples, load_examples
 from datagen.model.samplers import NO_SOURCE, Sampling, draw_latents
 from datagen.quality.judge import Scorer, load_judge
+from datagen.quality.training_index import TrainingIndex, load_index
+from datagen.service.model_files import ModelFiles, StoredFile
 from datagen.settings import Settings
 from datagen.shards import SampleBatch, ShardInfo, write_shard
 from datagen.storage import Storage
@@ -44,6 +46,7 @@ class Generator:
     decoder: Decoder
     scorer: Scorer
     examples: Examples | None = None
+    index: TrainingIndex | None = None
 
 
 class GeneratorCache:
@@ -54,38 +57,37 @@ class GeneratorCache:
         self._device = resolve_device(device)
         self._kept: OrderedDict[tuple[str, str], Generator] = OrderedDict()
 
-    def get(
-        self,
-        *,
-        digest: str,
-        checkpoint_key: str,
-        judge_digest: str,
-        judge_key: str,
-        examples_digest: str | None = None,
-        examples_key: str | None = None,
-    ) -> Generator:
-        """The generator of these weights, loaded from the store where it is not at hand.
+    def get(self, files: ModelFiles) -> Generator:
+        """The generator of these files, loaded from the store where it is not at hand.
 
         Raises:
             InvalidFile: weights that are missing from the store, damaged, or not the ones named.
         """
-        name = (digest, judge_digest)
+        name = (files.generator.digest, files.judge.digest)
         if name not in self._kept:
-            with fetched(self._storage, checkpoint_key, digest) as path:
-                model, _ = load_generator(path, self._device)
-            with fetched(self._storage, judge_key, judge_digest) as path:
-                judge, _ = load_judge(path, self._device)
-            examples = None
-            if examples_key is not None and examples_digest is not None:
-                with fetched(self._storage, examples_key, examples_digest) as path:
-                    examples = load_examples(path, model.config.latent_dim)
-            self._kept[name] = Generator(
-                model, Decoder(model, self._device), Scorer(judge, self._device), examples
-            )
+            self._kept[name] = self._loaded(files)
             if len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(name)
         return self._kept[name]
+
+    def _loaded(self, files: ModelFiles) -> Generator:
+        with self._fetched(files.generator) as path:
+            model, _ = load_generator(path, self._device)
+        with self._fetched(files.judge) as path:
+            judge, _ = load_judge(path, self._device)
+        examples = index = None
+        if files.examples is not None:
+            with self._fetched(files.examples) as path:
+                examples = load_examples(path, model.config.latent_dim)
+        if files.index is not None:
+            with self._fetched(files.index) as path:
+                index = load_index(path, model.config.image_shape, model.config.class_count)
+        decoder, scorer = Decoder(model, self._device), Scorer(judge, self._device)
+        return Generator(model, decoder, scorer, examples, index)
+
+    def _fetched(self, file: StoredFile) -> AbstractContextManager[Path]:
+        return fetched(self._storage, file.key, file.digest)
 
 
 @contextmanager
@@ -144,14 +146,7 @@ def warm_up(engine: Engine, cache: GeneratorCache, settings: Settings) -> None:
 
 
 def _run_once(cache: GeneratorCache, model: Model) -> None:
-    generator = cache.get(
-        digest=str(model.digest),
-        checkpoint_key=str(model.checkpoint_key),
-        judge_digest=str(model.judge_digest),
-        judge_key=str(model.judge_key),
-        examples_digest=model.examples_digest,
-        examples_key=model.examples_key,
-    )
+    generator = cache.get(ModelFiles.of(model))
     zero = np.zeros(1, dtype=np.int64)
     drawn = draw_latents(generator.model, Sampling(), 0, zero, zero, zero)
     for images in generator.decoder.tiles(drawn.latents, zero):

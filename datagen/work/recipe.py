@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from datagen.model.samplers import Sampling, draw_latents
 from datagen.model.state import TrainingState
 from datagen.model.training import Stage, Watch, run_stage
 from datagen.quality.judge import Judge, JudgeFit, Scorer, accuracy
+from datagen.quality.training_index import TrainingIndex, index_of, save_index
 from datagen.work.budget import measured_pace, planned_epochs, seconds_after
 
 # In this order: what is learnt from, what decides, what measures.
@@ -37,6 +38,7 @@ STATE = "state.safetensors"
 GENERATOR = "generator.safetensors"
 JUDGE = "judge.safetensors"
 EXAMPLES = "examples.safetensors"
+INDEX = "index.safetensors"
 MEASURED_PER_CLASS = 1000
 FEWEST_IMAGES = 2
 
@@ -108,6 +110,7 @@ def train(
         return False
     check()
     fitted = _fit_samplers(model, parts, options, folder)
+    save_index(folder / INDEX, _training_index(parts.train, model.config.class_count))
     metrics = fitted | _measure(model, judge, parts, options, check)
     metrics["history"] = state.history
     shared = {
@@ -267,6 +270,13 @@ def _fit_samplers(
     if options.examples_per_class:
         save_examples(folder / EXAMPLES, examples_of(found, options.examples_per_class))
     return metrics
+
+
+def _training_index(data: TrainingData, class_count: int) -> TrainingIndex:
+    found = index_of(
+        lambda rows: data.pixels(torch.from_numpy(rows)), data.all_labels.numpy(), class_count
+    )
+    return replace(found, rows=data.numbers(torch.from_numpy(found.rows)).numpy())
 
 
 def _measure(

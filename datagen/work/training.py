@@ -35,6 +35,7 @@ from datagen.queue import Message, Queue
 from datagen.service import trainings
 from datagen.service.datasets import load_split
 from datagen.service.lease import Lease
+from datagen.service.model_files import ModelFiles, StoredFile
 from datagen.service.trainings import TrainingWork
 from datagen.settings import Settings
 from datagen.storage import CHUNK_BYTES, Storage
@@ -166,25 +167,25 @@ def _finish(
     seconds: float,
 ) -> None:
     header = read_header(folder / recipe.GENERATOR)
-    keys = {}
-    for name in (recipe.GENERATOR, recipe.JUDGE, recipe.EXAMPLES):
+    stored: dict[str, StoredFile] = {}
+    for name in (recipe.GENERATOR, recipe.JUDGE, recipe.EXAMPLES, recipe.INDEX):
         if not (folder / name).exists():
             continue
         data = (folder / name).read_bytes()
         digest = hashlib.sha256(data).hexdigest()
-        keys[name] = (digest, f"models/{digest}.safetensors")
-        storage.put(keys[name][1], data)
-    examples_digest, examples_key = keys.get(recipe.EXAMPLES, (None, None))
+        stored[name] = StoredFile(f"models/{digest}.safetensors", digest)
+        storage.put(stored[name].key, data)
+    files = ModelFiles(
+        stored[recipe.GENERATOR],
+        stored[recipe.JUDGE],
+        stored.get(recipe.EXAMPLES),
+        stored.get(recipe.INDEX),
+    )
     with writing(engine) as session:
         closed = trainings.close_training(
             session,
             work,
-            digest=keys[recipe.GENERATOR][0],
-            checkpoint_key=keys[recipe.GENERATOR][1],
-            judge_digest=keys[recipe.JUDGE][0],
-            judge_key=keys[recipe.JUDGE][1],
-            examples_digest=examples_digest,
-            examples_key=examples_key,
+            files=files,
             class_names=list(train.class_names),
             image_shape=list(train.image_shape),
             metrics=header.metrics,

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+
 pytestmark = pytest.mark.xdist_group("stack")
 
 
@@ -152,3 +153,82 @@ def test_ended_job_cannot_be_cancelled(stack: Any, job: Any) -> None:
     answer = stack.http.post(f"/v1/jobs/{job['id']}/cancel")
     assert answer.status_code == 409
     assert "succeeded" in answer.json()["detail"]
+
+
+def _done(stack: Any, **wanted: Any) -> Any:
+    asked = stack.created("/v1/jobs", {"model": "mnist"} | wanted)
+    return stack.ended(f"/v1/jobs/{asked['id']}")
+
+
+def _samples(stack: Any, job: Any) -> Any:
+    return stack.http.get(f"/v1/jobs/{job['id']}/samples", params={"limit": 1000}).json()["items"]
+
+
+def test_gate_draws_again_what_the_judge_doubts(stack: Any) -> None:
+    wanted = {"labels": {"3": 60, "8": 60}, "seed": 4}
+    strict, free = _done(stack, **wanted, gate={"min_score": 0.9}), _done(stack, **wanted)
+    assert strict["gate"] == {
+        "min_score": 0.9,
+        "max_attempts": 20,
+        "reject_copies": True,
+        "reject_duplicates": True,
+        "on_shortfall": "fail",
+    }
+    assert [job["state"] for job in (strict, free)] == ["succeeded"] * 2
+    assert [job["images_stored"] for job in (strict, free)] == [120] * 2
+    gated, plain = _samples(stack, strict), _samples(stack, free)
+    assert min(sample["score"] for sample in gated) >= 0.9
+    # What passes at the first attempt is the same image as without a gate.
+    for mine, other in zip(gated, plain, strict=True):
+        assert (mine["attempt"] == 0) == (other["score"] >= 0.9)
+        assert (mine["digest"] == other["digest"]) == (mine["attempt"] == 0)
+    refused = sum(label["rejected"]["score"] for label in strict["labels"])
+    assert refused == sum(sample["attempt"] for sample in gated) > 0
+    nothing = {"score": 0, "copy": 0, "duplicate": 0}
+    assert [label["rejected"] for label in free["labels"]] == [nothing] * 2
+
+
+@pytest.mark.parametrize("end", ["fail", "keep"])
+def test_gate_that_nothing_passes_ends_the_job_and_says_why(stack: Any, end: str) -> None:
+    gate = {"min_score": 1.0, "max_attempts": 2, "on_shortfall": end}
+    job = _done(stack, labels={"3": 4}, gate=gate)
+    assert (job["state"], job["images_stored"], job["images_short"]) == ("failed", 0, 4)
+    assert "label '3': 8 by score" in job["error"]
+
+
+def test_job_keeps_what_passes_where_it_is_to(stack: Any) -> None:
+    gate = {"min_score": 0.93, "max_attempts": 1, "on_shortfall": "keep"}
+    job = _done(stack, labels={"8": 100}, seed=2, gate=gate, exports=["parquet"])
+    assert job["state"] == "succeeded"
+    assert 0 < job["images_stored"] < 100
+    assert job["images_stored"] + job["images_short"] == 100
+    samples = _samples(stack, job)
+    assert len(samples) == job["images_stored"]
+    last = samples[-1]
+    assert last["index"] > len(samples)
+    png = stack.http.get(f"/v1/jobs/{job['id']}/samples/{last['index']}/image").content
+    assert hashlib.sha256(png).hexdigest() == last["digest"]
+    export = stack.ended(f"/v1/exports/{job['exports'][0]}")
+    assert (export["state"], export["images_written"]) == ("succeeded", job["images_stored"])
+
+
+@pytest.mark.parametrize(
+    ("gate", "field"),
+    [
+        ({"min_score": 1.5}, "gate.min_score"),
+        ({"min_score": "high"}, "gate.min_score"),
+        ({"max_attempts": 0}, "gate.max_attempts"),
+        ({"max_attempts": 10**9}, "gate.max_attempts"),
+        ({"max_attempts": 2.5}, "gate.max_attempts"),
+        ({"on_shortfall": "shrug"}, "gate.on_shortfall"),
+        ({"reject_copies": "perhaps"}, "gate.reject_copies"),
+        ({"min_scores": 0.5}, "gate.min_scores"),
+        ("strict", "gate"),
+    ],
+)
+def test_gate_that_makes_no_sense_is_422_naming_the_field(
+    stack: Any, gate: Any, field: str
+) -> None:
+    refused = stack.http.post("/v1/jobs", json={"model": "mnist", "all": 1, "gate": gate})
+    assert refused.status_code == 422
+    assert refused.json()["field"] == field

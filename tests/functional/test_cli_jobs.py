@@ -38,6 +38,15 @@ def test_generate_exports_parquet_unless_told_otherwise(stack: Any, tmp_path: Pa
     assert "generating: 20 of 20 images" in ran.err
 
 
+def test_generate_with_a_gate_tells_what_it_refused(stack: Any) -> None:
+    ran = stack.command("generate", "--labels", "8=50", "--seed", "3", "--min-score", "0.9")
+    assert ran.code == 0, ran.err
+    assert "min_score 0.9, max_attempts 20" in ran.out
+    row = next(line for line in ran.out.splitlines() if line.startswith("8")).split()
+    assert row[1:3] == ["50", "50"]
+    assert int(row[-3]) > 0
+
+
 def test_detach_answers_at_once_and_watch_follows(stack: Any) -> None:
     detached = stack.command("generate", "--per-label", "3", "--detach", "--json")
     assert detached.code == 0, detached.err

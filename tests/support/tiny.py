@@ -51,6 +51,20 @@ def tiny_judge(seed: int = 0, **changes: Any) -> Judge:
     return judge.eval().requires_grad_(requires_grad=False)
 
 
+def opinionated_judge(model: Autoencoder, seed: int = 0) -> Judge:
+    """A judge whose opinion of the generator's images differs widely from one to the next."""
+    judge = tiny_judge(seed)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        latents = torch.randn(90, model.config.latent_dim)
+        images = torch.sigmoid(model.decode(latents, torch.arange(90) % CLASSES))
+        seen = judge.hidden(images)
+        head = judge.head[1]
+        head.weight *= 3.0 / (seen @ head.weight.T).std(dim=0)[:, None]
+        head.bias.copy_(-head.weight @ seen.mean(dim=0))
+    return judge
+
+
 def tiny_header(
     kind: str, config: GeneratorConfig | JudgeConfig, **changes: Any
 ) -> CheckpointHeader:

@@ -45,7 +45,7 @@ def make(storage, work):
         str(work.job_id),
         work.model_name,
         work.model_version,
-        work.model_digest,
+        work.files.generator.digest,
         work.seed,
         work.temperature,
     )

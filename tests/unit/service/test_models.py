@@ -15,15 +15,16 @@ from datagen.queue import RUN_TRAINING
 from datagen.schemas import ModelCreate
 from datagen.service import keys, models, trainings
 from datagen.service.common import next_version
+from datagen.service.model_files import ModelFiles, StoredFile
 from datagen.service.stale import requeue_stale
 
 RESULT = {
-    "digest": "a" * 64,
-    "checkpoint_key": "models/a.safetensors",
-    "judge_digest": "b" * 64,
-    "judge_key": "models/b.safetensors",
-    "examples_digest": "c" * 64,
-    "examples_key": "models/c.safetensors",
+    "files": ModelFiles(
+        StoredFile("models/a.safetensors", "a" * 64),
+        StoredFile("models/b.safetensors", "b" * 64),
+        StoredFile("models/c.safetensors", "c" * 64),
+        StoredFile("models/d.safetensors", "d" * 64),
+    ),
     "class_names": ["ant", "bee"],
     "image_shape": [1, 8, 8],
     "metrics": {"held_out_elbo": -90.5},

@@ -15,8 +15,9 @@ from tiny import SHAPE, tiny_header, tiny_judge, tiny_model
 from datagen.db.session import writing
 from datagen.db.tables import Model, Owner, new_id
 from datagen.model.checkpoint import save_checkpoint
-from datagen.queue import MAKE_BATCHES, RUN_BATCH, MemoryQueue
-from datagen.service import batches
+from datagen.quality.judge import Judge
+from datagen.queue import MAKE_BATCHES, RUN_BATCH, SETTLE_JOB, MemoryQueue
+from datagen.service import batches, settling
 from datagen.settings import Settings
 from datagen.storage import FileStorage
 from datagen.work.generation import Generation
@@ -28,8 +29,8 @@ def add_model(
 ) -> Callable[..., Model]:
     """Register a generator of random weights under a name."""
 
-    def add(name: str, seed: int = 0) -> Model:
-        generator, judge = tiny_model(seed), tiny_judge(seed)
+    def add(name: str, seed: int = 0, judge: Judge | None = None) -> Model:
+        generator, judge = tiny_model(seed), judge or tiny_judge(seed)
         keys = []
         for kind, module in (("cvae", generator), ("judge", judge)):
             path = tmp_path / f"{name}-{kind}.safetensors"
@@ -105,7 +106,14 @@ def work_off(engine: Engine, queue: MemoryQueue) -> Callable[..., int]:
                 messages = batches.make_batches(session, workers[0].settings)
             queue.send(messages)
 
-        queue.tasks = {RUN_BATCH: run_batch, MAKE_BATCHES: make_batches}
+        def settle_job(job_id: str) -> None:
+            queue.send(settling.settle(engine, UUID(job_id)))
+
+        queue.tasks = {
+            RUN_BATCH: run_batch,
+            MAKE_BATCHES: make_batches,
+            SETTLE_JOB: settle_job,
+        }
         return queue.run_all()
 
     return run

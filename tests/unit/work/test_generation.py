@@ -21,7 +21,7 @@ from datagen.service import jobs
 from datagen.service.stale import requeue_stale
 from datagen.shards import read_sample
 from datagen.storage import FileStorage
-from datagen.work.generation import STAGES
+from datagen.work.stopwatch import STAGES
 
 
 class InterruptedStorage(FileStorage):

@@ -4,17 +4,9 @@ import pytest
 import torch
 
 from datagen.errors import DeviceUnusable, InvalidFile
+from datagen.service.model_files import ModelFiles
 from datagen.work import generators
 from datagen.work.generators import KEPT, GeneratorCache, fetched, use_threads
-
-
-def names(row):
-    return {
-        "digest": row.digest,
-        "checkpoint_key": row.checkpoint_key,
-        "judge_digest": row.judge_digest,
-        "judge_key": row.judge_key,
-    }
 
 
 @pytest.fixture(autouse=True)
@@ -26,21 +18,21 @@ def _same_threads_after():
 
 def test_generator_is_loaded_once(storage, model):
     cache = GeneratorCache(storage, "cpu")
-    first = cache.get(**names(model))
+    first = cache.get(ModelFiles.of(model))
     storage.delete(model.checkpoint_key)
 
-    assert cache.get(**names(model)) is first
+    assert cache.get(ModelFiles.of(model)) is first
 
 
 def test_generators_that_were_not_used_for_long_are_let_go(storage, add_model):
     cache = GeneratorCache(storage, "cpu")
     rows = [add_model(f"model-{number}", seed=number) for number in range(KEPT + 1)]
-    made = [cache.get(**names(row)) for row in rows[:KEPT]]
-    assert cache.get(**names(rows[0])) is made[0]
-    cache.get(**names(rows[KEPT]))
+    made = [cache.get(ModelFiles.of(row)) for row in rows[:KEPT]]
+    assert cache.get(ModelFiles.of(rows[0])) is made[0]
+    cache.get(ModelFiles.of(rows[KEPT]))
 
-    assert cache.get(**names(rows[0])) is made[0]
-    assert cache.get(**names(rows[1])) is not made[1]
+    assert cache.get(ModelFiles.of(rows[0])) is made[0]
+    assert cache.get(ModelFiles.of(rows[1])) is not made[1]
 
 
 def test_weights_that_are_not_the_ones_named_are_refused(storage, add_model):
@@ -70,7 +62,7 @@ def test_models_at_hand_are_loaded_before_they_are_asked_for(engine, storage, mo
     generators.warm_up(engine, cache, settings)
     storage.delete(model.checkpoint_key)
 
-    assert cache.get(**names(model))
+    assert cache.get(ModelFiles.of(model))
 
 
 def test_model_that_cannot_be_loaded_does_not_keep_a_worker_from_starting(
