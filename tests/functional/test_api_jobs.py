@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-
 pytestmark = pytest.mark.xdist_group("stack")
 
 
