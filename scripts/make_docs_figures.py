@@ -39,7 +39,7 @@ from datagen.model.samplers import Sampling, draw_latents
 from datagen.model.state import TrainingState
 from datagen.model.training import Watch, run_stage
 from datagen.plots import Row, render
-from datagen.quality.frechet import frechet_distance
+from datagen.quality.distance import frechet_distance
 from datagen.quality.judge import load_judge
 
 ROOT = Path(__file__).parent.parent

@@ -20,11 +20,10 @@ from datagen.model.decoding import tile_of
 from datagen.model.header import CheckpointHeader
 from datagen.model.pieces import Pieces
 from datagen.model.training import Numbers, one_cycle
+from datagen.quality.bending import bent
 
 LEARNING_RATE = 4e-3
 LABEL_SMOOTHING = 0.05
-# Largest changes of an augmented image: turn (radians), scale, shear, shift (of half a side).
-TURN, SCALE, SHEAR, SHIFT = 0.2, 0.1, 0.15, 0.125
 
 
 class Judge(nn.Module):
@@ -65,20 +64,6 @@ def _convolution(channels: int, width: int, stride: int = 1) -> list[nn.Module]:
         nn.BatchNorm2d(width),
         nn.ReLU(),
     ]
-
-
-def bent(image: Tensor, generator: torch.Generator) -> Tensor:
-    """Images (B, C, H, W), each turned, scaled, sheared and shifted a little."""
-    count = len(image)
-    change = torch.rand(count, 5, generator=generator) * 2 - 1  # (B, 5) in [-1, 1]
-    turn, shear = change[:, 0] * TURN, change[:, 2] * SHEAR
-    scale = 1 + change[:, 1] * SCALE
-    matrix = torch.zeros(count, 2, 3)
-    matrix[:, 0, 0], matrix[:, 0, 1] = scale * turn.cos(), -scale * turn.sin() + shear
-    matrix[:, 1, 0], matrix[:, 1, 1] = scale * turn.sin(), scale * turn.cos()
-    matrix[:, :, 2] = change[:, 3:] * SHIFT
-    grid = F.affine_grid(matrix.to(image.device), list(image.shape), align_corners=False)
-    return F.grid_sample(image, grid, padding_mode="border", align_corners=False)
 
 
 class JudgeFit:

@@ -16,7 +16,8 @@ from datagen.model.config import TrainingOptions
 from datagen.model.decoding import TILE
 from datagen.model.state import TrainingState
 from datagen.model.training import Watch, run_stage
-from datagen.quality.judge import JudgeFit, Scorer, accuracy, bent, folded, load_judge
+from datagen.quality.bending import bent
+from datagen.quality.judge import JudgeFit, Scorer, accuracy, folded, load_judge
 
 OPTIONS = TrainingOptions(judge_epochs=4, batch_size=16, seed=3)
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from datagen.quality.frechet import frechet_distance
+from datagen.quality.distance import frechet, frechet_distance, kernel, kernel_distance
 
 
 def normal(count=20_000, dims=4, seed=0):
@@ -43,3 +43,45 @@ def test_features_that_never_change_are_no_trouble():
     flat[:, 2] = 1.0
 
     assert frechet_distance(flat, flat) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_kernel_distance_of_one_distribution_is_zero_on_average():
+    drawn = [
+        kernel_distance(normal(200, seed=seed), normal(300, seed=1000 + seed)) for seed in range(60)
+    ]
+
+    assert abs(np.mean(drawn)) < 4 * np.std(drawn) / len(drawn) ** 0.5
+
+
+def test_kernel_distance_is_that_of_its_definition():
+    one, two = normal(5), normal(4, seed=1)
+
+    def k(a, b):
+        return (a @ b / 4 + 1) ** 3
+
+    within = [
+        np.mean([k(s[i], s[j]) for i in range(len(s)) for j in range(len(s)) if i != j])
+        for s in (one, two)
+    ]
+    between = np.mean([k(a, b) for a in one for b in two])
+
+    assert kernel_distance(one, two) == pytest.approx(sum(within) - 2 * between)
+
+
+@pytest.mark.parametrize("measure", [frechet, kernel])
+def test_interval_holds_the_value_and_grows_with_fewer_images(measure):
+    many, few = (
+        measure(normal(count, seed=1), normal(count, seed=2) + 0.5) for count in (4000, 250)
+    )
+
+    for found in (many, few):
+        assert found.low <= found.value <= found.high
+    assert few.high - few.low > many.high - many.low
+    assert measure(normal(900), normal(900, seed=3)) == measure(normal(900), normal(900, seed=3))
+
+
+def test_interval_tells_a_distance_from_none():
+    far = frechet(normal(3000, seed=1), normal(3000, seed=2) + 0.3)
+    floor = frechet(normal(3000, seed=1), normal(3000, seed=2))
+
+    assert far.low > floor.high

@@ -1,0 +1,163 @@
+"""Learning: how a classifier is trained on real images, synthetic ones, or both.
+
+What a set of images is worth is told by what is learnt from it. All arms of a comparison take the
+same number of steps of the same size, so that more images are never more training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - the field's own abbreviation
+from torch import Tensor, nn
+
+from datagen.model.data import EVALUATION_BATCH, EVALUATION_VALUES, generator_at
+from datagen.model.devices import fast_precision
+from datagen.model.training import one_cycle
+from datagen.quality.bending import bent
+
+
+@dataclass(frozen=True)
+class Part:
+    """Images that make up a share of every batch.
+
+    Attributes:
+        images: uint8 (N, C, H, W).
+        labels: int64 (N,).
+        share: of the batch; the shares of all parts add up to 1.
+        balanced: draw every class equally often, and not every image.
+        affine: turn, scale, shear and shift each image a little.
+        weights: of each class in the loss, float (K,); None weighs all alike.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    share: float = 1.0
+    balanced: bool = False
+    affine: bool = False
+    weights: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Learning:
+    """How long and how fast a classifier learns.
+
+    Attributes:
+        steps: of gradient descent.
+        batch_size: images a step.
+        learning_rate: the largest.
+        constant: keep it, with plain Adam; else it rises and falls once, with AdamW.
+    """
+
+    steps: int
+    batch_size: int = 128
+    learning_rate: float = 3e-3
+    constant: bool = False
+
+
+class _Drawn:
+    """The images of a part, as a classifier's training draws them."""
+
+    def __init__(self, part: Part, count: int, name: str) -> None:
+        self._part, self._count, self._name = part, count, name
+        self._labels = torch.from_numpy(part.labels)
+        self._order = torch.argsort(self._labels, stable=True)
+        self._known, self._counts = torch.unique(self._labels, return_counts=True)
+        self._first = self._counts.cumsum(0) - self._counts
+        self._weights = None if part.weights is None else torch.from_numpy(part.weights).float()
+
+    def batch(self, seed: int, step: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """Images in [0, 1], labels, and weights in the loss, of one step."""
+        generator = generator_at(seed, self._name, step)
+        drawn = torch.rand(2, self._count, generator=generator, dtype=torch.float64)
+        if self._part.balanced:
+            known = (drawn[0] * len(self._known)).long()
+            place = self._first[known] + (drawn[1] * self._counts[known]).long()
+            rows = self._order[place]
+        else:
+            rows = (drawn[0] * len(self._labels)).long()
+        image = torch.from_numpy(self._part.images[rows.numpy()]).to(device).float().div_(255.0)
+        label = self._labels[rows]
+        weight = torch.ones(self._count) if self._weights is None else self._weights[label]
+        if self._part.affine:
+            image = bent(image, generator)
+        return image, label.to(device), weight.to(device)
+
+
+def learn(
+    network: nn.Module,
+    parts: Sequence[Part],
+    learning: Learning,
+    *,
+    seed: int,
+    device: torch.device,
+    check: Callable[[], None] = lambda: None,
+) -> nn.Module:
+    """Train a classifier in place; the same seed and device give the same weights.
+
+    Args:
+        network: images (B, C, H, W) in [0, 1] to logits (B, K).
+        parts: what a batch is made of.
+        learning: how.
+        seed: of the order, the bending and the dropout.
+        device: where to compute.
+        check: called at every step; raises to stop.
+    """
+    network = network.to(device).to(memory_format=torch.channels_last).train()
+    drawn = [
+        _Drawn(part, count, f"learn-{number}")
+        for number, (part, count) in enumerate(
+            zip(parts, _counts(parts, learning.batch_size), strict=True)
+        )
+        if count
+    ]
+    rate = learning.learning_rate
+    if learning.constant:
+        optimizer: torch.optim.Optimizer = torch.optim.Adam(network.parameters(), rate, fused=True)
+    else:
+        optimizer = torch.optim.AdamW(network.parameters(), rate, weight_decay=1e-2, fused=True)
+    for step in range(learning.steps):
+        check()
+        batches = [each.batch(seed, step, device) for each in drawn]
+        image, label, weight = (torch.cat(values) for values in zip(*batches, strict=True))
+        if not learning.constant:
+            optimizer.param_groups[0]["lr"] = one_cycle(step, learning.steps, rate)
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            # Dropout draws from the global state, which must be left as it was.
+            torch.manual_seed(generator_at(seed, "dropout", step).initial_seed())
+            with fast_precision(device):
+                logits = network(image.to(memory_format=torch.channels_last))
+            losses = F.cross_entropy(logits.float(), label, reduction="none")
+        optimizer.zero_grad(set_to_none=True)
+        (weight * losses).mean().backward()  # type: ignore[no-untyped-call]  # torch has no type here
+        optimizer.step()
+    return network.eval()
+
+
+def _counts(parts: Sequence[Part], size: int) -> list[int]:
+    """Images of each part in a batch: the largest remainders make up for the rounding."""
+    exact = [part.share * size for part in parts]
+    counts = [int(value) for value in exact]
+    order = sorted(range(len(parts)), key=lambda number: counts[number] - exact[number])
+    for number in order[: size - sum(counts)]:
+        counts[number] += 1
+    return counts
+
+
+@torch.inference_mode()
+def predicted(network: nn.Module, images: np.ndarray, device: torch.device) -> np.ndarray:
+    """Probabilities of the classes, float32 (N, K), of images uint8 (N, C, H, W)."""
+    network.eval()
+    values = int(np.prod(images.shape[1:]))
+    size = max(1, min(EVALUATION_BATCH, EVALUATION_VALUES // values))
+    found = []
+    for start in range(0, len(images), size):
+        # A copy: the array may be a map of a file, of which torch warns.
+        image = torch.tensor(images[start : start + size]).to(device).float().div_(255.0)
+        with fast_precision(device):
+            logits = network(image.to(memory_format=torch.channels_last))
+        found.append(torch.softmax(logits.float(), dim=1).cpu().numpy())
+    return np.concatenate(found)
