@@ -27,6 +27,7 @@ _INK = "#333333"
 _PAPER = 250
 _GAP = 2
 _CLASS_COLOURS = 20
+_COUNTED_CLASSES = 16
 _LABEL_LETTERS = 26
 _LETTERS_AN_INCH = 12.5
 _LINE_INCHES = 0.17
@@ -133,6 +134,83 @@ def bars(
     axes.set_ylabel(safe(y_label), fontsize=8, color=_INK)
     _title(figure, title)
     _plain(axes)
+    return figure
+
+
+def heat(matrix: np.ndarray, names: Sequence[str], title: str, axes_names: Sequence[str]) -> Figure:
+    """Counts (K, K) as shares of their rows; few classes show the counts too."""
+    shares = matrix / np.maximum(1, matrix.sum(axis=1, keepdims=True))
+    count = len(names)
+    figure = _new(min(11.0, max(3.6, 0.42 * count + 1.2)), min(10.0, max(3.2, 0.36 * count + 1.2)))
+    axes = figure.add_subplot()
+    colours = mpl.colors.LinearSegmentedColormap.from_list("share", ["#ffffff", LIGHT, DARK])
+    axes.imshow(shares, cmap=colours, vmin=0.0, vmax=1.0)
+    step = max(1, count // 40)
+    ticks = range(0, count, step)
+    axes.set_xticks(ticks, [short(names[at]) for at in ticks], fontsize=7, rotation=90)
+    axes.set_yticks(ticks, [short(names[at]) for at in ticks], fontsize=7)
+    if count <= _COUNTED_CLASSES:
+        for row, column in zip(*np.nonzero(matrix), strict=True):
+            ink = "white" if shares[row, column] > 0.5 else _INK  # noqa: PLR2004 - half dark
+            axes.text(
+                column, row, f"{matrix[row, column]}", ha="center", va="center", fontsize=6,
+                color=ink,
+            )  # fmt: skip
+    axes.set_xlabel(safe(axes_names[0]), fontsize=8, color=_INK)
+    axes.set_ylabel(safe(axes_names[1]), fontsize=8, color=_INK)
+    axes.spines[:].set_visible(False)
+    _title(figure, title)
+    return figure
+
+
+def steps(
+    edges: Sequence[float], series: Mapping[str, Sequence[int]], title: str, x_label: str
+) -> Figure:
+    """Histograms over the same edges, each as a share of its own sum."""
+    figure = _new(6.4, 2.8)
+    axes = figure.add_subplot()
+    for (name, counts), colour in zip(series.items(), (DARK, WARM, GREY), strict=False):
+        shares = np.asarray(counts) / max(1, sum(counts))
+        axes.stairs(shares, edges, color=colour, label=safe(name), linewidth=1.4)
+    axes.set_xlabel(safe(x_label), fontsize=8, color=_INK)
+    axes.legend(frameon=False, fontsize=8)
+    _title(figure, title)
+    _plain(axes)
+    return figure
+
+
+def dots(
+    rows: Sequence[tuple[str, Sequence[float], tuple[float, float, float] | None]],
+    title: str,
+    x_label: str,
+    zero: float | None = None,
+) -> Figure:
+    """A row each: single values as small dots, and a value with its interval.
+
+    Args:
+        rows: name, single values, and (value, low, high) where there is an interval.
+        title: what the picture shows.
+        x_label: of the values.
+        zero: where a line is drawn.
+    """
+    figure = _new(6.8, 0.42 * len(rows) + 1.1)
+    axes = figure.add_subplot()
+    for place, (_, values, interval) in enumerate(rows):
+        axes.plot(values, [place] * len(values), "o", color=MIDDLE, markersize=4)
+        if interval is not None:
+            value, low, high = interval
+            axes.plot([low, high], [place, place], color=DARK, linewidth=2)
+            axes.plot([value], [place], "D", color=DARK, markersize=6)
+    if zero is not None:
+        axes.axvline(zero, color=WARM, linewidth=1)
+    axes.set_yticks(range(len(rows)), [safe(name) for name, _, _ in rows], fontsize=8)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlabel(safe(x_label), fontsize=8, color=_INK)
+    axes.grid(axis="x", color="#ececec", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(labelsize=8, colors=_INK)
+    _title(figure, title)
     return figure
 
 

@@ -16,6 +16,7 @@ from datagen.errors import QueueUnavailable
 RUN_BATCH = "datagen.run_batch"
 RUN_EXPORT = "datagen.run_export"
 RUN_FIGURES = "datagen.run_figures"
+RUN_REPORT = "datagen.run_report"
 RUN_TRAINING = "datagen.run_training"
 SETTLE_JOB = "datagen.settle_job"
 MAKE_BATCHES = "datagen.make_batches"
@@ -31,6 +32,7 @@ QUEUE_OF = {
     RUN_BATCH: BULK,
     RUN_TRAINING: TRAIN,
     RUN_FIGURES: TRAIN,
+    RUN_REPORT: TRAIN,
     RUN_EXPORT: EXPORT,
     # Sorts the digests of a whole job: long for the queue of the ticks.
     SETTLE_JOB: EXPORT,

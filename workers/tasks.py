@@ -19,6 +19,7 @@ from datagen.queue import (
     RUN_BATCH,
     RUN_EXPORT,
     RUN_FIGURES,
+    RUN_REPORT,
     RUN_TRAINING,
     SETTLE_JOB,
     SWEEP_STORAGE,
@@ -55,6 +56,16 @@ def run_figures(figures_id: object = None, **_unknown: Any) -> None:
     if (row_id := _id_in(RUN_FIGURES, figures_id)) is not None:
         own = context()
         run_figures(own.engine, own.storage, own.settings, row_id)
+
+
+@shared_task(name=RUN_REPORT)
+def run_report(report_id: object = None, **_unknown: Any) -> None:
+    """Run one slice of a report."""
+    from datagen.work.reports import run_report  # noqa: PLC0415 - light workers have no torch
+
+    if (row_id := _id_in(RUN_REPORT, report_id)) is not None:
+        own = context()
+        run_report(own.engine, own.storage, own.queue, own.settings, row_id)
 
 
 @shared_task(name=RUN_EXPORT)

@@ -16,7 +16,7 @@ from datagen.api.guards import BodyLimit, HostGuard, RequestLog
 from datagen.api.openapi import install_openapi, operation_id
 from datagen.api.preparation import prepare
 from datagen.api.readiness import Looks
-from datagen.api.routes import datasets, exports, figures, formats, health, jobs, models
+from datagen.api.routes import datasets, exports, figures, formats, health, jobs, models, reports
 from datagen.client.address import is_loopback
 from datagen.queue import Queue
 from datagen.settings import Settings
@@ -62,7 +62,7 @@ def create_app(
     app.state.looks = Looks()
     install_error_answers(app)
     install_openapi(app)
-    for room in (jobs, exports, datasets, models, figures, formats, health):
+    for room in (jobs, exports, datasets, models, figures, reports, formats, health):
         app.include_router(room.router)
     # The last one added is the first that a request meets.
     app.add_middleware(BodyLimit, limit_of=_body_limits(settings))

@@ -25,6 +25,7 @@ TAGS = [
     {"name": "exports", "description": "What a job has stored, written as a dataset to download."},
     {"name": "datasets", "description": "Real labelled images, registered and versioned."},
     {"name": "models", "description": "Trained generators, and training new ones."},
+    {"name": "reports", "description": "What images are worth, measured beside real ones."},
     {"name": "service", "description": "Whether the service lives and is ready."},
 ]
 

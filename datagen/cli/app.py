@@ -18,6 +18,7 @@ from datagen.cli import (
     generate,
     jobs,
     models,
+    reports,
     servers,
     train,
 )
@@ -69,6 +70,7 @@ app.command("demo")(demo.demo)
 app.command("up")(servers.up)
 app.command("generate")(generate.generate)
 app.command("train")(train.train)
+app.command("report")(reports.report)
 app.command("doctor")(doctor.doctor)
 app.command("api")(servers.api)
 app.command("worker")(servers.worker)

@@ -12,6 +12,7 @@ from datagen.client.exports import Exports
 from datagen.client.figures import FigureSets
 from datagen.client.jobs import Jobs
 from datagen.client.models import Models
+from datagen.client.reports import Reports
 from datagen.client.transport import Transport
 from datagen.settings import load_settings
 
@@ -57,6 +58,7 @@ class Client:
         self.datasets = Datasets(self._transport)
         self.models = Models(self._transport)
         self.figures = FigureSets(self._transport)
+        self.reports = Reports(self._transport)
 
     def close(self) -> None:
         """Close the connections; a `with` block does it too."""

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from datagen.errors import Unavailable
-from datagen.schemas import ENDED, Export, Figures, Job, Model
+from datagen.schemas import ENDED, Export, Figures, Job, Model, Report
 
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 1.0
 # A server that restarts is away for seconds; one that is away for longer deserves a word.
 PATIENCE = 60.0
 
-Followed = TypeVar("Followed", Job, Export, Figures, Model)
+Followed = TypeVar("Followed", Job, Export, Figures, Model, Report)
 
 
 def wait_for(

@@ -15,7 +15,7 @@ import numpy as np
 
 from datagen.datasets.limits import check_name, check_room
 from datagen.datasets.pixels import PADDED, RESIZED, decoded, fitted
-from datagen.datasets.reading import LISTED_PROBLEMS, SPLITS, ReadOptions, Report
+from datagen.datasets.reading import LISTED_PROBLEMS, SPLITS, ReadOptions, ReadReport
 from datagen.datasets.source import Block, Entry, Source
 from datagen.errors import InvalidFile
 from datagen.images import Picture
@@ -55,7 +55,7 @@ class Collected:
     class_names: tuple[str, ...]
 
 
-def collect(source: Source, options: ReadOptions, scratch: Path, report: Report) -> Collected:
+def collect(source: Source, options: ReadOptions, scratch: Path, report: ReadReport) -> Collected:
     """Read all pieces of a source into one file of a folder.
 
     Raises:
@@ -76,7 +76,7 @@ def collect(source: Source, options: ReadOptions, scratch: Path, report: Report)
 class _Collector:
     file: BinaryIO
     options: ReadOptions
-    report: Report
+    report: ReadReport
     pool: ThreadPoolExecutor
     shape: tuple[int, ...] | None = None
     first: str = ""

@@ -10,7 +10,7 @@ from datagen.datasets.archive import unpack_archive
 from datagen.datasets.collecting import collect
 from datagen.datasets.imagefolder import has_pictures
 from datagen.datasets.limits import full_disk_named
-from datagen.datasets.reading import Opened, ReadOptions, Report
+from datagen.datasets.reading import Opened, ReadOptions, ReadReport
 from datagen.datasets.source import SPLIT_NAMES, Found
 from datagen.datasets.splitting import arrange
 from datagen.errors import InvalidFile
@@ -84,7 +84,7 @@ def open_dataset(source: Path, options: ReadOptions, scratch: Path) -> Opened:
         raise InvalidFile(f"The source cannot be read: {error.strerror}.") from error
     if found is None:
         raise InvalidFile(f"This is no dataset. What is read: {WANTED}.")
-    report = Report(source=found.kind)
+    report = ReadReport(source=found.kind)
     with full_disk_named():
         collected = collect(found.read(), options, scratch, report)
         return Opened(arrange(collected, options, scratch, report), report)

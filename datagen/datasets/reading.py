@@ -68,7 +68,7 @@ class ReadOptions:
 
 
 @dataclass
-class Report:
+class ReadReport:
     """What was found while reading; kept with the dataset, and shown.
 
     Attributes:
@@ -109,7 +109,7 @@ class Opened:
     """A dataset as it was read: its splits, and what was found out about it."""
 
     splits: dict[str, LabelledImages]
-    report: Report
+    report: ReadReport
 
 
 def shares_of(text: str) -> dict[str, float]:

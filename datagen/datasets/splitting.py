@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from datagen.datasets.collecting import NO_SPLIT, Collected
-from datagen.datasets.reading import SPLITS, ReadOptions, Report
+from datagen.datasets.reading import SPLITS, ReadOptions, ReadReport
 from datagen.datasets.source import rows_at_once
 from datagen.datasets.stored import image_hashes
 from datagen.errors import InvalidFile
@@ -17,7 +17,7 @@ TRAIN = SPLITS.index("train")
 
 
 def arrange(
-    found: Collected, options: ReadOptions, scratch: Path, report: Report
+    found: Collected, options: ReadOptions, scratch: Path, report: ReadReport
 ) -> dict[str, LabelledImages]:
     """The splits of what was collected; what was found out goes into the report.
 
@@ -69,7 +69,7 @@ def _conflicting(group: np.ndarray, labels: np.ndarray) -> int:
     return int((np.bincount(pairs[0]) > 1).sum())
 
 
-def _without_copies(splits: np.ndarray, group: np.ndarray, report: Report) -> np.ndarray:
+def _without_copies(splits: np.ndarray, group: np.ndarray, report: ReadReport) -> np.ndarray:
     """Splits in which each image stays on one side; -1 for the copies that are taken out."""
     # What measures keeps its images: of two copies the one in the later split stays.
     last = np.full(int(group.max()) + 1, NO_SPLIT, dtype=np.int64)
@@ -125,7 +125,7 @@ def _exact(shares: np.ndarray, count: int) -> np.ndarray:
     return whole
 
 
-def _note_shares(splits: np.ndarray, report: Report) -> None:
+def _note_shares(splits: np.ndarray, report: ReadReport) -> None:
     counts = np.bincount(splits, minlength=len(SPLITS))
     told = ", ".join(
         f"{count:,} {name}" for name, count in zip(SPLITS, counts, strict=True) if count
@@ -133,7 +133,7 @@ def _note_shares(splits: np.ndarray, report: Report) -> None:
     report.notes.append(f"The data came without splits; they were made, class by class: {told}.")
 
 
-def _note_small_classes(found: Collected, splits: np.ndarray, report: Report) -> None:
+def _note_small_classes(found: Collected, splits: np.ndarray, report: ReadReport) -> None:
     counts = np.bincount(found.labels[splits == TRAIN], minlength=len(found.class_names))
     for count, what in ((0, "no image"), (1, "one image")):
         names = [found.class_names[label] for label in np.flatnonzero(counts == count)]

@@ -257,6 +257,35 @@ class Job(Table):
     ended_at: Mapped[datetime | None]
 
 
+class Report(Claimed, Table):
+    """What the images of a job or a model are worth, kept in the store as one zip archive."""
+
+    __tablename__ = "reports"
+    __table_args__ = (
+        Index("ix_reports_owner_id_id", "owner_id", "id"),
+        Index("ix_reports_state_lease_until", "state", "lease_until"),
+        _state_check(),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("owners.id"))
+    model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id"), index=True)
+    job_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id"), index=True)
+    dataset_id: Mapped[UUID | None] = mapped_column(ForeignKey("datasets.id"), index=True)
+    # As that of `figures`, but that there are always real images.
+    dataset_key: Mapped[str] = mapped_column(String(64))
+    quick: Mapped[bool]
+    images: Mapped[int | None]
+    state: Mapped[str] = mapped_column(String(16))
+    progress: Mapped[dict[str, Any]]
+    outcome: Mapped[str | None] = mapped_column(String(32))
+    sentence: Mapped[str | None] = mapped_column(Text)
+    state_key: Mapped[str | None] = mapped_column(String(200))
+    archive_key: Mapped[str | None] = mapped_column(String(200))
+    digest: Mapped[str | None] = mapped_column(String(64))
+    bytes: Mapped[int | None] = mapped_column(BigInteger)
+
+
 class JobLabel(Table):
     """One stretch of a job's plan: `requested` images of `label`, starting at index `start`."""
 

@@ -23,9 +23,9 @@ class Evaluator(nn.Module):
         wide, longest = width, max(height, side)
         while longest > _LAST_SIDE:
             grown = min(2 * wide, 8 * width)
-            layers += [_Residual(wide, grown), nn.MaxPool2d(2, ceil_mode=True)]
+            layers += [nn.MaxPool2d(2, ceil_mode=True), _Residual(wide, grown)]
             wide, longest = grown, -(-longest // 2)
-        layers += [_Residual(wide, wide), nn.BatchNorm2d(wide), nn.ReLU()]
+        layers += [nn.BatchNorm2d(wide), nn.ReLU()]
         self.features = nn.Sequential(*layers)
         self.head = nn.Linear(wide, class_count)
 

@@ -28,7 +28,7 @@ _LARGEST_WEIGHT = 32767
 # which are none, 1 in 3,000 is so near to a training image of its class; of training images under
 # noise of 8 grey levels 999 in 1,000 are, and 989 of those mixed with a tenth of another image.
 COPY_SHARE = 0.5
-_ROWS_AT_ONCE = 4096
+_ROWS_AT_ONCE = 2048
 # What varies less, in squared grey levels, is rounding.
 _NO_VARIANCE = 1e-6
 _NAMES = ("weights", "centre", "codes", "labels", "rows", "limits")
@@ -80,10 +80,12 @@ class TrainingIndex:
             first, last = np.searchsorted(self.labels, [label, label + 1])
             if first == last:
                 continue
-            apart = _distances(self.encode(images[own]), self.codes[first:last])
-            at = apart.argmin(axis=1)
-            distance[own] = apart[np.arange(len(own)), at]
-            row[own] = self.rows[first + at]
+            for start in range(0, len(own), _ROWS_AT_ONCE):
+                part = own[start : start + _ROWS_AT_ONCE]
+                apart = _distances(self.encode(images[part]), self.codes[first:last])
+                at = apart.argmin(axis=1)
+                distance[part] = apart[np.arange(len(part)), at]
+                row[part] = self.rows[first + at]
         return distance, row
 
     def copies(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -95,21 +97,25 @@ class TrainingIndex:
 
 
 def index_of(
-    pixels: Callable[[np.ndarray], np.ndarray], labels: np.ndarray, class_count: int
+    pixels: Callable[[np.ndarray], np.ndarray],
+    labels: np.ndarray,
+    class_count: int,
+    per_class: int = PER_CLASS,
 ) -> TrainingIndex:
-    """The index of real images, of at most 2,000 a class: the first ones of each.
+    """The index of real images, of at most so many a class: the first ones of each.
 
     A copy is what lies nearer to an image than half the way at which images of the class usually
     have their nearest neighbour.
 
     Args:
-        pixels: gives the images uint8 (n, C, H, W) of row numbers int64 (n,), at most 4,096 at
+        pixels: gives the images uint8 (n, C, H, W) of row numbers int64 (n,), at most 2,048 at
             once, so that a dataset need not fit into memory.
         labels: of all images, int64 (N,), N at least 1.
         class_count: K; a class may have no image.
+        per_class: 2,000 are enough for a gate.
     """
     rows = np.concatenate(
-        [np.flatnonzero(labels == label)[:PER_CLASS] for label in range(class_count)]
+        [np.flatnonzero(labels == label)[:per_class] for label in range(class_count)]
     )
     own = labels[rows]
     fitted = max(1, min(_FITTED, _FITTED_VALUES // pixels(rows[:1]).size))
@@ -191,12 +197,22 @@ def _limits(codes: np.ndarray, labels: np.ndarray, class_count: int) -> np.ndarr
     for label in range(class_count):
         own = codes[labels == label]
         if len(own) > 1:
-            apart = _distances(own, own)
-            np.fill_diagonal(apart, np.inf)
-            usual[label] = np.median(apart.min(axis=1))
+            usual[label] = np.median(_to_neighbours(own))
     known = usual[np.isfinite(usual)]
     usual[np.isnan(usual)] = np.median(known) if len(known) else 0.0
     return COPY_SHARE**2 * usual
+
+
+def _to_neighbours(codes: np.ndarray) -> np.ndarray:
+    """Squared distance of each of the codes to the nearest of the others."""
+    found = []
+    for start in range(0, len(codes), _ROWS_AT_ONCE):
+        part = codes[start : start + _ROWS_AT_ONCE]
+        apart = _distances(part, codes)
+        rows = np.arange(len(part))
+        apart[rows, start + rows] = np.inf
+        found.append(apart.min(axis=1))
+    return np.concatenate(found)
 
 
 def save_index(path: Path, index: TrainingIndex) -> None:

@@ -1,4 +1,4 @@
-"""Claims: how exactly one worker at a time runs a batch, an export, a training or figures.
+"""Claims: how exactly one worker at a time runs a batch, export, training, report or figures.
 
 A claim is one conditional UPDATE that raises `attempt` and sets a lease. The attempt's number is
 the fencing token: whoever closes, renews or releases must still hold it, else the row is no longer
@@ -15,12 +15,12 @@ from sqlalchemy import ColumnElement, and_, func, literal, or_, select, update
 from sqlalchemy.orm import Session
 
 from datagen.db.session import now
-from datagen.db.tables import Batch, Export, Figures, Model, UtcDateTime
+from datagen.db.tables import Batch, Export, Figures, Model, Report, UtcDateTime
 from datagen.settings import Settings
 
 LONGEST_BACKOFF_SECONDS = 30.0
 
-Row = TypeVar("Row", bound=Batch | Export | Figures | Model)
+Row = TypeVar("Row", bound=Batch | Export | Figures | Model | Report)
 
 
 def claim(session: Session, settings: Settings, kind: type[Row], row_id: UUID) -> Row | None:

@@ -12,14 +12,14 @@ from sqlalchemy import Select, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from datagen.db.tables import Dataset, Export, Job, Model, Owner, Table
+from datagen.db.tables import Dataset, Export, Job, Model, Owner, Report, Table
 from datagen.errors import Conflict, InvalidRequest, NotFound
 
 MAX_PAGE = 1000
 
-Owned = TypeVar("Owned", Job, Export)
+Owned = TypeVar("Owned", Job, Export, Report)
 Versioned = TypeVar("Versioned", Dataset, Model)
-Listed = TypeVar("Listed", Dataset, Model, Export)
+Listed = TypeVar("Listed", Dataset, Model, Export, Report)
 
 
 def parse_id(text: str) -> UUID | None:

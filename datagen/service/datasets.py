@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from datagen import schemas
 from datagen.datasets.limits import full_disk_named
 from datagen.datasets.opening import open_dataset
-from datagen.datasets.reading import Opened, ReadOptions, Report
+from datagen.datasets.reading import Opened, ReadOptions, ReadReport
 from datagen.datasets.sample import load_sample
 from datagen.datasets.stored import content_digest, read_split, write_split
 from datagen.db.session import now
-from datagen.db.tables import Dataset, Figures, Model, new_id
+from datagen.db.tables import Dataset, Figures, Model, Report, new_id
 from datagen.errors import Conflict, InvalidFile, InvalidRequest
 from datagen.images import LabelledImages
 from datagen.schemas import ENDED, NAME_PATTERN, Page
@@ -74,7 +74,7 @@ def ingest(storage: Storage, source: Path, options: ReadOptions) -> Ingested:
 
 def ingest_sample(storage: Storage) -> Ingested:
     """The sample that ships with datagen, put into the store."""
-    return store(storage, Opened(load_sample(), Report(source=SAMPLE_SOURCE)))
+    return store(storage, Opened(load_sample(), ReadReport(source=SAMPLE_SOURCE)))
 
 
 def store(storage: Storage, opened: Opened) -> Ingested:
@@ -256,6 +256,8 @@ def remove(session: Session, owner_id: UUID, reference: str, *, force: bool = Fa
         raise Conflict(
             f"{what} is being trained on by {_named(training)}; cancel the training first."
         )
+    if _measured_by(session, dataset, Report.state.not_in(sorted(ENDED))):
+        raise Conflict(f"{what} is being measured by in a report; cancel that first.")
     if models and not force:
         raise Conflict(
             f"{what} was trained on by {_named(models)}; remove them first, or force it: the "
@@ -267,11 +269,17 @@ def remove(session: Session, owner_id: UUID, reference: str, *, force: bool = Fa
     drawn = session.scalar(
         select(func.count()).select_from(Figures).where(Figures.dataset_id == dataset.id)
     )
-    if referred or drawn:
+    if referred or drawn or _measured_by(session, dataset):
         dataset.removed_at = now(session)
     else:
         session.delete(dataset)
     session.flush()
+
+
+def _measured_by(session: Session, dataset: Dataset, *which: ColumnElement[bool]) -> int:
+    """Reports that measure by a dataset."""
+    query = select(func.count()).select_from(Report).where(Report.dataset_id == dataset.id, *which)
+    return session.scalar(query) or 0
 
 
 def _named(models: Sequence[Model]) -> str:

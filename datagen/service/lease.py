@@ -13,7 +13,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.exc import OperationalError
 
 from datagen.db.session import reading, writing
-from datagen.db.tables import Batch, Export, Figures, Model
+from datagen.db.tables import Batch, Export, Figures, Model, Report
 from datagen.errors import Cancelled
 from datagen.service import claims
 from datagen.settings import Settings
@@ -34,7 +34,7 @@ class Lease:
         self,
         engine: Engine,
         settings: Settings,
-        kind: type[Batch | Export | Figures | Model],
+        kind: type[Batch | Export | Figures | Model | Report],
         row_id: UUID,
         attempt: int,
     ) -> None:

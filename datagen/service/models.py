@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from datagen import bundled, schemas
 from datagen.db.session import now
-from datagen.db.tables import Dataset, Figures, Job, Model, new_id
+from datagen.db.tables import Dataset, Figures, Job, Model, Report, new_id
 from datagen.errors import Conflict, Forbidden, InvalidFile, InvalidRequest, NotFound
 from datagen.model.config import MAX_SIDE
 from datagen.model.header import CheckpointHeader, read_header
@@ -169,6 +169,7 @@ def remove(session: Session, owner_id: UUID, reference: str, *, force: bool = Fa
     if used:
         model.removed_at = now(session)
     else:
+        session.execute(delete(Report).where(Report.model_id == model.id))
         session.delete(model)
     session.flush()
 

@@ -18,7 +18,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from datagen.db.session import reading
-from datagen.db.tables import Batch, Dataset, Export, Figures, Model
+from datagen.db.tables import Batch, Dataset, Export, Figures, Model, Report
 from datagen.schemas import ENDED
 from datagen.service.common import parse_id
 from datagen.settings import Settings
@@ -81,6 +81,16 @@ def _figures(session: Session, keys: Sequence[str]) -> set[str]:
     return _of_rows(keys, {row_id: (state, named) for row_id, state, named in rows})
 
 
+def _reports(session: Session, keys: Sequence[str]) -> set[str]:
+    rows = session.execute(
+        select(Report.id, Report.state, Report.archive_key, Report.state_key).where(
+            Report.id.in_(_ids(keys))
+        )
+    ).all()
+    archives = _of_rows(keys, {row.id: (row.state, row.archive_key) for row in rows})
+    return archives | _of_rows(keys, {row.id: (row.state, row.state_key) for row in rows})
+
+
 def _states(session: Session, keys: Sequence[str]) -> set[str]:
     rows = session.execute(
         select(Model.id, Model.state, Model.state_key).where(Model.id.in_(_ids(keys)))
@@ -138,6 +148,7 @@ _KEPT: dict[str, Callable[[Session, Sequence[str]], set[str]]] = {
     "exports/": _archives,
     "training/": _states,
     "figures/": _figures,
+    "reports/": _reports,
     "datasets/": _images,
     "models/": _weights,
     "uploads/": _nothing,

@@ -35,6 +35,7 @@ ALL_TASKS = [
         "RUN_EXPORT",
         "RUN_TRAINING",
         "RUN_FIGURES",
+        "RUN_REPORT",
         "SETTLE_JOB",
         "MAKE_BATCHES",
         "REQUEUE_STALE",

@@ -12,7 +12,7 @@ from PIL import Image
 from reading import opened
 
 from datagen.datasets.collecting import collect
-from datagen.datasets.reading import ReadOptions, Report
+from datagen.datasets.reading import ReadOptions, ReadReport
 from datagen.datasets.source import Block, Source
 from datagen.errors import InvalidFile
 
@@ -92,7 +92,7 @@ def test_colour_that_comes_late_turns_all_that_came_before(tmp_path, grey_first)
     colour = np.array([[[[1]], [[2]], [[3]]]], dtype=np.uint8)
     pieces = [Block(grey, ["a"] * grey_first), Block(colour, ["b"]), Block(grey[:2], ["a", "a"])]
 
-    found = collect(Source(iter(pieces)), ReadOptions(), tmp_path, report := Report())
+    found = collect(Source(iter(pieces)), ReadOptions(), tmp_path, report := ReadReport())
 
     assert found.images.shape == (grey_first + 3, 3, 1, 1)
     assert np.array_equal(found.images[:grey_first], np.repeat(grey, 3, axis=1))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datagen.datasets.collecting import Collected
-from datagen.datasets.reading import SPLITS, ReadOptions, Report
+from datagen.datasets.reading import SPLITS, ReadOptions, ReadReport
 from datagen.datasets.splitting import arrange, shared_out
 from datagen.errors import InvalidFile, InvalidRequest
 
@@ -30,7 +30,9 @@ def values_in(found):
 
 def test_every_class_is_shared_out_exactly(tmp_path):
     labels = np.repeat([0, 1, 2], [100, 50, 10])
-    found = arrange(collected(np.arange(160), labels), ReadOptions(), tmp_path, report := Report())
+    found = arrange(
+        collected(np.arange(160), labels), ReadOptions(), tmp_path, report := ReadReport()
+    )
 
     assert {name: images.counts().tolist() for name, images in found.items()} == {
         "train": [80, 40, 8],
@@ -51,7 +53,8 @@ def test_shares_that_are_no_exact_binary_numbers_work():
 def test_seed_decides_which_images_go_where(tmp_path):
     data = collected(np.arange(60), np.zeros(60, int), classes=("a",))
     one, same, other = (
-        values_in(arrange(data, ReadOptions(seed=seed), tmp_path, Report())) for seed in (1, 1, 2)
+        values_in(arrange(data, ReadOptions(seed=seed), tmp_path, ReadReport()))
+        for seed in (1, 1, 2)
     )
 
     assert one == same != other
@@ -78,7 +81,7 @@ def test_no_image_ever_stands_on_two_sides(values, seed, train):
 
 def test_copies_under_other_labels_stay_together_and_are_told(tmp_path):
     data = collected([5, 5, 1, 2, 3, 4] * 5, [0, 1, 0, 1, 0, 1] * 5, classes=("a", "b"))
-    found = arrange(data, ReadOptions(seed=3), tmp_path, report := Report())
+    found = arrange(data, ReadOptions(seed=3), tmp_path, report := ReadReport())
 
     sides = [name for name, values in values_in(found).items() if 5 in values]
     assert len(sides) == 1
@@ -88,7 +91,7 @@ def test_copies_under_other_labels_stay_together_and_are_told(tmp_path):
 def test_given_splits_stay_and_copies_leave_the_training_side(tmp_path):
     # 1 stands in train and test, 2 in train and validation, 3 in validation and test.
     data = collected([1, 2, 9, 2, 3, 1, 3, 8], [0, 1, 2, 1, 2, 0, 2, 1], [0, 0, 0, 1, 1, 2, 2, 2])
-    found = arrange(data, ReadOptions(), tmp_path, report := Report())
+    found = arrange(data, ReadOptions(), tmp_path, report := ReadReport())
 
     assert values_in(found) == {"train": [9], "validation": [2], "test": [1, 3, 8]}
     assert report.moved == {"train": 2, "validation": 1}
@@ -99,7 +102,10 @@ def test_given_splits_stay_and_copies_leave_the_training_side(tmp_path):
 
 def test_copies_within_a_split_stay_and_are_counted(tmp_path):
     found = arrange(
-        collected([1, 1, 1, 2], [0, 0, 0, 1], [0, 0, 0, 2]), ReadOptions(), tmp_path, r := Report()
+        collected([1, 1, 1, 2], [0, 0, 0, 1], [0, 0, 0, 2]),
+        ReadOptions(),
+        tmp_path,
+        r := ReadReport(),
     )
 
     assert values_in(found) == {"train": [1, 1, 1], "test": [2]}
@@ -107,7 +113,7 @@ def test_copies_within_a_split_stay_and_are_counted(tmp_path):
 
 
 def test_training_split_alone_is_never_split_again(tmp_path):
-    found = arrange(collected([1, 2, 3], [0, 1, 2], [0] * 3), ReadOptions(), tmp_path, Report())
+    found = arrange(collected([1, 2, 3], [0, 1, 2], [0] * 3), ReadOptions(), tmp_path, ReadReport())
 
     assert values_in(found) == {"train": [1, 2, 3]}
 
@@ -118,7 +124,7 @@ def test_training_split_alone_is_never_split_again(tmp_path):
 )
 def test_splits_that_leave_nothing_to_train_on_are_refused(tmp_path, splits, told):
     with pytest.raises(InvalidFile, match=told):
-        arrange(collected([1, 2, 3], [0, 1, 2], splits), ReadOptions(), tmp_path, Report())
+        arrange(collected([1, 2, 3], [0, 1, 2], splits), ReadOptions(), tmp_path, ReadReport())
 
 
 def test_a_class_of_one_image_is_trained_on_and_told(tmp_path):
@@ -126,7 +132,7 @@ def test_a_class_of_one_image_is_trained_on_and_told(tmp_path):
         collected(np.arange(11), [0] * 10 + [1], classes=("many", "one")),
         ReadOptions(),
         tmp_path,
-        report := Report(),
+        report := ReadReport(),
     )
 
     assert found["train"].counts().tolist() == [8, 1]
@@ -134,7 +140,7 @@ def test_a_class_of_one_image_is_trained_on_and_told(tmp_path):
 
 
 def test_one_class_only_is_told(tmp_path):
-    arrange(collected([1, 2], [0, 0], classes=("a",)), ReadOptions(), tmp_path, r := Report())
+    arrange(collected([1, 2], [0, 0], classes=("a",)), ReadOptions(), tmp_path, r := ReadReport())
 
     assert any("one class only, 'a'" in note for note in r.notes)
 

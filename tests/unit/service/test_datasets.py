@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sqlalchemy import func, select
 
-from datagen.datasets.reading import Opened, ReadOptions, Report
+from datagen.datasets.reading import Opened, ReadOptions, ReadReport
 from datagen.db.session import reading, writing
 from datagen.db.tables import Dataset, Model, new_id
 from datagen.errors import Conflict, InvalidFile, InvalidRequest, NotFound, StorageFailure
@@ -34,7 +34,7 @@ def splits():
 
 def register(engine, storage, owner_id, splits, name="insects"):
     datasets.check_dataset_name(name)
-    ingested = datasets.store(storage, Opened(splits, Report()))
+    ingested = datasets.store(storage, Opened(splits, ReadReport()))
     with writing(engine) as session:
         return datasets.register(session, owner_id, name, ingested)
 

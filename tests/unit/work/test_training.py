@@ -9,7 +9,7 @@ import torch
 from sqlalchemy import update
 from tiny import striped_images
 
-from datagen.datasets.reading import Opened, Report
+from datagen.datasets.reading import Opened, ReadReport
 from datagen.db.session import now, reading, writing
 from datagen.db.tables import Model
 from datagen.images import LabelledImages
@@ -66,7 +66,7 @@ def submit(engine, storage, settings, owner, queue):
             for name, count in (("train", 40), ("test", 9))
         }
         request = ModelCreate(name="mine", dataset="stripes", options=OPTIONS)
-        ingested = datasets.store(storage, Opened(splits, Report()))
+        ingested = datasets.store(storage, Opened(splits, ReadReport()))
         with writing(engine) as session:
             datasets.register(session, owner.id, "stripes", ingested)
             model, messages = models.create(session, settings, owner.id, request)

@@ -1,0 +1,310 @@
+"""Reports: one slice of measuring what images are worth, from its claim to its continuation."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import stamina
+import structlog
+import torch
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from datagen.datasets.sample import load_sample
+from datagen.db.session import writing
+from datagen.db.tables import Report
+from datagen.errors import (
+    Cancelled,
+    DatagenError,
+    DeviceUnusable,
+    InvalidFile,
+    InvalidRequest,
+    StorageFailure,
+)
+from datagen.export.sinks import ZipSink
+from datagen.images import LabelledImages, decode_pngs
+from datagen.model.checkpoint import load_generator
+from datagen.model.decoding import Decoder
+from datagen.model.devices import kind_of, resolve_device
+from datagen.model.samplers import Sampling, draw_latents
+from datagen.quality.report import (
+    FULL,
+    QUICK,
+    Effort,
+    Subject,
+    assembled,
+    run_step,
+    step_names,
+)
+from datagen.quality.report_page import page
+from datagen.queue import Message, Queue
+from datagen.service import reports
+from datagen.service.datasets import load_split
+from datagen.service.figures import SAMPLE
+from datagen.service.lease import Lease
+from datagen.service.reports import ReportWork
+from datagen.service.stored_samples import read_samples
+from datagen.settings import Settings
+from datagen.storage import Storage
+from datagen.work.generation import RETRY_SECONDS
+from datagen.work.generators import fetched, use_threads
+
+# Of each class, where a dataset has nothing but a training split.
+HELD_OUT_SHARE = 0.2
+
+log = structlog.get_logger()
+
+
+def run_report(
+    engine: Engine, storage: Storage, queue: Queue, settings: Settings, report_id: UUID
+) -> None:
+    """Measure for one slice; safe to be told of twice."""
+    work = _claim(engine, settings, report_id)
+    if work is None:
+        return
+    use_threads(settings.model_copy(update={"workers": 1}))
+    try:
+        with Lease(engine, settings, Report, work.report_id, work.attempt) as lease:
+            messages = _slice(engine, storage, settings, work, lease)
+    except Cancelled as stop:
+        log.info("report_stopped", report=str(report_id), reason=stop.detail)
+    except (InvalidFile, InvalidRequest, DeviceUnusable) as error:
+        _end(engine, settings, work, error, final=True)
+    except (OSError, DBAPIError, RuntimeError, MemoryError, StorageFailure) as error:
+        _end(engine, settings, work, error, final=False)
+    else:
+        queue.send(messages)
+    finally:
+        # The process goes on to make batches, beside others that do.
+        use_threads(settings)
+
+
+@stamina.retry(on=OperationalError, timeout=RETRY_SECONDS, attempts=None)
+def _claim(engine: Engine, settings: Settings, report_id: UUID) -> ReportWork | None:
+    with writing(engine) as session:
+        return reports.claim(session, settings, report_id)
+
+
+def _slice(
+    engine: Engine, storage: Storage, settings: Settings, work: ReportWork, lease: Lease
+) -> list[Message]:
+    deadline = time.monotonic() + settings.slice_seconds
+    device = resolve_device(settings.device)
+    effort = effort_of(work)
+    found = _state(storage, work)
+    subject, left_out = _subject(engine, storage, work, effort, device, lease.check)
+    names = step_names(effort)
+    for number, name in enumerate(names):
+        if name in found:
+            continue
+        if len(found) and time.monotonic() > deadline:
+            return _continue(engine, storage, work, found)
+        _tell(engine, work, name, number, len(names))
+        found[name] = run_step(name, subject, effort, device, lease.check)
+    report = {
+        "subject": work.subject
+        | {"images": len(subject.labels), "device": kind_of(device)}
+        | {"training_images": len(subject.train), "held_out_images": len(subject.held_out)},
+        **assembled(found, subject, effort),
+    }
+    report["not_computed"] = left_out + report["not_computed"]
+    lease.check()
+    _finish(engine, storage, work, report)
+    return []
+
+
+def effort_of(work: ReportWork) -> Effort:
+    """How much to compute."""
+    effort = QUICK if work.quick else FULL
+    return effort if work.images is None else replace(effort, images=work.images)
+
+
+def _state(storage: Storage, work: ReportWork) -> dict[str, Any]:
+    """What earlier slices found; nothing where that is lost, and it is found anew."""
+    if work.state_key is None:
+        return {}
+    try:
+        found: dict[str, Any] = json.loads(storage.get(work.state_key))
+    except (FileNotFoundError, ValueError):
+        log.warning("report_state_missing", report=str(work.report_id), key=work.state_key)
+        return {}
+    return found
+
+
+def _subject(
+    engine: Engine,
+    storage: Storage,
+    work: ReportWork,
+    effort: Effort,
+    device: torch.device,
+    check: Callable[[], None],
+) -> tuple[Subject, list[dict[str, str]]]:
+    """What is reported on, and what had to be left out of it."""
+    train, held_out = _real(storage, work)
+    if work.job_id is None:
+        images, labels = _generated(storage, work, effort, device, check)
+    else:
+        images, labels = _stored(engine, storage, work, effort, check)
+    if images.shape[1:] != train.image_shape:
+        raise InvalidRequest(
+            f"The images have the shape {images.shape[1:]} and the real ones {train.image_shape}."
+        )
+    known = {name: number for number, name in enumerate(train.class_names)}
+    number = np.array([known.get(name, -1) for name in work.class_names])
+    mapped = number[labels]
+    left_out = []
+    if np.any(mapped < 0):
+        lacking = [work.class_names[label] for label in np.unique(labels[mapped < 0])]
+        left_out.append(
+            {
+                "part": "labels",
+                "reason": f"The real images lack {len(lacking)} of the labels "
+                f"({', '.join(lacking[:5])}); {int((mapped < 0).sum()):,} images were left out.",
+            }
+        )
+    if not np.any(mapped >= 0):
+        raise InvalidRequest("None of the images has a label that the real ones have.")
+    kept = mapped >= 0
+    return Subject(images[kept], mapped[kept], train, held_out, work.gated), left_out
+
+
+def _real(storage: Storage, work: ReportWork) -> tuple[LabelledImages, LabelledImages]:
+    """Real images that were learnt from, and others."""
+    if work.dataset_key == SAMPLE:
+        splits = load_sample()
+    else:
+        splits = {
+            name: load_split(storage, str(work.storage_prefix), name, digest)
+            for name, digest in work.splits.items()
+        }
+    train = splits["train"]
+    for name in ("test", "validation"):
+        if name in splits and len(splits[name]):
+            return train, splits[name]
+    return _divided(train)
+
+
+def _divided(real: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
+    """Hold a share of each class out; a class of one image stays."""
+    random = np.random.default_rng(0)
+    held = np.zeros(len(real), dtype=bool)
+    for label in np.unique(real.labels):
+        own = random.permutation(np.flatnonzero(real.labels == label))
+        held[own[: int(np.ceil(len(own) * HELD_OUT_SHARE))] if len(own) > 1 else []] = True
+    if not held.any():
+        raise InvalidRequest(
+            "There are no real images left to measure by: each class has one. Add some more."
+        )
+    return (
+        LabelledImages(real.images[~held], real.labels[~held], real.class_names),
+        LabelledImages(real.images[held], real.labels[held], real.class_names),
+    )
+
+
+def _generated(
+    storage: Storage,
+    work: ReportWork,
+    effort: Effort,
+    device: torch.device,
+    check: Callable[[], None],
+) -> tuple[np.ndarray, np.ndarray]:
+    """As many images of each label as the effort asks for, as a job of seed 0 makes them."""
+    with fetched(storage, work.files.generator.key, work.files.generator.digest) as path:
+        model, _ = load_generator(path, device)
+    each = max(1, effort.images // len(work.class_names))
+    labels = np.repeat(np.arange(len(work.class_names)), each)
+    index = np.arange(len(labels))
+    drawn = draw_latents(model, Sampling(), 0, index, np.zeros_like(index), labels)
+    parts = []
+    for tile in Decoder(model, device).tiles(drawn.latents, labels):
+        check()
+        parts.append(tile)
+    return np.concatenate(parts), labels
+
+
+def _stored(
+    engine: Engine,
+    storage: Storage,
+    work: ReportWork,
+    effort: Effort,
+    check: Callable[[], None],
+) -> tuple[np.ndarray, np.ndarray]:
+    """The job's images, or so many of them as the effort asks for, spread over all of them."""
+    assert work.job_id is not None  # noqa: S101 - for the type checker
+    total = work.images_stored
+    chosen = np.unique(np.linspace(0, total - 1, min(total, effort.images)).astype(np.int64))
+    images, labels, seen = [], [], 0
+    for part in read_samples(engine, storage, work.job_id):
+        check()
+        own = chosen[(chosen >= seen) & (chosen < seen + len(part))] - seen
+        seen += len(part)
+        if len(own):
+            images.append(decode_pngs([part.images[row] for row in own.tolist()]))
+            labels.append(part.labels[own])
+    return np.concatenate(images), np.concatenate(labels)
+
+
+def _tell(engine: Engine, work: ReportWork, name: str, done: int, whole: int) -> None:
+    try:
+        with writing(engine) as session:
+            reports.record_progress(session, work, {"step": name, "done": done, "steps": whole})
+    except OperationalError as error:
+        # Something to look at; a database that restarts need not end a report.
+        log.warning("progress_not_recorded", report=str(work.report_id), error=str(error))
+
+
+def _continue(
+    engine: Engine, storage: Storage, work: ReportWork, found: dict[str, Any]
+) -> list[Message]:
+    key = f"reports/{work.report_id}/{work.attempt:06d}.json"
+    storage.put(key, json.dumps(found, allow_nan=False).encode())
+    with writing(engine) as session:
+        messages = reports.finish_slice(session, work, key)
+    if work.state_key is not None and messages:
+        storage.delete(work.state_key)
+    return messages
+
+
+def _finish(engine: Engine, storage: Storage, work: ReportWork, report: dict[str, Any]) -> None:
+    out = io.BytesIO()
+    with ZipSink(out) as sink:
+        sink.put("report.json", json.dumps(report, allow_nan=False, indent=1).encode() + b"\n")
+        sink.put("report.html", page(report).encode())
+    archive = out.getvalue()
+    digest = hashlib.sha256(archive).hexdigest()
+    key = f"reports/{work.report_id}/{digest[:32]}.zip"
+    storage.put(key, archive)
+    with writing(engine) as session:
+        closed = reports.close(
+            session,
+            work,
+            key=key,
+            digest=digest,
+            size=len(archive),
+            outcome=report["verdict"]["outcome"],
+            sentence=report["verdict"]["sentence"],
+        )
+    # Where it was taken over, the state is what the other worker goes on from.
+    if closed and work.state_key is not None:
+        storage.delete(work.state_key)
+
+
+@stamina.retry(on=OperationalError, timeout=RETRY_SECONDS, attempts=None)
+def _end(
+    engine: Engine, settings: Settings, work: ReportWork, error: Exception, *, final: bool
+) -> None:
+    reason = error.detail if isinstance(error, DatagenError) else f"{type(error).__name__}: {error}"
+    log.warning("report_not_made", report=str(work.report_id), reason=reason)
+    with writing(engine) as session:
+        if final:
+            reports.fail(session, work, reason)
+        else:
+            reports.release(session, settings, work, reason)
