@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from datagen.model.data import EVALUATION_BATCH, EVALUATION_VALUES
-from datagen.model.devices import fast_precision
 from datagen.quality.judge import Judge
 
 # Principal components that are kept: covariances of more need more images than people have.
@@ -55,7 +54,6 @@ def _hidden(network: Judge, images: np.ndarray, device: torch.device) -> np.ndar
     parts = []
     for start in range(0, len(images), size):
         image = torch.tensor(images[start : start + size]).to(device).float().div_(255.0)
-        with fast_precision(device):
-            hidden = network.hidden(image.to(memory_format=torch.channels_last))
+        hidden = network.hidden(image.to(memory_format=torch.channels_last))
         parts.append(hidden.float().cpu().numpy())
     return np.concatenate(parts)

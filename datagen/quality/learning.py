@@ -7,6 +7,7 @@ same number of steps of the same size, so that more images are never more traini
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,12 +51,16 @@ class Learning:
         batch_size: images a step.
         learning_rate: the largest.
         constant: keep it, with plain Adam; else it rises and falls once, with AdamW.
+        fast: compute in bfloat16 where the device gains from it. Not for the judge's networks:
+            gradients of their strided convolution over two or three positions read memory that
+            nobody wrote (torch 2.15 with AMX), and the weights were never twice the same.
     """
 
     steps: int
     batch_size: int = 128
     learning_rate: float = 3e-3
     constant: bool = False
+    fast: bool = True
 
 
 class _Drawn:
@@ -128,7 +133,7 @@ def learn(
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             # Dropout draws from the global state, which must be left as it was.
             torch.manual_seed(generator_at(seed, "dropout", step).initial_seed())
-            with fast_precision(device):
+            with fast_precision(device) if learning.fast else nullcontext():
                 logits = network(image.to(memory_format=torch.channels_last))
             losses = F.cross_entropy(logits.float(), label, reduction="none")
         optimizer.zero_grad(set_to_none=True)

@@ -149,7 +149,7 @@ def _parts(
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(FEATURE_SEED)
                 network = Judge(_judge_config(train))
-            learning = Learning(effort.feature_steps, effort.batch_size)
+            learning = Learning(effort.feature_steps, effort.batch_size, fast=False)
             part = Part(train.images, train.labels, affine=True)
             learn(network, [part], learning, seed=FEATURE_SEED, device=device, check=check)
             found = Features.of(network, train.images[some], device)

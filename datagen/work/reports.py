@@ -102,10 +102,12 @@ def _slice(
     found = _state(storage, work)
     subject, left_out = _subject(engine, storage, work, effort, device, lease.check)
     names = step_names(effort)
+    before = len(found)
     for number, name in enumerate(names):
         if name in found:
             continue
-        if len(found) and time.monotonic() > deadline:
+        # A slice makes at least one step, however long it took to begin.
+        if len(found) > before and time.monotonic() > deadline:
             return _continue(engine, storage, work, found)
         _tell(engine, work, name, number, len(names))
         found[name] = run_step(name, subject, effort, device, lease.check)

@@ -43,6 +43,7 @@ class Datagen:
         *arguments: str,
         environment: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        seconds: float = COMMAND_SECONDS,
     ) -> Ran:
         """Run a command to its end."""
         ran = subprocess.run(
@@ -51,7 +52,7 @@ class Datagen:
             cwd=cwd,
             capture_output=True,
             text=True,
-            timeout=COMMAND_SECONDS,
+            timeout=seconds,
             check=False,
         )
         assert "Traceback" not in ran.stderr, ran.stderr

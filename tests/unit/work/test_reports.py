@@ -1,0 +1,412 @@
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from datetime import timedelta
+from uuid import UUID
+
+import numpy as np
+import pytest
+from sqlalchemy import update
+from tiny import CLASSES, CPU, striped_images
+
+from datagen.datasets.reading import Opened, ReadReport
+from datagen.db.session import now, reading, writing
+from datagen.db.tables import Model, Report
+from datagen.errors import Conflict, InvalidRequest, NotFound
+from datagen.images import LabelledImages
+from datagen.quality import report as room
+from datagen.quality.report import MEASURE, Effort, Subject, assembled, run_step, step_names
+from datagen.quality.report_page import page
+from datagen.queue import RUN_REPORT
+from datagen.schemas import JobCreate, ReportCreate
+from datagen.service import datasets, jobs, reports
+from datagen.service.stale import requeue_stale
+from datagen.work import reports as work_room
+from datagen.work.reports import run_report
+
+NAMES = tuple(f"class {number}" for number in range(CLASSES))
+LITTLE = Effort(True, 60, 200, 30, 20, 15, 2, batch_size=32)
+
+
+@pytest.fixture(autouse=True)
+def _little_effort(monkeypatch):
+    monkeypatch.setattr(work_room, "QUICK", LITTLE)
+    # Tests share the cores already; a second thread each would only wait for the others.
+    monkeypatch.setattr(work_room, "use_threads", lambda _: None)
+
+
+def labelled(count, seed=0, names=NAMES):
+    images, labels = striped_images(count, seed=seed)
+    return LabelledImages(images, labels, names)
+
+
+def subject(images=None, labels=None, *, train=None, held_out=None, gated=False):
+    if images is None:
+        images, labels = striped_images(90, seed=8)
+    return Subject(images, labels, train or labelled(240), held_out or labelled(120, seed=1), gated)
+
+
+def measured(of, effort=LITTLE):
+    steps = {
+        name: json.loads(json.dumps(run_step(name, of, effort, CPU, lambda: None)))
+        for name in step_names(effort)
+    }
+    return assembled(steps, of, effort)
+
+
+def missing(report):
+    return {each["part"]: each["reason"] for each in report["not_computed"]}
+
+
+# --- what is measured ---------------------------------------------------------------------------
+
+
+def test_report_has_every_part_and_is_plain_json():
+    report = measured(subject())
+
+    assert report["not_computed"] == []
+    assert {"fidelity", "distance", "coverage", "copying", "usefulness"} <= set(report)
+    assert report["verdict"]["outcome"] in {"helps", "no_measurable_difference", "hurts"}
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
+    assert report["usefulness"]["held_out"] == 120
+    assert len(report["copying"]["pairs"]) == 10
+    assert np.sum(report["fidelity"]["confusion"]) == 90
+    assert set(report["fidelity"]["per_class"]) == set(NAMES)
+
+
+def test_right_labels_are_told_from_wrong_ones():
+    images, labels = striped_images(150, seed=8)
+    effort = Effort(True, 150, 200, 80, 20, 2, 2, batch_size=32)
+
+    right = run_step(MEASURE, subject(images, labels), effort, CPU, lambda: None)["parts"]
+    wrong = run_step(MEASURE, subject(images, (labels + 1) % CLASSES), effort, CPU, lambda: None)
+
+    assert right["fidelity"]["agreement"] > 0.9
+    assert right["fidelity"]["low"] <= right["fidelity"]["agreement"] <= right["fidelity"]["high"]
+    assert wrong["parts"]["fidelity"]["agreement"] < 0.1
+
+
+def test_planted_copies_and_duplicates_are_counted_and_shown():
+    train = labelled(240)
+    images, labels = striped_images(90, seed=8)
+    own = np.flatnonzero(train.labels == labels[4])[:1]
+    images[4] = train.images[own[0]]
+    images[7] = images[10]
+
+    report = measured(subject(images, labels, train=train))
+
+    assert report["copying"]["copies"] >= 1
+    assert report["copying"]["exact_duplicates"] == 1
+    closest = report["copying"]["pairs"][0]
+    assert (closest["image"], closest["training_row"]) == (4, int(own[0]))
+    assert closest["generated_png"] == closest["real_png"]
+
+
+def test_images_of_one_label_are_measured_but_not_alone():
+    images, labels = striped_images(90, seed=8)
+    one = labels == 1
+
+    report = measured(subject(images[one], labels[one]))
+
+    assert "usefulness.synthetic_alone" in missing(report)
+    assert report["usefulness"]["synthetic_alone"] is None
+    assert report["usefulness"]["gain"]["low"] is not None
+    assert set(report["fidelity"]["per_class"]) == {"class 1"}
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_so_few_images_are_told_which_part_lacks_them(count):
+    images, labels = striped_images(90, seed=8)
+
+    report = measured(subject(images[:count], labels[:count]))
+
+    assert "too few" in missing(report)["coverage"]
+    assert "too few" in missing(report)["distance"]
+    assert "fidelity" in report
+    assert page(report | {"subject": told()})
+
+
+def test_real_images_of_one_class_leave_no_verdict():
+    one = labelled(60)
+    train = LabelledImages(one.images, np.zeros_like(one.labels), NAMES)
+    report = measured(subject(train=train, held_out=train))
+
+    assert report["verdict"]["outcome"] == "unknown"
+    assert {"fidelity", "usefulness"} <= set(missing(report))
+
+
+def test_features_that_are_no_numbers_never_reach_the_verdict(monkeypatch):
+    class Spoilt:
+        @classmethod
+        def of(cls, *_):
+            return lambda images: np.full((len(images), 8), np.nan, dtype=np.float32)
+
+    monkeypatch.setattr(room, "Features", Spoilt)
+    report = measured(subject())
+
+    assert set(missing(report)) == {"distance", "coverage", "copying"}
+    assert "not all numbers" in missing(report)["distance"]
+    assert "nan" not in json.dumps(report, allow_nan=False).lower()
+
+
+def told():
+    return {
+        "model": "<b>m</b>@1", "model_digest": "d", "job": None, "sampler": "prior",
+        "temperature": 1.0, "truncation": None, "gate": {"min_score": 0.5}, "seed": 0,
+        "real": "r@1", "real_digest": "e", "images": 90, "training_images": 240,
+        "held_out_images": 120, "device": "cpu",
+    }  # fmt: skip
+
+
+def test_page_shows_all_parts_and_needs_nothing_beside_it():
+    report = measured(subject())
+    html = page(report | {"subject": told()})
+
+    assert report["verdict"]["sentence"] in html
+    assert "<b>m</b>" not in html
+    assert html.count("<section>") == 5
+    assert html.count("data:image/svg+xml") == 5
+    assert html.count("data:image/png") == 20
+    assert "<script" not in html
+    assert "http://" not in html.replace("http://www.w3.org", "")
+    assert "https://" not in html
+
+
+# --- as a task ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def dataset(engine, storage, owner):
+    splits = {"train": labelled(240), "test": labelled(120, seed=1)}
+    stored = datasets.store(storage, Opened(splits, ReadReport(source="npz")))
+    with writing(engine) as session:
+        return datasets.register(session, owner.id, "real", stored)
+
+
+@pytest.fixture
+def ask(engine, owner, queue):
+    def create(**wanted):
+        with writing(engine) as session:
+            report, messages = reports.create(
+                session, owner.id, ReportCreate(**({"quick": True} | wanted))
+            )
+        queue.send(messages)
+        return report
+
+    return create
+
+
+@pytest.fixture
+def run(engine, storage, queue, settings):
+    def step(**changes):
+        own = settings.model_copy(update=changes)
+
+        def run_one(report_id):
+            run_report(engine, storage, queue, own, UUID(report_id))
+
+        queue.tasks = dict(queue.tasks) | {RUN_REPORT: run_one}
+        return queue.run_all()
+
+    return step
+
+
+@pytest.fixture
+def job(engine, settings, owner, model, queue, worker, work_off):
+    with writing(engine) as session:
+        made, messages = jobs.create(
+            session, settings, owner.id, JobCreate(model="stripes", all=40, seed=3)
+        )
+    queue.send(messages)
+    work_off(worker())
+    return made
+
+
+def row_of(engine, report):
+    with reading(engine) as session:
+        return session.get_one(Report, report.id)
+
+
+def found_in(storage, row):
+    with zipfile.ZipFile(io.BytesIO(storage.get(row.archive_key))) as archive:
+        assert sorted(archive.namelist()) == ["report.html", "report.json"]
+        return json.loads(archive.read("report.json"))
+
+
+def test_report_on_a_job_is_kept_with_its_verdict(engine, storage, owner, dataset, job, ask, run):
+    asked = ask(job=job.id, real="real")
+    run()
+
+    row = row_of(engine, asked)
+    found = found_in(storage, row)
+    assert (row.state, row.error) == ("succeeded", None)
+    assert row.outcome == found["verdict"]["outcome"]
+    assert row.sentence == found["verdict"]["sentence"]
+    assert found["subject"]["job"] == str(job.id)
+    assert found["subject"]["images"] == 60
+    assert found["subject"]["real"] == "real@1"
+    with reading(engine) as session:
+        data, kind, _ = reports.read_file(session, storage, owner.id, asked.id, "report.html")
+    assert kind.startswith("text/html")
+    assert row.sentence.encode() in data
+
+
+def test_report_on_a_model_makes_as_many_of_each_label(engine, storage, dataset, model, ask, run):
+    asked = ask(model="stripes", real="real", images=30)
+    run()
+
+    found = found_in(storage, row_of(engine, asked))
+    assert np.sum(found["fidelity"]["confusion"], axis=1).tolist() == [10, 10, 10]
+    assert found["subject"]["job"] is None
+
+
+def test_report_in_slices_is_the_same_as_in_one(engine, storage, dataset, job, ask, run):
+    whole, sliced = ask(job=job.id, real="real"), None
+    run()
+    sliced = ask(job=job.id, real="real")
+    tasks = run(slice_seconds=0.0)
+
+    assert tasks == len(step_names(LITTLE))
+    one, two = (found_in(storage, row_of(engine, each)) for each in (whole, sliced))
+    assert one == two
+    assert not [key for key in (f.key for f in storage.list("reports/")) if "json" in key]
+
+
+def test_report_goes_on_after_its_worker_was_killed(
+    engine, settings, storage, dataset, job, ask, run, queue
+):
+    asked = ask(job=job.id, real="real")
+    with writing(engine) as session:
+        session.execute(
+            update(Report).values(
+                state="running",
+                attempt=1,
+                lease_until=now(session) - timedelta(seconds=1),
+            )
+        )
+    with writing(engine) as session:
+        patient = settings.model_copy(update={"backoff_seconds": 0.0})
+        requeue_stale(session, patient)
+        queue.send(requeue_stale(session, patient))
+    run(backoff_seconds=0.0)
+
+    assert row_of(engine, asked).state == "succeeded"
+
+
+def test_cancelled_report_stays_so(engine, owner, dataset, job, ask, run):
+    asked = ask(job=job.id, real="real")
+    with writing(engine) as session:
+        assert reports.cancel(session, owner.id, asked.id).state == "cancelled"
+    run()
+
+    assert row_of(engine, asked).state == "cancelled"
+    with writing(engine) as session, pytest.raises(Conflict, match="already"):
+        reports.cancel(session, owner.id, asked.id)
+
+
+def test_labels_that_the_real_images_lack_are_left_out_and_told(
+    engine, storage, owner, job, ask, run
+):
+    names = ("class 0", "class 2", "another")
+    splits = {
+        "train": labelled(240, names=names), "test": labelled(90, seed=1, names=names)
+    }  # fmt: skip
+    stored = datasets.store(storage, Opened(splits, ReadReport(source="npz")))
+    with writing(engine) as session:
+        datasets.register(session, owner.id, "others", stored)
+    asked = ask(job=job.id, real="others")
+    run()
+
+    found = found_in(storage, row_of(engine, asked))
+    assert "class 1" in missing(found)["labels"]
+    assert set(found["fidelity"]["per_class"]) == {"class 0", "class 2"}
+
+
+def test_real_images_without_a_held_out_split_are_divided(engine, storage, owner, job, ask, run):
+    stored = datasets.store(storage, Opened({"train": labelled(240)}, ReadReport(source="npz")))
+    with writing(engine) as session:
+        datasets.register(session, owner.id, "whole", stored)
+    asked = ask(job=job.id, real="whole")
+    run()
+
+    found = found_in(storage, row_of(engine, asked))
+    assert found["subject"]["training_images"] + found["subject"]["held_out_images"] == 240
+    assert found["subject"]["held_out_images"] == 48
+
+
+def test_job_that_runs_or_is_empty_is_no_subject(engine, settings, owner, model, dataset, ask):
+    with writing(engine) as session:
+        made, _ = jobs.create(session, settings, owner.id, JobCreate(model="stripes", all=4))
+    with pytest.raises(Conflict, match="report on it when it has ended"):
+        ask(job=made.id, real="real")
+    with writing(engine) as session:
+        jobs.cancel(session, owner.id, made.id)
+    with pytest.raises(InvalidRequest, match="no images"):
+        ask(job=made.id, real="real")
+
+
+def test_real_images_must_be_named_and_fit(engine, storage, owner, model, job, ask):
+    with pytest.raises(InvalidRequest, match="name a dataset") as unnamed:
+        ask(job=job.id)
+    assert unnamed.value.field == "real"
+    with pytest.raises(NotFound):
+        ask(job=job.id, real="nope")
+    for name, images in {
+        "large": LabelledImages(np.zeros((9, 1, 12, 12), np.uint8), np.arange(9) % 3, NAMES),
+        "other": labelled(90, names=("x", "y", "z")),
+    }.items():
+        stored = datasets.store(storage, Opened({"train": images}, ReadReport(source="npz")))
+        with writing(engine) as session:
+            datasets.register(session, owner.id, name, stored)
+    with pytest.raises(InvalidRequest, match=r"images of 1x12x12 .* makes 1x9x7"):
+        ask(job=job.id, real="large")
+    with pytest.raises(InvalidRequest, match="no label in common"):
+        ask(job=job.id, real="other")
+
+
+def test_model_without_labels_is_no_subject(engine, model, dataset, ask):
+    with writing(engine) as session:
+        session.execute(update(Model).values(config={"family": "vae"}))
+    with pytest.raises(InvalidRequest, match="report on a job of it"):
+        ask(model="stripes", real="real")
+
+
+@pytest.mark.parametrize("wanted", [{}, {"job": UUID(int=1), "model": "m"}])
+def test_subject_is_one_job_or_one_model(wanted):
+    with pytest.raises(ValueError, match="one of 'job' and 'model'"):
+        ReportCreate(**wanted)
+
+
+def test_damaged_real_images_fail_the_report_at_once(engine, storage, dataset, job, ask, run):
+    asked = ask(job=job.id, real="real")
+    for file in storage.list("datasets/"):
+        storage.put(file.key, b"spoilt")
+    run()
+
+    row = row_of(engine, asked)
+    assert row.state == "failed"
+    assert row.attempt == 1
+    assert row.error
+
+
+def test_dataset_that_reports_measured_by_leaves_a_tombstone(engine, owner, dataset, job, ask, run):
+    asked = ask(job=job.id, real="real")
+    with writing(engine) as session, pytest.raises(Conflict, match="cancel that first"):
+        datasets.remove(session, owner.id, "real")
+    run()
+    with writing(engine) as session:
+        datasets.remove(session, owner.id, "real")
+    with reading(engine) as session:
+        assert reports.read(session, owner.id, asked.id).outcome is not None
+
+
+def test_removed_report_is_gone(engine, owner, dataset, job, ask, run):
+    asked = ask(job=job.id, real="real")
+    with writing(engine) as session, pytest.raises(Conflict):
+        reports.remove(session, owner.id, asked.id)
+    run()
+    with writing(engine) as session:
+        reports.remove(session, owner.id, asked.id)
+    with reading(engine) as session, pytest.raises(NotFound):
+        reports.read(session, owner.id, asked.id)
