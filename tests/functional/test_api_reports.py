@@ -46,7 +46,7 @@ def test_report_that_cannot_be_made_is_refused_with_its_field(
     stack: Any, body: Any, status: int, field: str | None
 ) -> None:
     refused = stack.http.post("/v1/reports", json=body)
-    assert (refused.status_code, refused.json()["field"]) == (status, field)
+    assert (refused.status_code, refused.json().get("field")) == (status, field)
 
 
 def test_unknown_file_and_report_are_404(stack: Any) -> None:
