@@ -120,7 +120,8 @@ def _damage_named(folder: Path) -> Iterator[None]:
         raise StorageFailure(
             f"The upload cannot be unpacked: {error.strerror or error}."
         ) from error
-    # tarfile meets damaged headers with errors of several kinds, and zipfile with some more.
+    # tarfile meets damaged headers with errors of several kinds, and zipfile with some more: a
+    # method of compression that it cannot undo is a NotImplementedError.
     except (
         tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, ValueError, ArithmeticError,
         RecursionError, NotImplementedError,

@@ -5,127 +5,26 @@ Order of locks: the job's row first, then its batches'. Whoever changes both kee
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-import numpy as np
 from sqlalchemy import Case, ScalarSelect, Select, case, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from datagen.db.bulk import insert_samples
 from datagen.db.session import now
-from datagen.db.tables import Batch, Export, Job, JobLabel, Model, Redraw, Sample, new_id
-from datagen.quality.gate import REASONS
+from datagen.db.tables import Batch, Export, Job, Model, Redraw, Sample, new_id
 from datagen.queue import MAKE_BATCHES, RUN_BATCH, RUN_EXPORT, SETTLE_JOB, Message
 from datagen.schemas import Gate
 from datagen.service import claims
+from datagen.service.batch_work import BatchResult, BatchWork, Stretch
+from datagen.service.counting import count, overlapping, refusals
 from datagen.service.model_files import ModelFiles, StoredFile
 from datagen.settings import Settings
-from datagen.shards import SampleBatch
 
 # A first batch of one decode tile, so that the first images of a job are there at once.
 FIRST_BATCH = 256
-SCORE_UNITS = 10_000
-# Labels that an error counts the refused candidates of.
-TOLD_LABELS = 5
 OPEN = ("queued", "running")
-# Images of a model that knows no labels: the judge gives each its own.
-UNLABELLED = -1
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """Images `start` to `stop` - 1 of a job carry `label`, or none that was asked for."""
-
-    label: int
-    start: int
-    stop: int
-
-
-@dataclass(frozen=True)
-class BatchWork:
-    """All that a worker needs to know to make a batch it has claimed.
-
-    Attributes:
-        tries: attempts since the batch was last queued as planned.
-        gate: what the images must pass; None lets every one pass.
-        made: the shard that the batch has already, where the closing pass makes `redraws` anew.
-        redraws: indices of those images, rising.
-    """
-
-    batch_id: UUID
-    job_id: UUID
-    attempt: int
-    tries: int
-    start: int
-    stop: int
-    stretches: tuple[Stretch, ...]
-    seed: int
-    sampler: str
-    temperature: float
-    truncation: float | None
-    class_names: tuple[str, ...]
-    model_name: str
-    model_version: int
-    files: ModelFiles
-    gate: Gate | None = None
-    made: StoredFile | None = None
-    redraws: tuple[int, ...] = ()
-
-    def labels(self) -> np.ndarray:
-        """The label of every image of the batch, int64 of shape (stop - start,)."""
-        values = [stretch.label for stretch in self.stretches]
-        counts = [stretch.stop - stretch.start for stretch in self.stretches]
-        return np.repeat(np.asarray(values, dtype=np.int64), counts)
-
-
-@dataclass(frozen=True)
-class Refused:
-    """Candidates that the gate refused.
-
-    Attributes:
-        indices: of the images that they were drawn for, int64 (R,).
-        reasons: why, int64 (R,), as numbered in `REASONS` from 1 on.
-        judged_labels: int64 (R,).
-        short: indices of images of which no candidate passed, int64 (S,).
-    """
-
-    indices: np.ndarray
-    reasons: np.ndarray
-    judged_labels: np.ndarray
-    short: np.ndarray
-
-    @classmethod
-    def joined(cls, parts: Sequence[Refused]) -> Refused:
-        """All that several passes refused."""
-        names = ("indices", "reasons", "judged_labels", "short")
-        return cls(**{n: np.concatenate([getattr(part, n) for part in parts]) for n in names})
-
-
-@dataclass(frozen=True)
-class BatchResult:
-    """What a worker made.
-
-    Attributes:
-        shard_key, shard_digest, shard_bytes: the shard that it stored.
-        device, torch_version: what it was made with.
-        samples: those that are new.
-        seconds: of each stage.
-        refused: what the gate said; None without one.
-        replaced: samples of before in whose place the new ones are.
-    """
-
-    shard_key: str
-    shard_digest: str
-    shard_bytes: int
-    device: str
-    torch_version: str
-    samples: SampleBatch
-    seconds: dict[str, float]
-    refused: Refused | None = None
-    replaced: SampleBatch | None = None
 
 
 def make_batches(session: Session, settings: Settings, most: int | None = None) -> list[Message]:
@@ -246,22 +145,10 @@ def _redraws(job_id: UUID, start: int, stop: int) -> Select[int]:
     )
 
 
-def _overlapping(session: Session, job_id: UUID, start: int, stop: int) -> Sequence[JobLabel]:
-    return session.scalars(
-        select(JobLabel)
-        .where(
-            JobLabel.job_id == job_id,
-            JobLabel.start < stop,
-            JobLabel.start + JobLabel.requested > start,
-        )
-        .order_by(JobLabel.position)
-    ).all()
-
-
 def _stretches(session: Session, job_id: UUID, start: int, stop: int) -> list[Stretch]:
     return [
         Stretch(part.label, max(start, part.start), min(stop, part.start + part.requested))
-        for part in _overlapping(session, job_id, start, stop)
+        for part in overlapping(session, job_id, start, stop)
     ]
 
 
@@ -301,7 +188,7 @@ def close(session: Session, work: BatchWork, result: BatchResult) -> list[Messag
     if work.made is not None:
         _drop_redrawn(session, work)
     insert_samples(session, work.job_id, result.samples)
-    _count(session, job, work, result)
+    count(session, job, work, result)
     messages = [Message(MAKE_BATCHES)] if _more_to_cut(session) else []
     short = 0 if result.refused is None else len(result.refused.short)
     if short and work.gate is not None and work.gate.on_shortfall == "fail":
@@ -343,7 +230,7 @@ def succeed(session: Session, job: Job, moment: datetime) -> list[Message]:
     """End a job that has all it can have; returns the messages of what follows it."""
     job.ended_at = moment
     if not job.images_stored:
-        job.state, job.error = "failed", f"No candidate passed the gate: {_refusals(session, job)}."
+        job.state, job.error = "failed", f"No candidate passed the gate: {refusals(session, job)}."
         return []
     job.state = "succeeded"
     return _follow(session, job, moment)
@@ -356,96 +243,10 @@ def _end_short(session: Session, job: Job, work: BatchWork, short: int, moment: 
     times = f"{attempts} attempt{'' if attempts == 1 else 's'}"
     job.error = (
         f"{short:,} of the images {work.start} to {work.stop - 1} found no candidate that passes "
-        f"the gate in {times} (so far {_refusals(session, job)}); "
+        f"the gate in {times} (so far {refusals(session, job)}); "
         'lower `min_score`, raise `max_attempts`, or set `on_shortfall` to "keep".'
     )
     cancel_open(session, job.id, moment)
-
-
-def _refusals(session: Session, job: Job) -> str:
-    """What was refused, label by label, most first, in a few words."""
-    session.flush()
-    names = session.get_one(Model, job.model_id).class_names
-    parts = session.scalars(select(JobLabel).where(JobLabel.job_id == job.id)).all()
-    told = []
-    for part in sorted(parts, key=lambda part: -sum(_refused(part).values())):
-        counts = [f"{count:,} by {reason}" for reason, count in _refused(part).items() if count]
-        if counts and part.label != UNLABELLED:
-            told.append(f"label {names[part.label]!r}: {', '.join(counts)}")
-    more = f"; and {len(told) - TOLD_LABELS} more labels" if len(told) > TOLD_LABELS else ""
-    return "; ".join(told[:TOLD_LABELS]) + more
-
-
-def _refused(part: JobLabel) -> dict[str, int]:
-    return {reason: getattr(part, f"rejected_{reason}") for reason in REASONS}
-
-
-def _count(session: Session, job: Job, work: BatchWork, result: BatchResult) -> None:
-    parts = _overlapping(session, work.job_id, work.start, work.stop)
-    _count_samples(session, job, parts, result.samples, 1)
-    if result.replaced is not None:
-        _count_samples(session, job, parts, result.replaced, -1)
-    if result.refused is not None:
-        _count_refused(session, job, parts, result.refused)
-    for stage, seconds in result.seconds.items():
-        column = f"seconds_{stage}"
-        setattr(job, column, getattr(job, column) + seconds)
-
-
-def _within(indices: np.ndarray, part: JobLabel) -> np.ndarray:
-    return (indices >= part.start) & (indices < part.start + part.requested)
-
-
-def _count_samples(
-    session: Session, job: Job, parts: Sequence[JobLabel], samples: SampleBatch, sign: int
-) -> None:
-    """Count samples in (1), or out again (-1)."""
-    units = sign * np.rint(samples.scores * SCORE_UNITS).astype(np.int64)
-    agreed = samples.judged_labels == samples.labels
-    for part in parts:
-        own = _within(samples.indices, part)
-        part.stored += sign * int(own.sum())
-        part.score_sum += int(units[own].sum())
-        part.agreed += sign * int(agreed[own].sum())
-        if part.label == UNLABELLED:
-            for label in np.unique(samples.labels[own]).tolist():
-                row = found(session, job, label)
-                alike = own & (samples.labels == label)
-                row.stored += sign * int(alike.sum())
-                row.score_sum += int(units[alike].sum())
-                row.agreed += sign * int(alike.sum())
-    job.images_stored += sign * len(samples.indices)
-
-
-def _count_refused(session: Session, job: Job, parts: Sequence[JobLabel], refused: Refused) -> None:
-    for part in parts:
-        own = _within(refused.indices, part)
-        part.short += int(_within(refused.short, part).sum())
-        if part.label != UNLABELLED:
-            _add_reasons(part, refused.reasons[own])
-            continue
-        for label in np.unique(refused.judged_labels[own]).tolist():
-            alike = own & (refused.judged_labels == label)
-            _add_reasons(found(session, job, label), refused.reasons[alike])
-    job.images_short += len(refused.short)
-
-
-def _add_reasons(part: JobLabel, reasons: np.ndarray) -> None:
-    for number, reason in enumerate(REASONS, start=1):
-        column = f"rejected_{reason}"
-        setattr(part, column, getattr(part, column) + int((reasons == number).sum()))
-
-
-def found(session: Session, job: Job, label: int) -> JobLabel:
-    """The row of a label that the judge gave, which asks for nothing."""
-    part = session.get(JobLabel, (job.id, label + 1))
-    if part is None:
-        part = JobLabel(
-            job_id=job.id, position=label + 1, label=label, start=0, requested=0, stored=0,
-            score_sum=0, agreed=0, rejected_score=0, rejected_copy=0, rejected_duplicate=0, short=0,
-        )  # fmt: skip
-        session.add(part)
-    return part
 
 
 def _more_to_cut(session: Session) -> bool:

@@ -32,7 +32,7 @@ from datagen.export.sinks import ZipSink
 from datagen.queue import RUN_EXPORT, Message
 from datagen.schemas import ENDED, ExportCreate, Page
 from datagen.service import claims
-from datagen.service.batches import UNLABELLED
+from datagen.service.batch_work import UNLABELLED
 from datagen.service.common import owned, page_of
 from datagen.service.lease import Lease
 from datagen.service.stored_samples import read_samples

@@ -25,7 +25,7 @@ from datagen.export.formats import known_format
 from datagen.quality.gate import REASONS
 from datagen.queue import MAKE_BATCHES, Message
 from datagen.schemas import ENDED, MAX_IMAGES, Gate, JobCreate, Page
-from datagen.service import batches
+from datagen.service import batch_work, batches, counting
 from datagen.service.common import (
     MAX_PAGE,
     decode_id_cursor,
@@ -155,7 +155,7 @@ def _refuse_unfit_gate(request: JobCreate, gate: Gate, model: Model) -> None:
 def _counts(request: JobCreate, model: Model) -> list[tuple[int, int]]:
     """Pairs of label and count, in the order of the model's classes; one for no label at all."""
     if request.count is not None:
-        return [(batches.UNLABELLED, request.count)]
+        return [(batch_work.UNLABELLED, request.count)]
     if request.labels is None:
         return [(label, request.all or 0) for label in range(len(model.class_names))]
     number = {name: label for label, name in enumerate(model.class_names)}
@@ -377,7 +377,7 @@ def _shown(session: Session, jobs: Sequence[Job]) -> list[schemas.Job]:
 def _show(
     job: Job, model: Model, parts: Sequence[JobLabel], exports: Sequence[UUID]
 ) -> schemas.Job:
-    judged = any(part.label == batches.UNLABELLED for part in parts)
+    judged = any(part.label == batch_work.UNLABELLED for part in parts)
     return schemas.Job.model_validate(
         {
             **{name: getattr(job, name) for name in _PLAIN},
@@ -386,7 +386,7 @@ def _show(
             "labels": [
                 _progress(part, model.class_names, judged=judged)
                 for part in parts
-                if part.label != batches.UNLABELLED
+                if part.label != batch_work.UNLABELLED
             ],
             "seconds": {
                 stage: round(getattr(job, f"seconds_{stage}"), 4)
@@ -421,7 +421,7 @@ def _progress(part: JobLabel, names: Sequence[str], *, judged: bool) -> schemas.
         label=names[part.label],
         requested=None if judged else part.requested,
         stored=stored,
-        mean_score=part.score_sum / batches.SCORE_UNITS / stored if stored else None,
+        mean_score=part.score_sum / counting.SCORE_UNITS / stored if stored else None,
         agreement=part.agreed / stored if stored and not judged else None,
         rejected={reason: getattr(part, f"rejected_{reason}") for reason in REASONS},
         short=part.short,

@@ -21,7 +21,7 @@ from datagen.db.session import now, reading, writing
 from datagen.db.tables import Batch, Job, JobLabel, Redraw, Sample
 from datagen.queue import RUN_BATCH, SETTLE_JOB, Message
 from datagen.schemas import ENDED
-from datagen.service import batches
+from datagen.service import batch_work, batches, counting
 from datagen.settings import Settings
 
 # Rows that a statement names.
@@ -96,9 +96,9 @@ def _count(session: Session, job: Job, twice: np.ndarray, labels: np.ndarray) ->
     parts = session.scalars(
         select(JobLabel).where(JobLabel.job_id == job.id, JobLabel.requested > 0)
     ).all()
-    if parts[0].label == batches.UNLABELLED:
+    if parts[0].label == batch_work.UNLABELLED:
         for label, count in zip(*np.unique(labels, return_counts=True), strict=True):
-            batches.found(session, job, int(label)).rejected_duplicate += int(count)
+            counting.found(session, job, int(label)).rejected_duplicate += int(count)
         return
     for part in parts:
         first, last = np.searchsorted(twice, [part.start, part.start + part.requested])

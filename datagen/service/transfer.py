@@ -154,6 +154,8 @@ def read_package(path: Path, folder: Path) -> Package:
     """
     try:
         document, files = _unpacked(path, folder)
+    # zipfile's words for a method of compression that it cannot undo, and for a password, are
+    # NotImplementedError and RuntimeError.
     except (
         zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError
     ) as error:  # fmt: skip

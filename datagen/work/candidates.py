@@ -15,7 +15,7 @@ from datagen.images import encode_png
 from datagen.model.decoding import tile_of
 from datagen.model.samplers import Sampling, draw_latents
 from datagen.quality.gate import PASSED, judged
-from datagen.service.batches import UNLABELLED, BatchWork, Refused
+from datagen.service.batch_work import UNLABELLED, BatchWork, Refused
 from datagen.service.lease import Lease
 from datagen.shards import SampleBatch
 from datagen.work.generators import Generator

@@ -25,7 +25,7 @@ from datagen.errors import (
 )
 from datagen.queue import Message, Queue
 from datagen.service import batches
-from datagen.service.batches import BatchResult, BatchWork
+from datagen.service.batch_work import BatchResult, BatchWork
 from datagen.service.lease import Lease
 from datagen.service.stored_samples import StoredShard, read_stored
 from datagen.settings import Settings

@@ -72,7 +72,8 @@ def test_folder_without_a_dataset_is_told_what_is_wanted(tmp_path):
     assert str(tmp_path) not in told.value.detail
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
+# A device that is always full; to fill a real disk would fill the one that the tests run on.
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="macOS has none")
 def test_disk_that_fills_up_is_told_and_nothing_is_left_open(tmp_path):
     for number in range(3):
         picture(tmp_path / "src" / "cat" / f"{number}.png")

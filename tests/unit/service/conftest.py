@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from datagen.db.session import writing
 from datagen.db.tables import Model, Owner, new_id
-from datagen.service.batches import BatchResult, BatchWork
+from datagen.service.batch_work import BatchResult, BatchWork
 from datagen.shards import SampleBatch
 
 CLASS_NAMES = ["ant", "bee", "cat"]

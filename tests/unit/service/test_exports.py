@@ -18,7 +18,7 @@ from datagen.images import decode_png, encode_png
 from datagen.queue import RUN_EXPORT
 from datagen.schemas import ExportCreate, JobCreate
 from datagen.service import batches, claims, exports, jobs
-from datagen.service.batches import BatchResult
+from datagen.service.batch_work import BatchResult
 from datagen.service.stale import requeue_stale
 from datagen.shards import SampleBatch, ShardInfo, write_shard
 

@@ -21,7 +21,7 @@ from datagen.errors import (
 )
 from datagen.queue import MAKE_BATCHES, RUN_BATCH, RUN_EXPORT
 from datagen.schemas import JobCreate
-from datagen.service import batches, jobs
+from datagen.service import batch_work, batches, jobs
 
 
 def create(engine, settings, owner, **request):
@@ -379,7 +379,7 @@ def test_labels_that_the_judge_gave_are_counted_and_listed(
     for batch_id in batch_ids(messages):
         with writing(engine) as session:
             work = batches.claim(session, settings, batch_id)
-            assert set(work.labels()) == {batches.UNLABELLED}
+            assert set(work.labels()) == {batch_work.UNLABELLED}
             found = np.arange(work.start, work.stop) % 2 + 1
             made = result_of(work)
             samples = replace(made.samples, labels=found, judged_labels=found)

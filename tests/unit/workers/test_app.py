@@ -46,6 +46,7 @@ def test_every_setting_is_one_that_the_installed_celery_knows(settings: Settings
         ("worker_cancel_long_running_tasks_on_connection_loss", False),
         ("worker_enable_remote_control", False),
         ("beat_scheduler", "celery.beat:Scheduler"),
+        # Were it on, whoever asks for images would make them, in the API's own process.
         ("task_always_eager", False),
     ],
 )
