@@ -184,6 +184,11 @@ class Cancelled(DatagenError):
     title = "The work was cancelled"
 
 
+def reason_of(error: Exception) -> str:
+    """What went wrong, as it is kept beside the work that it ended."""
+    return error.detail if isinstance(error, DatagenError) else f"{type(error).__name__}: {error}"
+
+
 def _tree(root: type[DatagenError]) -> dict[str, type[DatagenError]]:
     found = {root.slug: root}
     for child in root.__subclasses__():

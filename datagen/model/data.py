@@ -24,6 +24,11 @@ def generator_at(seed: int, stage: str, step: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state) >> 1)
 
 
+def looked_at_once(values: int) -> int:
+    """Images that are looked at together, of so many values each."""
+    return max(1, min(EVALUATION_BATCH, EVALUATION_VALUES // max(1, values)))
+
+
 @dataclass(frozen=True)
 class TrainingData:
     """Some images of a dataset, as uint8, and the device that works on them.
@@ -93,8 +98,7 @@ class TrainingData:
 
     def pieces(self) -> Iterator[Tensor]:
         """All rows in their order, in pieces that fit into memory, for looking at them once."""
-        values = self.images[0].numel() if len(self.images) else 1
-        size = max(1, min(EVALUATION_BATCH, EVALUATION_VALUES // values))
+        size = looked_at_once(self.images[0].numel() if len(self.images) else 1)
         for start in range(0, len(self), size):
             yield torch.arange(start, min(start + size, len(self)))
 

@@ -9,11 +9,9 @@ import numpy as np
 from scipy.stats import rankdata
 
 from datagen.quality.prdc import nearest_neighbours
-from datagen.quality.training_index import TrainingIndex
+from datagen.quality.training_index import TrainingIndex, code_distances
 
 SHOWN_PAIRS = 10
-# A z below this is no chance: generated images are nearer to the training set than held-out ones.
-COPYING_Z = -5.0
 
 
 @dataclass(frozen=True)
@@ -140,16 +138,10 @@ def near_duplicates(images: np.ndarray, labels: np.ndarray, index: TrainingIndex
 
 
 def _has_earlier(codes: np.ndarray, limit: float, rows: int = 1024) -> np.ndarray:
-    values = codes.astype(np.float32)
-    squares = np.square(values).sum(axis=1)
     found = np.zeros(len(codes), dtype=bool)
     for start in range(0, len(codes), rows):
         stop = min(start + rows, len(codes))
-        apart = (
-            squares[start:stop, None]
-            + squares[None, :stop]
-            - 2.0 * (values[start:stop] @ values[:stop].T)
-        )
+        apart = code_distances(codes[start:stop], codes[:stop])
         earlier = np.arange(stop)[None] < np.arange(start, stop)[:, None]
         found[start:stop] = ((apart < limit) & earlier).any(axis=1)
     return found

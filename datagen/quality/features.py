@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from datagen.model.data import EVALUATION_BATCH, EVALUATION_VALUES
+from datagen.model.data import looked_at_once
 from datagen.quality.judge import Judge
 
 # Principal components that are kept: covariances of more need more images than people have.
@@ -50,7 +50,7 @@ class Features:
 @torch.inference_mode()
 def _hidden(network: Judge, images: np.ndarray, device: torch.device) -> np.ndarray:
     network.eval()
-    size = max(1, min(EVALUATION_BATCH, EVALUATION_VALUES // int(np.prod(images.shape[1:]))))
+    size = looked_at_once(int(np.prod(images.shape[1:])))
     parts = []
     for start in range(0, len(images), size):
         image = torch.tensor(images[start : start + size]).to(device).float().div_(255.0)

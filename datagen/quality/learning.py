@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's own abbreviation
 from torch import Tensor, nn
 
-from datagen.model.data import EVALUATION_BATCH, EVALUATION_VALUES, generator_at
+from datagen.model.data import generator_at, looked_at_once
 from datagen.model.devices import fast_precision
 from datagen.model.training import one_cycle
 from datagen.quality.bending import bent
@@ -156,8 +156,7 @@ def _counts(parts: Sequence[Part], size: int) -> list[int]:
 def predicted(network: nn.Module, images: np.ndarray, device: torch.device) -> np.ndarray:
     """Probabilities of the classes, float32 (N, K), of images uint8 (N, C, H, W)."""
     network.eval()
-    values = int(np.prod(images.shape[1:]))
-    size = max(1, min(EVALUATION_BATCH, EVALUATION_VALUES // values))
+    size = looked_at_once(int(np.prod(images.shape[1:])))
     found = []
     for start in range(0, len(images), size):
         # A copy: the array may be a map of a file, of which torch warns.

@@ -139,8 +139,8 @@ def _parts(
     subject: Subject, effort: Effort, device: torch.device, check: Callable[[], None]
 ) -> dict[str, Callable[[], dict[str, Any]]]:
     train, held_out = subject.train, subject.held_out
-    some = _spread_out(len(train), effort.real_images)
-    others = _spread_out(len(held_out), effort.real_images)
+    some = spread_out(len(train), effort.real_images)
+    others = spread_out(len(held_out), effort.real_images)
     cached: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
 
     def features() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -180,7 +180,7 @@ def _judge_config(real: LabelledImages) -> JudgeConfig:
     return JudgeConfig(image_shape=real.image_shape, class_count=len(real.class_names))
 
 
-def _spread_out(count: int, most: int) -> np.ndarray:
+def spread_out(count: int, most: int) -> np.ndarray:
     """Rows spread evenly over so many, at most `most` of them."""
     return np.unique(np.linspace(0, max(0, count - 1), min(count, most)).astype(np.int64))
 
@@ -236,7 +236,7 @@ def _distance(
             f"{min(size, len(known)):,} images are too few for a covariance of {made.shape[1]} "
             "features."
         )
-    a, b = made[_spread_out(len(made), size)], others[_spread_out(len(others), size)]
+    a, b = made[spread_out(len(made), size)], others[spread_out(len(others), size)]
     found: dict[str, Any] = {
         "features": made.shape[1],
         "images": size,
@@ -251,7 +251,7 @@ def _distance(
         least = min(len(one), len(three))
         if min(least, len(two)) <= FEWEST_IMAGES:
             continue
-        one, three = one[_spread_out(len(one), least)], three[_spread_out(len(three), least)]
+        one, three = one[spread_out(len(one), least)], three[spread_out(len(three), least)]
         entry: dict[str, Any] = {
             "images": least,
             "kernel": _told(kernel(one, two)) | {"floor": _told(kernel(three, two))},
@@ -269,7 +269,7 @@ def _coverage(features: tuple[np.ndarray, np.ndarray, np.ndarray]) -> dict[str, 
         raise NotComputable(
             f"{min(size, len(known)):,} images are too few to have {NEIGHBOURS} neighbours each."
         )
-    a, b = made[_spread_out(len(made), size)], others[_spread_out(len(others), size)]
+    a, b = made[spread_out(len(made), size)], others[spread_out(len(others), size)]
 
     def told(points: np.ndarray) -> dict[str, float | None]:
         return {name: _rounded(value) for name, value in asdict(prdc(known, points)).items()}
@@ -454,7 +454,6 @@ def _findings(parts: Mapping[str, Any], gain: Difference | None, subject: Subjec
         coverage_share=coverage_share,
         copy_rate=copy_rate,
         copying_z=copying_z,
-        images_a_class=len(subject.labels) / max(1, len(np.unique(subject.labels))),
         gated=subject.gated,
     )
 

@@ -82,7 +82,7 @@ class TrainingIndex:
                 continue
             for start in range(0, len(own), _ROWS_AT_ONCE):
                 part = own[start : start + _ROWS_AT_ONCE]
-                apart = _distances(self.encode(images[part]), self.codes[first:last])
+                apart = code_distances(self.encode(images[part]), self.codes[first:last])
                 at = apart.argmin(axis=1)
                 distance[part] = apart[np.arange(len(part)), at]
                 row[part] = self.rows[first + at]
@@ -184,7 +184,7 @@ def _encoded(
     return codes
 
 
-def _distances(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+def code_distances(one: np.ndarray, two: np.ndarray) -> np.ndarray:
     """Squared distances of codes (N, F) and (M, F), float32 (N, M), exact."""
     first, second = one.astype(np.float32), two.astype(np.float32)
     squares = np.square(second).sum(axis=1)[None] - 2.0 * (first @ second.T)
@@ -208,7 +208,7 @@ def _to_neighbours(codes: np.ndarray) -> np.ndarray:
     found = []
     for start in range(0, len(codes), _ROWS_AT_ONCE):
         part = codes[start : start + _ROWS_AT_ONCE]
-        apart = _distances(part, codes)
+        apart = code_distances(part, codes)
         rows = np.arange(len(part))
         apart[rows, start + rows] = np.inf
         found.append(apart.min(axis=1))

@@ -14,6 +14,7 @@ LABEL_GAP = 0.02
 # Images vary too little if they cover less of the real ones than this share of what real ones do.
 COVERAGE_SHARE = 0.7
 COPY_RATE = 0.01
+# A z below this is no chance: the images are nearer to the training set than held-out ones.
 COPYING_Z = -5.0
 
 
@@ -27,7 +28,6 @@ class Findings:
         coverage_share: coverage over that of as many held-out real images.
         copy_rate: share of images that are copies.
         copying_z: C_T over all classes.
-        images_a_class: synthetic ones.
         gated: whether a gate was set.
     """
 
@@ -36,7 +36,6 @@ class Findings:
     coverage_share: float | None
     copy_rate: float | None
     copying_z: float | None
-    images_a_class: float
     gated: bool
 
 

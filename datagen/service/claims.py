@@ -58,15 +58,20 @@ def held(kind: type[Row], row_id: UUID, attempt: int) -> ColumnElement[bool]:
     return and_(kind.id == row_id, kind.attempt == attempt, kind.state == "running")
 
 
+def change(session: Session, kind: type[Row], row_id: UUID, attempt: int, **values: object) -> bool:
+    """Change the row, if it is still the claimant's."""
+    changed = session.execute(
+        update(kind).where(held(kind, row_id, attempt)).values(**values).returning(kind.id)
+    )
+    return changed.first() is not None
+
+
 def renew(
     session: Session, settings: Settings, kind: type[Row], row_id: UUID, attempt: int
 ) -> bool:
     """Prolong the lease; False where the row is no longer the claimant's."""
     lease = now(session) + timedelta(seconds=settings.lease_seconds)
-    renewed = session.execute(
-        update(kind).where(held(kind, row_id, attempt)).values(lease_until=lease).returning(kind.id)
-    )
-    return renewed.first() is not None
+    return change(session, kind, row_id, attempt, lease_until=lease)
 
 
 def backoff(settings: Settings, attempt: int) -> timedelta:
@@ -81,19 +86,17 @@ def release(
     """Give a claimed row back after a failure that may pass; False where it was taken over."""
     moment = now(session)
     floor = session.scalar(select(kind.attempt_floor).where(kind.id == row_id)) or 0
-    released = session.execute(
-        update(kind)
-        .where(held(kind, row_id, attempt))
-        .values(
-            state="queued",
-            lease_until=None,
-            sent_at=None,
-            available_at=moment + backoff(settings, attempt - floor),
-            error=reason,
-        )
-        .returning(kind.id)
+    return change(
+        session,
+        kind,
+        row_id,
+        attempt,
+        state="queued",
+        lease_until=None,
+        sent_at=None,
+        available_at=moment + backoff(settings, attempt - floor),
+        error=reason,
     )
-    return released.first() is not None
 
 
 def release_expired(session: Session, settings: Settings, kind: type[Row]) -> None:

@@ -139,6 +139,13 @@ def next_version(session: Session, kind: type[Dataset | Model], owner_id: UUID, 
     return (latest or 0) + 1
 
 
+def split_digests(dataset: Dataset | None) -> dict[str, str | None]:
+    """The splits of a dataset, each with the SHA-256 of its file where that was noted."""
+    if dataset is None:
+        return {}
+    return dict.fromkeys(dataset.counts) | dict((dataset.report or {}).get("files", {}))
+
+
 def page_of(
     session: Session, query: Select[Any], kind: type[Listed], limit: int, cursor: str | None
 ) -> tuple[list[Listed], str | None]:

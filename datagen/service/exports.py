@@ -22,9 +22,9 @@ from datagen.db.tables import Export, Job, JobLabel, Model, new_id
 from datagen.errors import (
     Cancelled,
     Conflict,
-    DatagenError,
     InvalidRequest,
     StorageFailure,
+    reason_of,
 )
 from datagen.export.formats import known_format, write_export
 from datagen.export.info import ExportInfo
@@ -303,7 +303,7 @@ def _change(session: Session, work: ExportWork, **values: Any) -> bool:
 def _end(
     engine: Engine, settings: Settings, work: ExportWork, error: Exception, *, final: bool
 ) -> None:
-    reason = error.detail if isinstance(error, DatagenError) else f"{type(error).__name__}: {error}"
+    reason = reason_of(error)
     log.warning(
         "export_not_written", export=str(work.export_id), attempt=work.attempt, reason=reason
     )

@@ -10,7 +10,7 @@ import zipfile
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from datagen import schemas
@@ -20,7 +20,7 @@ from datagen.db.tables import Dataset, Figures, Model, Owner, new_id
 from datagen.errors import Conflict, InvalidRequest, NotFound
 from datagen.queue import RUN_FIGURES, Message
 from datagen.service import claims
-from datagen.service.common import find_dataset, find_model, insert_if_absent
+from datagen.service.common import find_dataset, find_model, insert_if_absent, split_digests
 from datagen.service.models import BUNDLED_OWNER
 from datagen.settings import Settings
 from datagen.storage import Storage
@@ -199,9 +199,6 @@ def claim(session: Session, settings: Settings, figures_id: UUID) -> FiguresWork
         return None
     model = session.get_one(Model, row.model_id)
     dataset = None if row.dataset_id is None else session.get_one(Dataset, row.dataset_id)
-    splits: dict[str, str | None] = {}
-    if dataset is not None:
-        splits = dict.fromkeys(dataset.counts) | dict((dataset.report or {}).get("files", {}))
     return FiguresWork(
         figures_id=row.id,
         attempt=row.attempt,
@@ -213,7 +210,7 @@ def claim(session: Session, settings: Settings, figures_id: UUID) -> FiguresWork
         class_names=tuple(model.class_names),
         dataset_key=row.dataset_key,
         storage_prefix=None if dataset is None else dataset.storage_prefix,
-        splits=splits,
+        splits=split_digests(dataset),
     )
 
 
@@ -250,10 +247,4 @@ def release(session: Session, settings: Settings, work: FiguresWork, reason: str
 
 
 def _change(session: Session, work: FiguresWork, **values: object) -> bool:
-    changed = session.execute(
-        update(Figures)
-        .where(claims.held(Figures, work.figures_id, work.attempt))
-        .values(**values)
-        .returning(Figures.id)
-    )
-    return changed.first() is not None
+    return claims.change(session, Figures, work.figures_id, work.attempt, **values)

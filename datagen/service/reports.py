@@ -22,7 +22,7 @@ from datagen.errors import Conflict, InvalidRequest, NotFound
 from datagen.queue import RUN_REPORT, Message
 from datagen.schemas import ENDED, Page, ReportCreate
 from datagen.service import claims
-from datagen.service.common import find_dataset, find_model, owned, page_of
+from datagen.service.common import find_dataset, find_model, owned, page_of, split_digests
 from datagen.service.figures import SAMPLE
 from datagen.service.model_files import ModelFiles
 from datagen.service.models import BUNDLED_OWNER
@@ -268,9 +268,6 @@ def claim(session: Session, settings: Settings, report_id: UUID) -> ReportWork |
     model = session.get_one(Model, row.model_id)
     job = None if row.job_id is None else session.get_one(Job, row.job_id)
     dataset = None if row.dataset_id is None else session.get_one(Dataset, row.dataset_id)
-    splits: dict[str, str | None] = {}
-    if dataset is not None:
-        splits = dict.fromkeys(dataset.counts) | dict((dataset.report or {}).get("files", {}))
     return ReportWork(
         report_id=row.id,
         attempt=row.attempt,
@@ -284,7 +281,7 @@ def claim(session: Session, settings: Settings, report_id: UUID) -> ReportWork |
         class_names=tuple(model.class_names),
         dataset_key=row.dataset_key,
         storage_prefix=None if dataset is None else dataset.storage_prefix,
-        splits=splits,
+        splits=split_digests(dataset),
         state_key=row.state_key,
         subject=_subject(model, job, dataset),
     )
@@ -375,10 +372,4 @@ def release(session: Session, settings: Settings, work: ReportWork, reason: str)
 
 
 def _change(session: Session, work: ReportWork, **values: object) -> bool:
-    changed = session.execute(
-        update(Report)
-        .where(claims.held(Report, work.report_id, work.attempt))
-        .values(**values)
-        .returning(Report.id)
-    )
-    return changed.first() is not None
+    return claims.change(session, Report, work.report_id, work.attempt, **values)

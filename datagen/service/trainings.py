@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from datagen.db.session import now
 from datagen.db.tables import Dataset, Model
 from datagen.queue import RUN_TRAINING, Message
 from datagen.service import claims
+from datagen.service.common import split_digests
 from datagen.service.model_files import ModelFiles
 from datagen.settings import Settings
 
@@ -58,19 +58,13 @@ def claim_training(session: Session, settings: Settings, model_id: UUID) -> Trai
         state_key=model.state_key,
         dataset_digest=dataset.digest,
         storage_prefix=dataset.storage_prefix,
-        splits=dict.fromkeys(dataset.counts) | dict((dataset.report or {}).get("files", {})),
+        splits=split_digests(dataset),
     )
 
 
 def _change(session: Session, work: TrainingWork, **values: Any) -> bool:
     """Change the training's row, if it is still the worker's."""
-    changed = session.execute(
-        update(Model)
-        .where(claims.held(Model, work.model_id, work.attempt))
-        .values(**values)
-        .returning(Model.id)
-    )
-    return changed.first() is not None
+    return claims.change(session, Model, work.model_id, work.attempt, **values)
 
 
 def record_progress(session: Session, work: TrainingWork, progress: dict[str, Any]) -> bool:

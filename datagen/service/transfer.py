@@ -249,8 +249,7 @@ def register(
         select(Model).where(
             Model.owner_id == owner_id,
             Model.name == name,
-            Model.digest == digests[GENERATOR].sha256,
-            Model.judge_digest == digests[JUDGE].sha256,
+            *(getattr(Model, name) == value for name, value in files.columns().items()),
             Model.removed_at.is_(None),
         )
     ).first()

@@ -11,33 +11,23 @@ from uuid import UUID
 import stamina
 import structlog
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import OperationalError
 
-from datagen.datasets.sample import load_sample
 from datagen.db.session import writing
 from datagen.db.tables import Figures
-from datagen.errors import (
-    Cancelled,
-    DatagenError,
-    DeviceUnusable,
-    InvalidFile,
-    InvalidRequest,
-    StorageFailure,
-)
 from datagen.export.sinks import ZipSink
-from datagen.images import LabelledImages
 from datagen.model.checkpoint import load_generator
 from datagen.model.devices import resolve_device
 from datagen.plots import render
 from datagen.service import figures
-from datagen.service.datasets import load_split
-from datagen.service.figures import SAMPLE, FiguresWork
+from datagen.service.figures import FiguresWork
 from datagen.service.lease import Lease
 from datagen.settings import Settings
 from datagen.storage import Storage
+from datagen.work.attempts import RETRY_SECONDS, attempt
 from datagen.work.drawing import DRAWINGS, Subject
-from datagen.work.generation import RETRY_SECONDS
-from datagen.work.generators import fetched, use_threads
+from datagen.work.generators import all_threads, fetched
+from datagen.work.real_images import real_splits
 
 log = structlog.get_logger()
 
@@ -47,18 +37,18 @@ def run_figures(engine: Engine, storage: Storage, settings: Settings, figures_id
     work = _claim(engine, settings, figures_id)
     if work is None:
         return
-    use_threads(settings.model_copy(update={"workers": 1}))
-    try:
-        with Lease(engine, settings, Figures, work.figures_id, work.attempt) as lease:
-            _draw(engine, storage, settings, work, lease)
-    except Cancelled as stop:
-        log.info("figures_stopped", figures=str(figures_id), reason=stop.detail)
-    except (InvalidFile, InvalidRequest, DeviceUnusable) as error:
-        _end(engine, settings, work, error, final=True)
-    except (OSError, DBAPIError, RuntimeError, MemoryError, StorageFailure) as error:
-        _end(engine, settings, work, error, final=False)
-    finally:
-        use_threads(settings)
+    with (
+        all_threads(settings),
+        attempt(
+            engine,
+            "figures",
+            work.figures_id,
+            fail=lambda session, reason: figures.fail(session, work, reason),
+            release=lambda session, reason: figures.release(session, settings, work, reason),
+        ),
+        Lease(engine, settings, Figures, work.figures_id, work.attempt) as lease,
+    ):
+        _draw(engine, storage, settings, work, lease)
 
 
 @stamina.retry(on=OperationalError, timeout=RETRY_SECONDS, attempts=None)
@@ -109,29 +99,5 @@ def _subject(storage: Storage, settings: Settings, work: FiguresWork) -> Subject
         work.model_name,
         work.class_names,
         dict(work.metrics),
-        _real_images(storage, work),
+        real_splits(storage, work.dataset_key, work.storage_prefix, work.splits),
     )
-
-
-def _real_images(storage: Storage, work: FiguresWork) -> dict[str, LabelledImages]:
-    if work.dataset_key == SAMPLE:
-        return load_sample()
-    if work.storage_prefix is None:
-        return {}
-    return {
-        split: load_split(storage, work.storage_prefix, split, digest)
-        for split, digest in work.splits.items()
-    }
-
-
-@stamina.retry(on=OperationalError, timeout=RETRY_SECONDS, attempts=None)
-def _end(
-    engine: Engine, settings: Settings, work: FiguresWork, error: Exception, *, final: bool
-) -> None:
-    reason = error.detail if isinstance(error, DatagenError) else f"{type(error).__name__}: {error}"
-    log.warning("figures_not_drawn", figures=str(work.figures_id), reason=reason)
-    with writing(engine) as session:
-        if final:
-            figures.fail(session, work, reason)
-        else:
-            figures.release(session, settings, work, reason)

@@ -11,18 +11,10 @@ import stamina
 import structlog
 import torch
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import OperationalError
 
 from datagen.db.session import writing
 from datagen.db.tables import Batch
-from datagen.errors import (
-    Cancelled,
-    DatagenError,
-    DeviceUnusable,
-    InvalidFile,
-    InvalidRequest,
-    StorageFailure,
-)
 from datagen.queue import Message, Queue
 from datagen.service import batches
 from datagen.service.batch_work import BatchResult, BatchWork
@@ -32,12 +24,10 @@ from datagen.settings import Settings
 from datagen.shards import SampleBatch, ShardInfo, write_shard
 from datagen.storage import Storage
 from datagen.work import generators
+from datagen.work.attempts import RETRY_SECONDS, attempt
 from datagen.work.candidates import Candidates, Wanted
 from datagen.work.generators import GeneratorCache
 from datagen.work.stopwatch import Stopwatch
-
-# A database that restarts is back within seconds; past the lease the batch is somebody else's.
-RETRY_SECONDS = 20.0
 
 log = structlog.get_logger()
 
@@ -70,20 +60,25 @@ class Generation:
         work = self._claim(batch_id)
         if work is None:
             return
-        try:
-            with Lease(self.engine, self.settings, Batch, work.batch_id, work.attempt) as lease:
-                result = self._make(work, lease)
-                messages = self._close(work, result)
-        except Cancelled as stop:
-            log.info("batch_stopped", batch=str(batch_id), reason=stop.detail)
-        except (InvalidFile, InvalidRequest, DeviceUnusable) as error:
-            self._end(work, error, final=True)
-        except (OSError, DBAPIError, RuntimeError, MemoryError, StorageFailure) as error:
-            self._end(work, error, final=False)
-        else:
-            if messages is None:
-                log.warning("batch_superseded", batch=str(batch_id), attempt=work.attempt)
-            self.queue.send(messages or [])
+        messages: list[Message] | None = []
+        with (
+            attempt(
+                self.engine,
+                "batch",
+                work.batch_id,
+                fail=lambda session, reason: batches.fail(
+                    session, work.batch_id, work.attempt, reason
+                ),
+                release=lambda session, reason: batches.release(
+                    session, self.settings, work, reason
+                ),
+            ),
+            Lease(self.engine, self.settings, Batch, work.batch_id, work.attempt) as lease,
+        ):
+            messages = self._close(work, self._make(work, lease))
+        if messages is None:
+            log.warning("batch_superseded", batch=str(batch_id), attempt=work.attempt)
+        self.queue.send(messages or [])
 
     @stamina.retry(on=OperationalError, timeout=RETRY_SECONDS, attempts=None)
     def _claim(self, batch_id: UUID) -> BatchWork | None:
@@ -128,18 +123,6 @@ class Generation:
         before = SampleBatch.joined(list(read_stored(self.storage, shard)))
         anew = np.isin(before.indices, work.redraws)
         return before.rows(np.flatnonzero(~anew)), before.rows(np.flatnonzero(anew))
-
-    @stamina.retry(on=OperationalError, timeout=RETRY_SECONDS, attempts=None)
-    def _end(self, work: BatchWork, error: Exception, *, final: bool) -> None:
-        reason = (
-            error.detail if isinstance(error, DatagenError) else f"{type(error).__name__}: {error}"
-        )
-        log.warning("batch_not_made", batch=str(work.batch_id), attempt=work.attempt, reason=reason)
-        with writing(self.engine) as session:
-            if final:
-                batches.fail(session, work.batch_id, work.attempt, reason)
-            else:
-                batches.release(session, self.settings, work, reason)
 
 
 def _wanted(work: BatchWork) -> Wanted:

@@ -123,6 +123,16 @@ def use_threads(settings: Settings) -> None:
     torch.set_num_threads(max(1, cores // (settings.workers or cores)))
 
 
+@contextmanager
+def all_threads(settings: Settings) -> Iterator[None]:
+    """Compute with every core for a while; then go on beside the other processes."""
+    use_threads(settings.model_copy(update={"workers": 1}))
+    try:
+        yield
+    finally:
+        use_threads(settings)
+
+
 def warm_up(engine: Engine, cache: GeneratorCache, settings: Settings) -> None:
     """Load the models that are likely to be asked for, and run each once.
 

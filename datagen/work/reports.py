@@ -16,18 +16,12 @@ import stamina
 import structlog
 import torch
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import OperationalError
 
-from datagen.datasets.sample import load_sample
 from datagen.db.session import writing
 from datagen.db.tables import Report
 from datagen.errors import (
-    Cancelled,
-    DatagenError,
-    DeviceUnusable,
-    InvalidFile,
     InvalidRequest,
-    StorageFailure,
 )
 from datagen.export.sinks import ZipSink
 from datagen.images import LabelledImages, decode_pngs
@@ -42,20 +36,20 @@ from datagen.quality.report import (
     Subject,
     assembled,
     run_step,
+    spread_out,
     step_names,
 )
 from datagen.quality.report_page import page
 from datagen.queue import Message, Queue
 from datagen.service import reports
-from datagen.service.datasets import load_split
-from datagen.service.figures import SAMPLE
 from datagen.service.lease import Lease
 from datagen.service.reports import ReportWork
 from datagen.service.stored_samples import read_samples
 from datagen.settings import Settings
 from datagen.storage import Storage
-from datagen.work.generation import RETRY_SECONDS
-from datagen.work.generators import fetched, use_threads
+from datagen.work.attempts import RETRY_SECONDS, attempt
+from datagen.work.generators import all_threads, fetched
+from datagen.work.real_images import real_splits
 
 # Of each class, where a dataset has nothing but a training split.
 HELD_OUT_SHARE = 0.2
@@ -70,21 +64,20 @@ def run_report(
     work = _claim(engine, settings, report_id)
     if work is None:
         return
-    use_threads(settings.model_copy(update={"workers": 1}))
-    try:
-        with Lease(engine, settings, Report, work.report_id, work.attempt) as lease:
-            messages = _slice(engine, storage, settings, work, lease)
-    except Cancelled as stop:
-        log.info("report_stopped", report=str(report_id), reason=stop.detail)
-    except (InvalidFile, InvalidRequest, DeviceUnusable) as error:
-        _end(engine, settings, work, error, final=True)
-    except (OSError, DBAPIError, RuntimeError, MemoryError, StorageFailure) as error:
-        _end(engine, settings, work, error, final=False)
-    else:
-        queue.send(messages)
-    finally:
-        # The process goes on to make batches, beside others that do.
-        use_threads(settings)
+    messages: list[Message] = []
+    with (
+        all_threads(settings),
+        attempt(
+            engine,
+            "report",
+            work.report_id,
+            fail=lambda session, reason: reports.fail(session, work, reason),
+            release=lambda session, reason: reports.release(session, settings, work, reason),
+        ),
+        Lease(engine, settings, Report, work.report_id, work.attempt) as lease,
+    ):
+        messages = _slice(engine, storage, settings, work, lease)
+    queue.send(messages)
 
 
 @stamina.retry(on=OperationalError, timeout=RETRY_SECONDS, attempts=None)
@@ -180,13 +173,7 @@ def _subject(
 
 def _real(storage: Storage, work: ReportWork) -> tuple[LabelledImages, LabelledImages]:
     """Real images that were learnt from, and others."""
-    if work.dataset_key == SAMPLE:
-        splits = load_sample()
-    else:
-        splits = {
-            name: load_split(storage, str(work.storage_prefix), name, digest)
-            for name, digest in work.splits.items()
-        }
+    splits = real_splits(storage, work.dataset_key, work.storage_prefix, work.splits)
     train = splits["train"]
     for name in ("test", "validation"):
         if name in splits and len(splits[name]):
@@ -242,7 +229,7 @@ def _stored(
     """The job's images, or so many of them as the effort asks for, spread over all of them."""
     assert work.job_id is not None  # noqa: S101 - for the type checker
     total = work.images_stored
-    chosen = np.unique(np.linspace(0, total - 1, min(total, effort.images)).astype(np.int64))
+    chosen = spread_out(total, effort.images)
     images, labels, seen = [], [], 0
     for part in read_samples(engine, storage, work.job_id):
         check()
@@ -297,16 +284,3 @@ def _finish(engine: Engine, storage: Storage, work: ReportWork, report: dict[str
     # Where it was taken over, the state is what the other worker goes on from.
     if closed and work.state_key is not None:
         storage.delete(work.state_key)
-
-
-@stamina.retry(on=OperationalError, timeout=RETRY_SECONDS, attempts=None)
-def _end(
-    engine: Engine, settings: Settings, work: ReportWork, error: Exception, *, final: bool
-) -> None:
-    reason = error.detail if isinstance(error, DatagenError) else f"{type(error).__name__}: {error}"
-    log.warning("report_not_made", report=str(work.report_id), reason=reason)
-    with writing(engine) as session:
-        if final:
-            reports.fail(session, work, reason)
-        else:
-            reports.release(session, settings, work, reason)

@@ -14,19 +14,10 @@ from uuid import UUID
 import stamina
 import structlog
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import OperationalError
 
 from datagen.db.session import writing
 from datagen.db.tables import Model
-from datagen.errors import (
-    Cancelled,
-    DatagenError,
-    DeviceUnusable,
-    InvalidFile,
-    InvalidRequest,
-    StorageFailure,
-    TrainingDiverged,
-)
 from datagen.images import LabelledImages
 from datagen.model.config import TrainingOptions
 from datagen.model.devices import kind_of, resolve_device
@@ -40,8 +31,8 @@ from datagen.service.trainings import TrainingWork
 from datagen.settings import Settings
 from datagen.storage import CHUNK_BYTES, Storage
 from datagen.work import recipe
-from datagen.work.generation import RETRY_SECONDS
-from datagen.work.generators import use_threads
+from datagen.work.attempts import RETRY_SECONDS, attempt
+from datagen.work.generators import all_threads
 
 TOLD_SECONDS = 1.0
 
@@ -81,21 +72,22 @@ def run_training(
     work = _claim(engine, settings, model_id)
     if work is None:
         return
-    use_threads(settings.model_copy(update={"workers": 1}))
-    try:
-        with Lease(engine, settings, Model, work.model_id, work.attempt) as lease:
-            messages = _slice(engine, storage, settings, work, lease)
-    except Cancelled as stop:
-        log.info("training_stopped", model=str(model_id), reason=stop.detail)
-    except (TrainingDiverged, InvalidFile, InvalidRequest, DeviceUnusable) as error:
-        _end(engine, settings, work, error, final=True)
-    except (OSError, DBAPIError, RuntimeError, MemoryError, StorageFailure) as error:
-        _end(engine, settings, work, error, final=False)
-    else:
-        queue.send(messages)
-    finally:
-        # The process goes on to make batches, beside others that do.
-        use_threads(settings)
+    messages: list[Message] = []
+    with (
+        all_threads(settings),
+        attempt(
+            engine,
+            "training",
+            work.model_id,
+            fail=lambda session, reason: trainings.fail_training(session, work, reason),
+            release=lambda session, reason: trainings.release_training(
+                session, settings, work, reason
+            ),
+        ),
+        Lease(engine, settings, Model, work.model_id, work.attempt) as lease,
+    ):
+        messages = _slice(engine, storage, settings, work, lease)
+    queue.send(messages)
 
 
 @stamina.retry(on=OperationalError, timeout=RETRY_SECONDS, attempts=None)
@@ -197,16 +189,3 @@ def _finish(
     # Where it was taken over, the state is what the other worker goes on from.
     if closed and work.state_key is not None:
         storage.delete(work.state_key)
-
-
-@stamina.retry(on=OperationalError, timeout=RETRY_SECONDS, attempts=None)
-def _end(
-    engine: Engine, settings: Settings, work: TrainingWork, error: Exception, *, final: bool
-) -> None:
-    reason = error.detail if isinstance(error, DatagenError) else f"{type(error).__name__}: {error}"
-    log.warning("training_ended", model=str(work.model_id), attempt=work.attempt, reason=reason)
-    with writing(engine) as session:
-        if final:
-            trainings.fail_training(session, work, reason)
-        else:
-            trainings.release_training(session, settings, work, reason)

@@ -149,7 +149,6 @@ def findings(gain, **changes):
         "coverage_share": 1.0,
         "copy_rate": 0.0,
         "copying_z": 0.0,
-        "images_a_class": 100.0,
         "gated": False,
     }
     return Findings(gain=gain, **(plain | changes))

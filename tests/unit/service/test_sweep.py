@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import update
 
 from datagen.db.session import now, writing
-from datagen.db.tables import Batch, Export, Model, new_id
+from datagen.db.tables import Batch, Export, Model, Report, new_id
 from datagen.schemas import JobCreate
 from datagen.service import batches, jobs
 from datagen.service.sweep import sweep
@@ -94,7 +94,12 @@ def test_what_no_job_export_or_training_ever_had_is_removed(engine, storage, set
 
 
 def test_weights_that_a_model_names_stay(engine, storage, settings, model):
-    named = {put(storage, str(key)) for key in (model.checkpoint_key, model.judge_key)}
+    with writing(engine) as session:
+        session.execute(
+            update(Model).values(examples_key="models/e2.safetensors", index_key="models/i.bin")
+        )
+    keys = (model.checkpoint_key, model.judge_key, "models/e2.safetensors", "models/i.bin")
+    named = {put(storage, str(key)) for key in keys}
     orphan = put(storage, "models/orphan.safetensors")
 
     assert sweep(engine, storage, settings) == 1
@@ -102,7 +107,41 @@ def test_weights_that_a_model_names_stay(engine, storage, settings, model):
     assert not storage.exists(orphan)
     with writing(engine) as session:
         session.execute(update(Model).values(removed_at=now(session)))
+    assert sweep(engine, storage, settings) == 4
+
+
+def test_files_that_a_report_names_stay_while_it_needs_them(
+    engine, storage, settings, owner, model
+):
+    def add(**values):
+        with writing(engine) as session:
+            moment = now(session)
+            row = Report(
+                id=new_id(),
+                owner_id=owner.id,
+                model_id=model.id,
+                dataset_key="sample:mnist",
+                quick=True,
+                progress={},
+                created_at=moment,
+                available_at=moment,
+                **values,
+            )
+            session.add(row)
+        return row
+
+    done = add(state="succeeded")
+    archive, orphan = (put(storage, f"reports/{done.id}/{name}.zip") for name in "ab")
+    with writing(engine) as session:
+        session.execute(update(Report).values(archive_key=archive))
+    running, cancelled = add(state="running"), add(state="cancelled")
+    kept = put(storage, f"reports/{running.id}/000001.json")
+    given_up = put(storage, f"reports/{cancelled.id}/000001.json")
+
     assert sweep(engine, storage, settings) == 2
+    assert left(storage) == {archive, kept}
+    assert not storage.exists(orphan)
+    assert not storage.exists(given_up)
 
 
 def add_export(engine, owner, batch, **values):

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 from sqlalchemy import func, select
-from tiny import SHAPE, tiny_config, tiny_header, tiny_judge, tiny_model
+from tiny import SHAPE, striped_images, tiny_config, tiny_header, tiny_judge, tiny_model
 
 from datagen.db.session import reading, writing
 from datagen.db.tables import Model, new_id
@@ -18,6 +18,7 @@ from datagen.errors import Conflict, InvalidFile, NotFound
 from datagen.model.checkpoint import save_checkpoint
 from datagen.model.config import JudgeConfig
 from datagen.model.examples import Examples, save_examples
+from datagen.quality.training_index import index_of, save_index
 from datagen.service import transfer
 
 DIMS = 5
@@ -25,7 +26,7 @@ DIMS = 5
 
 @pytest.fixture
 def files(tmp_path):
-    """A generator, a judge and examples, as a training leaves them."""
+    """A generator, a judge, examples and an index, as a training leaves them."""
     folder = tmp_path / "weights"
     folder.mkdir()
     model, judge = tiny_model(), tiny_judge()
@@ -40,6 +41,8 @@ def files(tmp_path):
         rows=np.arange(3),
     )
     save_examples(folder / transfer.EXAMPLES, examples)
+    images, labels = striped_images(12)
+    save_index(folder / transfer.INDEX, index_of(images.__getitem__, labels, 3))
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
@@ -50,6 +53,7 @@ def trained(engine, storage, owner, files):
         transfer.GENERATOR: ("digest", "checkpoint_key"),
         transfer.JUDGE: ("judge_digest", "judge_key"),
         transfer.EXAMPLES: ("examples_digest", "examples_key"),
+        transfer.INDEX: ("index_digest", "index_key"),
     }
     keys = {}
     for name, data in files.items():
@@ -123,7 +127,11 @@ def test_others_get_a_public_model_without_its_examples(engine, storage, owner, 
         transfer.GENERATOR,
         transfer.JUDGE,
     }
-    assert imported(engine, storage, owner.id, data, tmp_path).state == "succeeded"
+    public = imported(engine, storage, owner.id, data, tmp_path)
+    assert public.state == "succeeded"
+    # What its owner exports has more in it, and is another version.
+    whole = exported(engine, storage, trained.owner_id)
+    assert imported(engine, storage, owner.id, whole, tmp_path).version == public.version + 1
 
 
 def test_model_of_another_owner_or_in_training_is_not_exported(engine, storage, owner, trained):
@@ -231,6 +239,10 @@ SPOILT = {
             ),
         ),
         "contradict each other",
+    ),
+    "an index that does not fit": (
+        lambda p, _: p.put(transfer.INDEX, p.files[transfer.JUDGE]),
+        "holds no training index",
     ),
     "examples that do not fit": (
         lambda p, _: p.put(transfer.EXAMPLES, p.files[transfer.JUDGE]),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from contextlib import nullcontext
 from datetime import timedelta
 from uuid import UUID
 
@@ -34,7 +35,7 @@ LITTLE = Effort(True, 60, 200, 30, 20, 15, 2, batch_size=32)
 def _little_effort(monkeypatch):
     monkeypatch.setattr(work_room, "QUICK", LITTLE)
     # Tests share the cores already; a second thread each would only wait for the others.
-    monkeypatch.setattr(work_room, "use_threads", lambda _: None)
+    monkeypatch.setattr(work_room, "all_threads", lambda _: nullcontext())
 
 
 def labelled(count, seed=0, names=NAMES):

@@ -139,11 +139,13 @@ def test_training_in_slices_gives_a_model_that_jobs_can_use(
     assert (row.state, row.error) == ("succeeded", None)
     assert hashlib.sha256(storage.get(row.checkpoint_key)).hexdigest() == row.digest
     assert hashlib.sha256(storage.get(row.judge_key)).hexdigest() == row.judge_digest
+    assert hashlib.sha256(storage.get(row.index_key)).hexdigest() == row.index_digest
     assert row.metrics["held_out_images"] == 9
     assert states(storage) == []
 
     with writing(engine) as session:
-        job, messages = jobs.create(session, settings, owner.id, JobCreate(model="mine", all=2))
+        wanted = JobCreate(model="mine", all=2, gate={"min_score": 0.0})
+        job, messages = jobs.create(session, settings, owner.id, wanted)
     queue.send(messages)
     work_off(worker())
     with reading(engine) as session:
