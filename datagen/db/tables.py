@@ -158,6 +158,14 @@ class Claimed:
     ended_at: Mapped[datetime | None]
 
 
+class Archived:
+    """Columns of what is kept in the store as one zip archive."""
+
+    archive_key: Mapped[str | None] = mapped_column(String(200))
+    digest: Mapped[str | None] = mapped_column(String(64))
+    bytes: Mapped[int | None] = mapped_column(BigInteger)
+
+
 class Model(Claimed, Table):
     """A trained generator with its judge, or one in training."""
 
@@ -198,7 +206,7 @@ class Model(Claimed, Table):
     removed_at: Mapped[datetime | None]
 
 
-class Figures(Claimed, Table):
+class Figures(Archived, Claimed, Table):
     """Pictures of what a model has learnt, kept in the store as one zip archive."""
 
     __tablename__ = "figures"
@@ -215,9 +223,6 @@ class Figures(Claimed, Table):
     dataset_key: Mapped[str] = mapped_column(String(64))
     state: Mapped[str] = mapped_column(String(16))
     names: Mapped[list[str]]
-    archive_key: Mapped[str | None] = mapped_column(String(200))
-    digest: Mapped[str | None] = mapped_column(String(64))
-    bytes: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class Job(Table):
@@ -257,7 +262,7 @@ class Job(Table):
     ended_at: Mapped[datetime | None]
 
 
-class Report(Claimed, Table):
+class Report(Archived, Claimed, Table):
     """What the images of a job or a model are worth, kept in the store as one zip archive."""
 
     __tablename__ = "reports"
@@ -281,9 +286,6 @@ class Report(Claimed, Table):
     outcome: Mapped[str | None] = mapped_column(String(32))
     sentence: Mapped[str | None] = mapped_column(Text)
     state_key: Mapped[str | None] = mapped_column(String(200))
-    archive_key: Mapped[str | None] = mapped_column(String(200))
-    digest: Mapped[str | None] = mapped_column(String(64))
-    bytes: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class JobLabel(Table):
@@ -360,7 +362,7 @@ class Sample(Table):
     second_source: Mapped[int] = mapped_column(BigInteger, server_default="-1")
 
 
-class Export(Claimed, Table):
+class Export(Archived, Claimed, Table):
     """A dataset written in a format, kept in the store as one zip archive."""
 
     __tablename__ = "exports"
@@ -377,6 +379,3 @@ class Export(Claimed, Table):
     state: Mapped[str] = mapped_column(String(16))
     images_written: Mapped[int] = mapped_column(BigInteger, default=0)
     images_total: Mapped[int] = mapped_column(BigInteger)
-    archive_key: Mapped[str | None] = mapped_column(String(200))
-    digest: Mapped[str | None] = mapped_column(String(64))
-    bytes: Mapped[int | None] = mapped_column(BigInteger)

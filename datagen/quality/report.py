@@ -37,7 +37,7 @@ MEASURE = "measure"
 REAL, BOTH = "real_affine", "real_and_synthetic_affine"
 ALONE, REAL_PLAIN = "synthetic", "real"
 ARMS = (REAL, BOTH, REAL_PLAIN, ALONE)
-# Of each batch of real and synthetic images; a quarter did best on imbalanced MNIST.
+# Of each batch of real and synthetic images: enough to teach, and too few to drown the real ones.
 SYNTHETIC_SHARE = 0.25
 FEATURE_SEED = 104_729
 FEWEST_IMAGES = 2
@@ -80,6 +80,7 @@ class Subject:
         train: real images that were learnt from.
         held_out: real images that were not.
         gated: whether a gate let the images pass.
+        sampler: how their latents were drawn.
     """
 
     images: np.ndarray
@@ -87,6 +88,7 @@ class Subject:
     train: LabelledImages
     held_out: LabelledImages
     gated: bool
+    sampler: str = "prior"
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -455,6 +457,7 @@ def _findings(parts: Mapping[str, Any], gain: Difference | None, subject: Subjec
         copy_rate=copy_rate,
         copying_z=copying_z,
         gated=subject.gated,
+        sampler=subject.sampler,
     )
 
 

@@ -28,7 +28,7 @@ td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
 .pairs img { width: 84px; image-rendering: pixelated; border-radius: 2px; }
 .small { font-size: 0.875rem; }
 """
-_TITLES = {
+_STYLES_OF = {
     "helps": "helps",
     "hurts": "hurts",
     "no_measurable_difference": "none",
@@ -55,7 +55,7 @@ def page(report: Mapping[str, Any]) -> str:
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>'
-        f'<body><h1>{title}</h1><div class="verdict {_TITLES[verdict["outcome"]]}">'
+        f'<body><h1>{title}</h1><div class="verdict {_STYLES_OF[verdict["outcome"]]}">'
         f"<p>{escape(verdict['sentence'])}</p>{advice}</div>{_facts(report)}{sections}"
         "</body></html>\n"
     )

@@ -29,6 +29,7 @@ class Findings:
         copy_rate: share of images that are copies.
         copying_z: C_T over all classes.
         gated: whether a gate was set.
+        sampler: how latents were drawn.
     """
 
     gain: Difference | None
@@ -37,6 +38,7 @@ class Findings:
     copy_rate: float | None
     copying_z: float | None
     gated: bool
+    sampler: str
 
 
 @dataclass(frozen=True)
@@ -80,9 +82,10 @@ def _outcome(gain: Difference | None) -> tuple[Outcome, str]:
 def _advice(findings: Findings, outcome: Outcome) -> list[str]:
     advice = []
     if _is(findings.copy_rate, above=COPY_RATE) or _is(findings.copying_z, below=COPYING_Z):
+        otherwise = "" if findings.sampler == "prior" else "use the sampler 'prior', "
         advice.append(
             "Images come too near to those that were learnt from: reject copies with the gate, "
-            "use the sampler 'prior', or train on more images."
+            f"{otherwise}or train on more images."
         )
     if _is(findings.label_gap, above=LABEL_GAP):
         advice.append(

@@ -91,7 +91,7 @@ def _slice(
 ) -> list[Message]:
     deadline = time.monotonic() + settings.slice_seconds
     device = resolve_device(settings.device)
-    effort = effort_of(work)
+    effort = _effort(work)
     found = _state(storage, work)
     subject, left_out = _subject(engine, storage, work, effort, device, lease.check)
     names = step_names(effort)
@@ -116,7 +116,7 @@ def _slice(
     return []
 
 
-def effort_of(work: ReportWork) -> Effort:
+def _effort(work: ReportWork) -> Effort:
     """How much to compute."""
     effort = QUICK if work.quick else FULL
     return effort if work.images is None else replace(effort, images=work.images)
@@ -168,7 +168,10 @@ def _subject(
     if not np.any(mapped >= 0):
         raise InvalidRequest("None of the images has a label that the real ones have.")
     kept = mapped >= 0
-    return Subject(images[kept], mapped[kept], train, held_out, work.gated), left_out
+    found = Subject(
+        images[kept], mapped[kept], train, held_out, work.gated, work.subject["sampler"]
+    )
+    return found, left_out
 
 
 def _real(storage: Storage, work: ReportWork) -> tuple[LabelledImages, LabelledImages]:

@@ -150,6 +150,7 @@ def findings(gain, **changes):
         "copy_rate": 0.0,
         "copying_z": 0.0,
         "gated": False,
+        "sampler": "prior",
     }
     return Findings(gain=gain, **(plain | changes))
 
@@ -220,6 +221,17 @@ def test_interval_of_no_difference_holds_zero_about_95_times_of_100():
     assert held / 400 > 0.93
 
 
+@pytest.mark.parametrize("count", [2, 24, 1000])
+def test_images_that_no_arm_gets_wrong_are_no_certainty(count):
+    right = [np.ones(count, bool)] * 5
+    found = difference(right, right, np.arange(count) % 2)
+
+    assert found.value == 0.0
+    # Of n images a class that all went well, one in n might not have.
+    assert 0.5 / count < found.high < 4 / count
+    assert found.low == -found.high
+
+
 def test_one_seed_gives_no_interval_and_no_verdict():
     labels = np.zeros(4, dtype=np.int64)
     found = difference([np.ones(4, bool)], [np.zeros(4, bool)], labels)
@@ -250,6 +262,7 @@ def test_no_comparison_is_no_verdict():
     [
         ({"copy_rate": 0.05}, "reject copies"),
         ({"copying_z": -9.0}, "reject copies"),
+        ({"copying_z": -9.0, "sampler": "neighbour"}, "use the sampler 'prior'"),
         ({"label_gap": 0.1}, "set a gate"),
         ({"label_gap": 0.1, "gated": True}, "raise the gate's `min_score`"),
         ({"coverage_share": 0.3}, "another sampler"),
