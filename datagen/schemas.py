@@ -76,6 +76,15 @@ class Gate(Request):
     )
 
 
+class Recommended(Resource):
+    """How images of a model are best drawn, as its training found."""
+
+    samplers: tuple[Sampler, ...] = Field(
+        default=(), description="The best one that the owner of a job may use is taken."
+    )
+    gate: Gate | None = None
+
+
 class JobCreate(Request):
     """A request for images: counts by label name, the same for all labels, or so many in all."""
 
@@ -95,10 +104,11 @@ class JobCreate(Request):
     )
     seed: Seed | None = Field(default=None, description="Drawn, and told, if absent.")
     temperature: float = Field(default=1.0, ge=0.0, le=MAX_TEMPERATURE, allow_inf_nan=False)
-    sampler: Sampler = Field(
-        default="prior",
+    sampler: Sampler | Literal["recommended"] = Field(
+        default="recommended",
         description="How latents are drawn: from the model's prior of the label, from the density "
-        "of its posterior samples, round a real image, or between two of them.",
+        "of its posterior samples, round a real image, or between two of them. By default as the "
+        "model's training found best, under `metrics.recommended`.",
     )
     truncation: float | None = Field(
         default=None,
@@ -107,9 +117,10 @@ class JobCreate(Request):
         allow_inf_nan=False,
         description="Keeps standard normals within this distance of 0.",
     )
-    gate: Gate | None = Field(
-        default=None,
-        description="What an image must pass; `{}` takes the defaults, absent takes every image.",
+    gate: Gate | Literal["recommended"] | None = Field(
+        default="recommended",
+        description="What an image must pass; `{}` takes the gate's defaults, null takes every "
+        "image. By default what the model's training recommends, under `metrics.recommended`.",
     )
     exports: list[str] = Field(
         default_factory=list, max_length=8, description="Formats to export when it has succeeded."

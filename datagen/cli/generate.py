@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 
 import typer
 
@@ -42,10 +42,18 @@ def generate(
         float | None, typer.Option(help="Below 1: safer and less varied. Default 1.")
     ] = None,
     sampler: Annotated[
-        str | None, typer.Option(help="prior (default), density, neighbour or interpolate.")
+        str | None,
+        typer.Option(help="prior, density, neighbour or interpolate; the model's best by default."),
     ] = None,
     truncation: Annotated[
         float | None, typer.Option(help="Keep the latents' normals within this distance of 0.")
+    ] = None,
+    gate: Annotated[
+        bool | None,
+        typer.Option(
+            "--gate/--no-gate",
+            help="Refuse what the judge does not believe; the model's own gate by default.",
+        ),
     ] = None,
     min_score: Annotated[
         float | None, typer.Option(help="Draw again what the judge gives less than this; 0 to 1.")
@@ -74,8 +82,9 @@ def generate(
 ) -> int:
     """Generate labelled images, wait for them, and export them.
 
-    Any of --min-score, --max-attempts, --reject-copies, --reject-duplicates and --on-shortfall
-    sets up the gate, with its defaults for the others.
+    What is not said, sampler and gate, is what the model's training found best. Any of --min-score,
+    --max-attempts, --reject-copies, --reject-duplicates and --on-shortfall sets up a gate, with its
+    defaults for the others; so does --gate alone, and --no-gate takes every image.
     """
     counts = _parse_labels(labels)
     _check(counts, per_label, count, seed, temperature)
@@ -94,7 +103,10 @@ def generate(
             temperature=temperature,
             sampler=_sampler(sampler),
             truncation=truncation,
-            gate=_gate(min_score, max_attempts, reject_copies, reject_duplicates, on_shortfall),
+            gate=_chosen_gate(
+                gate,
+                _gate(min_score, max_attempts, reject_copies, reject_duplicates, on_shortfall),
+            ),
             exports=[] if export_format is None else [export_format],
         )
         if not detach:
@@ -111,14 +123,28 @@ def generate(
     return 0 if detach else end_code(job)
 
 
+def _chosen_gate(
+    wanted: bool | None, options: dict[str, Any]
+) -> dict[str, Any] | Literal["recommended"] | None:
+    """The gate that all options come to. Raises InvalidRequest."""
+    if wanted is False and options:
+        name = next(iter(options)).replace("_", "-")
+        raise usage_error(
+            f"--no-gate takes every image and --{name} is for a gate; leave one of them out."
+        )
+    if wanted is False:
+        return None
+    return options if wanted or options else "recommended"
+
+
 def _gate(
     min_score: float | None,
     max_attempts: int | None,
     reject_copies: bool | None,
     reject_duplicates: bool | None,
     on_shortfall: str | None,
-) -> dict[str, Any] | None:
-    """The gate that the options set up; None where none was given."""
+) -> dict[str, Any]:
+    """What the options say of a gate; nothing where none was given."""
     if min_score is not None and not 0 <= min_score <= 1:
         raise usage_error(f"--min-score is {min_score}; give a number from 0 to 1.")
     if max_attempts is not None and not 1 <= max_attempts <= MAX_ATTEMPTS:
@@ -134,16 +160,16 @@ def _gate(
         "reject_duplicates": reject_duplicates,
         "on_shortfall": on_shortfall,
     }
-    return {name: value for name, value in given.items() if value is not None} or None
+    return {name: value for name, value in given.items() if value is not None}
 
 
-def _sampler(name: str | None) -> Sampler | None:
+def _sampler(name: str | None) -> Sampler | Literal["recommended"]:
     from datagen.schemas import Sampler  # noqa: PLC0415 - slow to load
 
     known = get_args(Sampler)
-    if name is not None and name not in known:
-        raise usage_error(f"--sampler is {name!r}; use {', '.join(known)}.")
-    return cast("Sampler | None", name)
+    if name not in {None, "recommended", *known}:
+        raise usage_error(f"--sampler is {name!r}; use recommended, {', '.join(known)}.")
+    return cast('Sampler | Literal["recommended"]', name or "recommended")
 
 
 def _parse_labels(text: str | None) -> dict[str, int] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from datagen.client.transport import Transport, quoted
@@ -28,9 +28,9 @@ class Jobs:
         count: int | None = None,
         seed: int | None = None,
         temperature: float | None = None,
-        sampler: Sampler | None = None,
+        sampler: Sampler | Literal["recommended"] = "recommended",
         truncation: float | None = None,
-        gate: Gate | Mapping[str, Any] | None = None,
+        gate: Gate | Mapping[str, Any] | Literal["recommended"] | None = "recommended",
         exports: Sequence[str] = (),
     ) -> Job:
         """Ask for images; answers at once, while workers do the work.
@@ -42,17 +42,19 @@ class Jobs:
             count: instead of both, this many of a model that knows no labels; the judge gives them.
             seed: the same request with the same seed gives the same bytes; drawn if None.
             temperature: scales the latents; below 1 is safer and less varied.
-            sampler: `prior`, `density`, `neighbour` or `interpolate`.
+            sampler: `prior`, `density`, `neighbour` or `interpolate`; by default the one that the
+                model's training found best, of those that you may use.
             truncation: keeps the latents' normals within this distance of 0.
             gate: what an image must pass, such as `{"min_score": 0.9}`; what does not is drawn
-                again. `{}` takes the defaults of `datagen.schemas.Gate`; None takes every image.
+                again. `{}` takes the defaults of `datagen.schemas.Gate`, None takes every image; by
+                default it is what the model's training recommends.
             exports: formats to export as soon as the job has succeeded.
 
         Raises:
             InvalidRequest: a value cannot be used; `field` names it.
             NotFound: there is no such model.
         """
-        wanted = {
+        wanted: dict[str, Any] = {
             "model": model,
             "labels": None if labels is None else dict(labels),
             "all": per_label,
@@ -61,10 +63,11 @@ class Jobs:
             "temperature": temperature,
             "sampler": sampler,
             "truncation": truncation,
-            "gate": gate.model_dump() if isinstance(gate, Gate) else gate,
             "exports": list(exports) or None,
         }
         body = {name: value for name, value in wanted.items() if value is not None}
+        # None says something here: that every image is taken.
+        body["gate"] = gate.model_dump() if isinstance(gate, Gate) else gate
         return self._transport.post("/v1/jobs", Job, body)
 
     def get(self, job_id: UUID | str) -> Job:

@@ -13,6 +13,8 @@ MAX_COMPONENTS = 256
 Family = Literal["autoencoder", "vae", "cvae"]
 LikelihoodName = Literal["bernoulli", "gaussian", "discretized_logistic"]
 PriorName = Literal["standard", "normal", "learnt"]
+Augmentation = Literal["none", "affine"]
+RefinementSampler = Literal["prior", "density", "neighbour"]
 
 
 def _usable_shape(shape: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -134,11 +136,14 @@ class TrainingOptions(BaseModel):
             or a normal a class trained along; None takes the better one on held-out images.
         epochs: passes over the images, at most.
         refine_epochs: adversarial passes after them.
+        refine_sampler: what the refinement draws latents from; it should be what images will be
+            drawn from.
         judge_epochs: passes of the judge.
         patience: epochs without a better bound on held-out images after which it stops; 0 never.
         average: decay of the moving average of the weights, which is what is kept; 0 keeps the
             last weights.
         balanced: draw every class equally often.
+        augment: turn, scale, shear and shift each image a little, every time that it is seen.
         beta: weight of the KL.
         kl_schedule: how that weight rises.
         kl_warmup: share of the training over which it rises, for `linear`.
@@ -161,11 +166,13 @@ class TrainingOptions(BaseModel):
     prior: PriorName | None = None
     epochs: int = Field(default=8, ge=1, le=10_000)
     refine_epochs: int = Field(default=2, ge=0, le=10_000)
+    refine_sampler: RefinementSampler = "prior"
     judge_epochs: int = Field(default=8, ge=1, le=10_000)
     patience: int = Field(default=0, ge=0, le=10_000)
     average: float = Field(default=0.0, ge=0, lt=1)
     batch_size: int = Field(default=256, ge=2, le=65_536)
     balanced: bool = False
+    augment: Augmentation = "none"
     learning_rate: float = Field(default=3e-3, gt=0, le=1)
     latent_dim: int = Field(default=16, ge=1, le=1024)
     width: int = Field(default=64, ge=8, le=2048)

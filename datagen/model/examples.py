@@ -11,6 +11,9 @@ from safetensors.numpy import load_file, save
 
 from datagen.errors import InvalidFile, InvalidRequest
 
+# Round a real example, the posterior's spread and this together: wide enough to differ from the
+# example, narrow enough to keep its label.
+WIDENING = 0.25
 _NAMES = ("mean", "spread", "labels", "rows")
 
 

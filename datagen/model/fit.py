@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from datagen.model.autoencoders import Autoencoder
+from datagen.model.bending import bent
 from datagen.model.config import TrainingOptions
 from datagen.model.data import Batches, TrainingData, generator_at
 from datagen.model.devices import fast_precision
@@ -64,6 +65,8 @@ class Fit:
         if self._options.label_dropout:
             left_out = torch.rand(len(label), generator=generator) < self._options.label_dropout
             label = label.masked_fill(left_out.to(label.device), self._model.config.class_count)
+        if self._options.augment == "affine":
+            image = bent(image, generator)
         for group in self._optimizer.param_groups:
             group["lr"] = one_cycle(number, self.steps, self._options.learning_rate)
 

@@ -12,7 +12,7 @@ from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from datagen.model.autoencoders import Autoencoder
-from datagen.model.config import PriorName
+from datagen.model.config import GeneratorConfig, PriorName
 from datagen.model.data import TrainingData, generator_at
 from datagen.model.distributions import DiagonalGaussian
 from datagen.model.examples import Examples
@@ -149,7 +149,16 @@ def fit_density(
     Returns:
         nats an image of each number of components that was tried, on held-out posterior samples.
     """
-    config = model.config
+    best, costs = density_of(model.config, found, held_out, seed)
+    model.config = model.config.model_copy(update={"components": best.component_count})
+    model.density = best.to(model.prior.mean.device)
+    return costs
+
+
+def density_of(
+    config: GeneratorConfig, found: Posteriors, held_out: Posteriors, seed: int
+) -> tuple[ClassPrior, dict[int, float]]:
+    """A mixture a class, and nats an image of each number of components that was tried."""
     judged = held_out if len(held_out) else found
     costs: dict[int, float] = {}
     best = ClassPrior(config.prior_classes, 1, config.latent_dim)
@@ -162,9 +171,7 @@ def fit_density(
         ):
             break
         best = tried
-    model.config = config.model_copy(update={"components": best.component_count})
-    model.density = best.to(model.prior.mean.device)
-    return costs
+    return best, costs
 
 
 def fit_mixtures(prior: ClassPrior, found: Posteriors, seed: int) -> None:

@@ -16,13 +16,18 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from datagen.model.autoencoders import Autoencoder
+from datagen.model.bending import bent
 from datagen.model.config import GeneratorConfig, TrainingOptions
 from datagen.model.data import Batches, TrainingData, generator_at
 from datagen.model.devices import fast_precision
+from datagen.model.distributions import DiagonalGaussian
+from datagen.model.examples import WIDENING
 from datagen.model.fit import follow, held_out_elbo
+from datagen.model.fitting import density_of, posteriors
 from datagen.model.networks import standard_noise
 from datagen.model.objective import negative_elbo
 from datagen.model.pieces import Pieces
+from datagen.model.priors import ClassPrior
 from datagen.model.training import Numbers
 
 GENERATOR_RATE = 4e-4
@@ -97,6 +102,7 @@ class Refinement:
             "discriminator": self._other,
         }
         self._pieces = Pieces()
+        self._fitted: ClassPrior | None = None
 
     def step(self, number: int) -> dict[str, Tensor]:
         """One step of the discriminator, one of the decoder."""
@@ -108,15 +114,18 @@ class Refinement:
         image, label = self._data.rows(self._batches.rows(number))
         generator = generator_at(self._options.seed, self.name, number)
         shape = image.new_empty(len(image), self._options.latent_dim)
-        drawn, noise = standard_noise(shape, generator), standard_noise(shape, generator)
+        noise = standard_noise(shape, generator)
+        if self._options.augment == "affine":
+            image = bent(image, generator)
+        latent = self._drawn(image, label, generator)
 
         def teach(rows: Tensor, share: float) -> dict[str, Tensor]:
             own = rows.to(image.device)
-            return self._teach(image[own], label[own], drawn[own], share)
+            return self._teach(image[own], label[own], latent[own], share)
 
         def learn(rows: Tensor, share: float) -> dict[str, Tensor]:
             own = rows.to(image.device)
-            return self._learn(image[own], label[own], drawn[own], noise[own], share)
+            return self._learn(image[own], label[own], latent[own], noise[own], share)
 
         self._pieces.run(len(image), teach, lambda: self._other.zero_grad(set_to_none=True))
         self._other.step()
@@ -125,18 +134,42 @@ class Refinement:
         follow(self.average.decoder, self._model.decoder, AVERAGE)
         return terms
 
-    def _made(self, label: Tensor, drawn: Tensor) -> Tensor:
-        """Generated images of labels (B,), from standard normals (B, d)."""
-        latent = self._model.draw(label, drawn)
+    @torch.no_grad()
+    def _drawn(self, image: Tensor, label: Tensor, generator: torch.Generator) -> Tensor:
+        """Latents (B, d) of labels (B,), as `refine_sampler` says."""
+        noise = standard_noise(image.new_empty(len(image), self._options.latent_dim), generator)
+        if self._options.refine_sampler == "neighbour":
+            found = self._model.encode(image, label)
+            if not isinstance(found, DiagonalGaussian):
+                return found.mean + WIDENING * noise
+            return found.mean + (found.logvar.exp() + WIDENING**2).sqrt() * noise
+        if self._options.refine_sampler == "density":
+            choice = torch.rand(len(label), generator=generator).to(label.device)
+            return self._density().draw(label, noise, choice)
+        return self._model.draw(label, noise)
+
+    def _density(self) -> ClassPrior:
+        """The density of the posterior samples, which the refinement does not change."""
+        if self._fitted is None:
+            model, seed = self._model, self._options.seed
+            found = posteriors(model, self._data, seed)
+            held_out = posteriors(model, self._held_out, seed)
+            self._fitted = density_of(model.config, found, held_out, seed)[0]
+            self._fitted.to(self._data.device)
+            model.train()
+        return self._fitted
+
+    def _made(self, label: Tensor, latent: Tensor) -> Tensor:
+        """Generated images of labels (B,), from latents (B, d)."""
         with fast_precision(label.device):
             return self._model.likelihood(latent, label).mean
 
     def _teach(
-        self, image: Tensor, label: Tensor, drawn: Tensor, share: float
+        self, image: Tensor, label: Tensor, latent: Tensor, share: float
     ) -> dict[str, Tensor]:
         """Gradients of the discriminator: the hinge loss of real and generated images."""
         with torch.no_grad():
-            made = self._made(label, drawn)
+            made = self._made(label, latent)
         real, false = self._discriminator(
             torch.cat([image, made]), torch.cat([label, label])
         ).chunk(2)
@@ -145,10 +178,10 @@ class Refinement:
         return {}
 
     def _learn(
-        self, image: Tensor, label: Tensor, drawn: Tensor, noise: Tensor, share: float
+        self, image: Tensor, label: Tensor, latent: Tensor, noise: Tensor, share: float
     ) -> dict[str, Tensor]:
         """Gradients of the decoder: what deceives the discriminator, and a little of the ELBO."""
-        deceived = -self._discriminator(self._made(label, drawn), label).mean()
+        deceived = -self._discriminator(self._made(label, latent), label).mean()
         with torch.no_grad():
             posterior = self._model.encode(image, label)
         likelihood = self._model.likelihood(posterior.sample(noise), label)

@@ -14,15 +14,12 @@ from scipy.special import ndtr, ndtri
 
 from datagen.errors import InvalidRequest
 from datagen.model.autoencoders import Autoencoder
-from datagen.model.examples import Examples
+from datagen.model.examples import WIDENING, Examples
 from datagen.model.priors import ClassPrior
 from datagen.model.random import normals, uniforms
 
 SAMPLERS = ("prior", "density", "neighbour", "interpolate")
 NO_SOURCE = -1
-# Round a real example, the posterior's spread and this together: wide enough to differ from the
-# example, narrow enough to keep its label.
-WIDENING = 0.25
 # Covariances are gathered row by row; so many at once that they fit into a cache.
 _ROWS_AT_ONCE = 512
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's own abbreviation
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from datagen.model.bending import bent
 from datagen.model.checking import check_judge
 from datagen.model.checkpoint import load_weights
 from datagen.model.config import JudgeConfig, TrainingOptions
@@ -20,7 +21,6 @@ from datagen.model.decoding import tile_of
 from datagen.model.header import CheckpointHeader
 from datagen.model.pieces import Pieces
 from datagen.model.training import Numbers, one_cycle
-from datagen.quality.bending import bent
 
 LEARNING_RATE = 4e-3
 LABEL_SMOOTHING = 0.05
@@ -76,7 +76,8 @@ class JudgeFit:
     ) -> None:
         self._judge, self._data, self._held_out, self._options = judge, data, held_out, options
         self.batch_size = min(options.batch_size, len(data))
-        self._batches = Batches(len(data), self.batch_size, options.seed, self.name)
+        labels = data.all_labels if options.balanced else None
+        self._batches = Batches(len(data), self.batch_size, options.seed, self.name, labels)
         self.steps_per_epoch = self._batches.per_epoch
         self.steps = options.judge_epochs * self.steps_per_epoch
         self.modules: dict[str, nn.Module] = {"judge": judge}

@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's own abbreviation
 from torch import Tensor, nn
 
+from datagen.model.bending import bent
 from datagen.model.data import generator_at, looked_at_once
 from datagen.model.devices import fast_precision
 from datagen.model.training import one_cycle
-from datagen.quality.bending import bent
 
 
 @dataclass(frozen=True)

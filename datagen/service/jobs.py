@@ -15,7 +15,6 @@ from datagen.db.session import now
 from datagen.db.tables import Batch, Export, Job, JobLabel, Model, Owner, Sample, new_id
 from datagen.errors import (
     Conflict,
-    Forbidden,
     InvalidRequest,
     NotFound,
     QuotaExceeded,
@@ -34,12 +33,17 @@ from datagen.service.common import (
     find_model,
     owned,
 )
+from datagen.service.recommending import (
+    STARTING_FROM_IMAGES,
+    gate_of,
+    refuse_unfit_sampler,
+    sampler_of,
+)
 from datagen.settings import Settings
 from datagen.shards import read_sample as read_shard_sample
 from datagen.storage import Storage
 
 LISTED_LABELS = 20
-STARTING_FROM_IMAGES = frozenset({"neighbour", "interpolate"})
 # Enough to keep some workers busy until the control task has cut the others; each one costs whoever
 # waits for the answer a millisecond.
 CUT_AT_ONCE = 8
@@ -64,9 +68,10 @@ def create(
         raise Conflict(
             f"The model {request.model!r} is {model.state}; wait until its training has succeeded."
         )
+    request = _settled(request, model, owner_id)
     _refuse_unfit_labels(request, model)
-    _refuse_unfit_sampler(owner_id, request.sampler, model)
-    if request.gate is not None:
+    refuse_unfit_sampler(owner_id, request.sampler, model)
+    if isinstance(request.gate, Gate):
         _refuse_unfit_gate(request, request.gate, model)
     counts = _counts(request, model)
     for name in request.exports:
@@ -83,7 +88,7 @@ def create(
         sampler=request.sampler,
         temperature=request.temperature,
         truncation=request.truncation,
-        gate=None if request.gate is None else request.gate.model_dump(),
+        gate=request.gate.model_dump() if isinstance(request.gate, Gate) else None,
         images_requested=total,
         batch_size=settings.batch_size,
         follow_exports=list(dict.fromkeys(request.exports)),
@@ -95,6 +100,16 @@ def create(
     session.flush()
     messages = batches.make_batches(session, settings, most=CUT_AT_ONCE)
     return _shown(session, [job])[0], messages
+
+
+def _settled(request: JobCreate, model: Model, owner_id: UUID) -> JobCreate:
+    """The request with what it leaves to the model filled in."""
+    changes: dict[str, object] = {}
+    if request.sampler == "recommended":
+        changes["sampler"] = sampler_of(model, owner_id, labelled=request.count is None)
+    if request.gate == "recommended":
+        changes["gate"] = gate_of(model, request.temperature)
+    return request.model_copy(update=changes)
 
 
 def _refuse_unfit_labels(request: JobCreate, model: Model) -> None:
@@ -114,27 +129,6 @@ def _refuse_unfit_labels(request: JobCreate, model: Model) -> None:
             "the sampler 'neighbour' or 'interpolate', which start from a real image of a label.",
             field="labels",
         )
-
-
-def _refuse_unfit_sampler(owner_id: UUID, sampler: str, model: Model) -> None:
-    name = f"The model {model.name!r}"
-    if sampler == "density" and not model.metrics.get("density_components"):
-        raise InvalidRequest(
-            f"{name} keeps no density of its posterior samples; use the sampler 'prior'.",
-            field="sampler",
-        )
-    if sampler in STARTING_FROM_IMAGES:
-        if model.owner_id != owner_id:
-            # A public model shares what it makes, not the images that it was trained on.
-            raise Forbidden(
-                f"{name} belongs to another owner, whose images the sampler {sampler!r} would "
-                "start from; use 'prior' or 'density'."
-            )
-        if model.examples_key is None:
-            raise InvalidRequest(
-                f"{name} keeps no real examples; use the sampler 'prior' or 'density'.",
-                field="sampler",
-            )
 
 
 def _refuse_unfit_gate(request: JobCreate, gate: Gate, model: Model) -> None:

@@ -26,6 +26,7 @@ from datagen.service.common import find_dataset, find_model, owned, page_of, spl
 from datagen.service.figures import SAMPLE
 from datagen.service.model_files import ModelFiles
 from datagen.service.models import BUNDLED_OWNER
+from datagen.service.recommending import gate_of, sampler_of
 from datagen.settings import Settings
 from datagen.storage import Storage
 
@@ -49,7 +50,6 @@ class ReportWork:
     images: int | None
     job_id: UUID | None
     images_stored: int
-    gated: bool
     files: ModelFiles
     class_names: tuple[str, ...]
     dataset_key: str
@@ -276,26 +276,34 @@ def claim(session: Session, settings: Settings, report_id: UUID) -> ReportWork |
         images=row.images,
         job_id=row.job_id,
         images_stored=0 if job is None else job.images_stored,
-        gated=job is not None and job.gate is not None,
         files=ModelFiles.of(model),
         class_names=tuple(model.class_names),
         dataset_key=row.dataset_key,
         storage_prefix=None if dataset is None else dataset.storage_prefix,
         splits=split_digests(dataset),
         state_key=row.state_key,
-        subject=_subject(model, job, dataset),
+        subject=_subject(row.owner_id, model, job, dataset),
     )
 
 
-def _subject(model: Model, job: Job | None, dataset: Dataset | None) -> dict[str, Any]:
+def _subject(
+    owner_id: UUID, model: Model, job: Job | None, dataset: Dataset | None
+) -> dict[str, Any]:
+    """What is reported on: a job as it was made, or a model as a job makes images of it."""
+    if job is None:
+        wanted = gate_of(model, 1.0)
+        gate = None if wanted is None else wanted.model_dump()
+        sampler = sampler_of(model, owner_id)
+    else:
+        sampler, gate = job.sampler, job.gate
     return {
         "model": f"{model.name}@{model.version}",
         "model_digest": model.digest,
         "job": None if job is None else str(job.id),
-        "sampler": "prior" if job is None else job.sampler,
+        "sampler": sampler,
         "temperature": 1.0 if job is None else job.temperature,
         "truncation": None if job is None else job.truncation,
-        "gate": None if job is None else job.gate,
+        "gate": gate,
         "seed": 0 if job is None else job.seed,
         "real": SAMPLE if dataset is None else f"{dataset.name}@{dataset.version}",
         "real_digest": None if dataset is None else dataset.digest,

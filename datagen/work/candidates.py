@@ -7,6 +7,7 @@ first of its candidates that passes: whatever is drawn beside it, ahead of need,
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +16,8 @@ from datagen.images import encode_png
 from datagen.model.decoding import tile_of
 from datagen.model.samplers import Sampling, draw_latents
 from datagen.quality.gate import PASSED, judged
-from datagen.service.batch_work import UNLABELLED, BatchWork, Refused
-from datagen.service.lease import Lease
+from datagen.schemas import Gate
+from datagen.service.batch_work import UNLABELLED, Refused
 from datagen.shards import SampleBatch
 from datagen.work.generators import Generator
 from datagen.work.stopwatch import Stopwatch
@@ -61,14 +62,40 @@ class _Judged:
     samples: SampleBatch
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """How images are drawn.
+
+    Attributes:
+        sampling: where latents come from.
+        seed: the job's.
+        gate: what a candidate must pass; None lets every one pass.
+    """
+
+    sampling: Sampling
+    seed: int
+    gate: Gate | None
+
+
 class Candidates:
-    """Draws the candidates of one batch."""
+    """Draws candidates and chooses the images among them.
+
+    Args:
+        drawing: how.
+        generator: of what model.
+        watch: told where the time goes.
+        check: called at every tile; raises to stop.
+    """
 
     def __init__(
-        self, work: BatchWork, generator: Generator, watch: Stopwatch, lease: Lease
+        self,
+        drawing: Drawing,
+        generator: Generator,
+        watch: Stopwatch,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
-        self._work, self._generator, self._watch, self._lease = work, generator, watch, lease
-        self._sampling = Sampling(work.sampler, work.temperature, work.truncation)
+        self._drawing, self._generator = drawing, generator
+        self._watch, self._check = watch, check
         self._tile = tile_of(generator.model.config.image_shape)
 
     def make(self, wanted: Wanted) -> tuple[SampleBatch, Refused | None]:
@@ -77,7 +104,7 @@ class Candidates:
         Raises:
             InvalidRequest: a gate for copies, and a model that keeps no training index.
         """
-        gate = self._work.gate
+        gate = self._drawing.gate
         if gate is None:
             return self._draw(wanted).samples, None
         found: list[SampleBatch] = []
@@ -122,8 +149,8 @@ class Candidates:
         with watch.stage("latents"):
             drawn = draw_latents(
                 generator.model,
-                self._sampling,
-                self._work.seed,
+                self._drawing.sampling,
+                self._drawing.seed,
                 wanted.index,
                 wanted.attempt,
                 given,
@@ -145,13 +172,15 @@ class Candidates:
                 score = probabilities[np.arange(len(label)), label].astype(np.float64).round(4)
                 reason = self._reasons(images, label, score)
             with watch.stage("encode"):
-                pngs += encode_png(images if self._work.gate is None else images[reason == PASSED])
+                pngs += encode_png(
+                    images if self._drawing.gate is None else images[reason == PASSED]
+                )
             for column, values in zip(
                 (labels, scores, found, reasons), (label, score, judged_label, reason), strict=True
             ):
                 column.append(values)
             start += len(images)
-            self._lease.check()
+            self._check()
         with watch.stage("encode"):
             digests = [hashlib.sha256(png).digest() for png in pngs]
         why = reasons.whole(np.int64)
@@ -169,7 +198,7 @@ class Candidates:
         return _Judged(why, found.whole(np.int64), passing, samples)
 
     def _reasons(self, images: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        gate = self._work.gate
+        gate = self._drawing.gate
         if gate is None:
             return np.full(len(images), PASSED)
         return judged(gate, images, labels, scores, self._generator.index)

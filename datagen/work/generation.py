@@ -15,6 +15,7 @@ from sqlalchemy.exc import OperationalError
 
 from datagen.db.session import writing
 from datagen.db.tables import Batch
+from datagen.model.samplers import Sampling
 from datagen.queue import Message, Queue
 from datagen.service import batches
 from datagen.service.batch_work import BatchResult, BatchWork
@@ -25,7 +26,7 @@ from datagen.shards import SampleBatch, ShardInfo, write_shard
 from datagen.storage import Storage
 from datagen.work import generators
 from datagen.work.attempts import RETRY_SECONDS, attempt
-from datagen.work.candidates import Candidates, Wanted
+from datagen.work.candidates import Candidates, Drawing, Wanted
 from datagen.work.generators import GeneratorCache
 from datagen.work.stopwatch import Stopwatch
 
@@ -95,7 +96,7 @@ class Generation:
         watch = Stopwatch()
         kept, replaced = self._made_before(work)
         wanted = _wanted(work) if replaced is None else _wanted_anew(work, replaced)
-        samples, refused = Candidates(work, generator, watch, lease).make(wanted)
+        samples, refused = Candidates(_drawing(work), generator, watch, lease.check).make(wanted)
         with watch.stage("store"):
             whole = samples if kept is None else SampleBatch.joined([kept, samples])
             shard = write_shard(whole, _shard_info(work))
@@ -123,6 +124,11 @@ class Generation:
         before = SampleBatch.joined(list(read_stored(self.storage, shard)))
         anew = np.isin(before.indices, work.redraws)
         return before.rows(np.flatnonzero(~anew)), before.rows(np.flatnonzero(anew))
+
+
+def _drawing(work: BatchWork) -> Drawing:
+    sampling = Sampling(work.sampler, work.temperature, work.truncation)
+    return Drawing(sampling, work.seed, work.gate)
 
 
 def _wanted(work: BatchWork) -> Wanted:

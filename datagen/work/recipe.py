@@ -19,7 +19,7 @@ from datagen.model.checkpoint import save_checkpoint
 from datagen.model.config import GeneratorConfig, JudgeConfig, TrainingOptions
 from datagen.model.data import TrainingData, generator_at
 from datagen.model.decoding import Decoder
-from datagen.model.examples import save_examples
+from datagen.model.examples import Examples, save_examples
 from datagen.model.fit import Fit, held_out_elbo
 from datagen.model.fitting import examples_of, fit_density, fit_prior, posteriors
 from datagen.model.header import CheckpointHeader
@@ -30,6 +30,7 @@ from datagen.model.state import TrainingState
 from datagen.model.training import Stage, Watch, run_stage
 from datagen.quality.judge import Judge, JudgeFit, Scorer, accuracy
 from datagen.quality.training_index import TrainingIndex, index_of, save_index
+from datagen.schemas import Gate, Recommended
 from datagen.work.budget import measured_pace, planned_epochs, seconds_after
 
 # In this order: what is learnt from, what decides, what measures.
@@ -41,6 +42,8 @@ EXAMPLES = "examples.safetensors"
 INDEX = "index.safetensors"
 MEASURED_PER_CLASS = 1000
 FEWEST_IMAGES = 2
+# Of the label that the judge agrees with least: below, a gate leaves out too many images.
+LEAST_AGREEMENT = 0.5
 
 
 @dataclass(frozen=True)
@@ -109,9 +112,9 @@ def train(
         state.save(folder / STATE)
         return False
     check()
-    fitted = _fit_samplers(model, parts, options, folder)
+    fitted, examples = _fit_samplers(model, parts, options, folder)
     save_index(folder / INDEX, _training_index(parts.train, model.config.class_count))
-    metrics = fitted | _measure(model, judge, parts, options, check)
+    metrics = fitted | _measure(model, judge, parts, options, examples, check)
     metrics["history"] = state.history
     shared = {
         "class_names": images.class_names,
@@ -254,7 +257,7 @@ def _run_stages(
 
 def _fit_samplers(
     model: Autoencoder, parts: Parts, options: TrainingOptions, folder: Path
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], Examples | None]:
     """Fit what the samplers draw from, and write the examples; what was found out about them."""
     found = posteriors(model, parts.train, options.seed)
     held_out = posteriors(model, parts.validation, options.seed)
@@ -267,9 +270,11 @@ def _fit_samplers(
         tried = fit_density(model, found, held_out, options.seed)
         metrics["density_components"] = model.config.components
         metrics["density_nats"] = {str(number): round(cost, 3) for number, cost in tried.items()}
+    examples = None
     if options.examples_per_class:
-        save_examples(folder / EXAMPLES, examples_of(found, options.examples_per_class))
-    return metrics
+        examples = examples_of(found, options.examples_per_class)
+        save_examples(folder / EXAMPLES, examples)
+    return metrics, examples
 
 
 def _training_index(data: TrainingData, class_count: int) -> TrainingIndex:
@@ -284,25 +289,19 @@ def _measure(
     judge: Judge,
     parts: Parts,
     options: TrainingOptions,
+    examples: Examples | None,
     check: Callable[[], None],
 ) -> dict[str, Any]:
-    """What the model is worth, on images that it has not seen."""
+    """What the model is worth, on images that it has not seen, and how to draw from it."""
     elbo = held_out_elbo(model, parts.test, options.seed)
-    device, known = parts.train.device, parts.train.all_labels
-    decoder, scorer = Decoder(model, device), Scorer(judge, device)
-    agreement: list[float] = []
-    variance: list[float | None] = []
-    for label in range(model.config.class_count):
-        check()
-        labels = np.full(MEASURED_PER_CLASS, label, dtype=np.int64)
-        index = np.arange(MEASURED_PER_CLASS) + label * MEASURED_PER_CLASS
-        drawn = draw_latents(model, Sampling(), options.seed, index, np.zeros_like(index), labels)
-        made = np.concatenate(list(decoder.tiles(drawn.latents, labels)))
-        agreement.append(float((scorer.score(made).argmax(axis=1) == label).mean()))
-        real = torch.nonzero(known == label)[:MEASURED_PER_CLASS, 0]
-        spread = pixel_variance(parts.train.pixels(real))
-        variance.append(pixel_variance(made) / spread if spread else None)
+    samplers = _samplers(model, examples)
+    found = {
+        sampler: _measure_sampler(sampler, model, judge, parts.train, options, examples, check)
+        for sampler in samplers
+    }
+    agreement, variance = found[samplers[0]]
     return {
+        "recommended": _recommended(samplers, agreement),
         "measured_on": parts.measured_on,
         "held_out_images": len(parts.test),
         "parameters": count_parameters(model),
@@ -312,8 +311,70 @@ def _measure(
         "judge_test_accuracy": _rounded(accuracy(judge, parts.test), 5),
         "judge_agreement": round(float(np.mean(agreement)), 5),
         "judge_agreement_per_class": [round(value, 4) for value in agreement],
+        "judge_agreement_by_sampler": {
+            sampler: round(float(np.mean(own)), 5) for sampler, (own, _) in found.items()
+        },
         "variance_ratio_per_class": [_rounded(value, 4) for value in variance],
     }
+
+
+def _samplers(model: Autoencoder, examples: Examples | None) -> list[str]:
+    """The samplers that the model keeps something for, those that teach best first.
+
+    In that order by classifiers that learnt from their images; `docs/quality.md` has the figures.
+    """
+    kept = {
+        "neighbour": examples is not None,
+        "density": model.config.components > 0,
+        "prior": True,
+    }
+    return [sampler for sampler, is_kept in kept.items() if is_kept]
+
+
+def _recommended(samplers: list[str], agreement: list[float]) -> dict[str, Any]:
+    """How images are best drawn, for whoever asks for nothing else.
+
+    No gate where the judge disagrees so often that many an image would be left out.
+    """
+    gate = Gate(on_shortfall="keep") if min(agreement) >= LEAST_AGREEMENT else None
+    found = Recommended.model_validate({"samplers": samplers, "gate": gate})
+    return found.model_dump(mode="json")
+
+
+def _measure_sampler(
+    sampler: str,
+    model: Autoencoder,
+    judge: Judge,
+    train: TrainingData,
+    options: TrainingOptions,
+    examples: Examples | None,
+    check: Callable[[], None],
+) -> tuple[list[float], list[float | None]]:
+    """Of each class: how often the judge agrees, and how much images vary, as a share of real ones.
+
+    A class of which a sampler has no example counts as one that the judge never agrees with.
+    """
+    decoder, scorer = Decoder(model, train.device), Scorer(judge, train.device)
+    known = train.all_labels
+    agreement: list[float] = []
+    variance: list[float | None] = []
+    for label in range(model.config.class_count):
+        check()
+        labels = np.full(MEASURED_PER_CLASS, label, dtype=np.int64)
+        index = np.arange(MEASURED_PER_CLASS) + label * MEASURED_PER_CLASS
+        real = torch.nonzero(known == label)[:MEASURED_PER_CLASS, 0]
+        if not len(real) and sampler == "neighbour":
+            agreement.append(0.0)
+            variance.append(None)
+            continue
+        drawn = draw_latents(
+            model, Sampling(sampler), options.seed, index, np.zeros_like(index), labels, examples
+        )
+        made = np.concatenate(list(decoder.tiles(drawn.latents, labels)))
+        agreement.append(float((scorer.score(made).argmax(axis=1) == label).mean()))
+        spread = pixel_variance(train.pixels(real))
+        variance.append(pixel_variance(made) / spread if spread else None)
+    return agreement, variance
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

@@ -14,7 +14,6 @@ from uuid import UUID
 import numpy as np
 import stamina
 import structlog
-import torch
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
@@ -25,10 +24,8 @@ from datagen.errors import (
 )
 from datagen.export.sinks import ZipSink
 from datagen.images import LabelledImages, decode_pngs
-from datagen.model.checkpoint import load_generator
-from datagen.model.decoding import Decoder
 from datagen.model.devices import kind_of, resolve_device
-from datagen.model.samplers import Sampling, draw_latents
+from datagen.model.samplers import Sampling
 from datagen.quality.report import (
     FULL,
     QUICK,
@@ -41,6 +38,7 @@ from datagen.quality.report import (
 )
 from datagen.quality.report_page import page
 from datagen.queue import Message, Queue
+from datagen.schemas import Gate
 from datagen.service import reports
 from datagen.service.lease import Lease
 from datagen.service.reports import ReportWork
@@ -48,8 +46,10 @@ from datagen.service.stored_samples import read_samples
 from datagen.settings import Settings
 from datagen.storage import Storage
 from datagen.work.attempts import RETRY_SECONDS, attempt
-from datagen.work.generators import all_threads, fetched
+from datagen.work.candidates import Candidates, Drawing, Wanted
+from datagen.work.generators import GeneratorCache, all_threads
 from datagen.work.real_images import real_splits
+from datagen.work.stopwatch import Stopwatch
 
 # Of each class, where a dataset has nothing but a training split.
 HELD_OUT_SHARE = 0.2
@@ -93,7 +93,7 @@ def _slice(
     device = resolve_device(settings.device)
     effort = _effort(work)
     found = _state(storage, work)
-    subject, left_out = _subject(engine, storage, work, effort, device, lease.check)
+    subject, left_out = _subject(engine, storage, settings, work, effort, lease.check)
     names = step_names(effort)
     before = len(found)
     for number, name in enumerate(names):
@@ -137,15 +137,15 @@ def _state(storage: Storage, work: ReportWork) -> dict[str, Any]:
 def _subject(
     engine: Engine,
     storage: Storage,
+    settings: Settings,
     work: ReportWork,
     effort: Effort,
-    device: torch.device,
     check: Callable[[], None],
 ) -> tuple[Subject, list[dict[str, str]]]:
     """What is reported on, and what had to be left out of it."""
     train, held_out = _real(storage, work)
     if work.job_id is None:
-        images, labels = _generated(storage, work, effort, device, check)
+        images, labels = _generated(storage, settings, work, effort, check)
     else:
         images, labels = _stored(engine, storage, work, effort, check)
     if images.shape[1:] != train.image_shape:
@@ -169,7 +169,12 @@ def _subject(
         raise InvalidRequest("None of the images has a label that the real ones have.")
     kept = mapped >= 0
     found = Subject(
-        images[kept], mapped[kept], train, held_out, work.gated, work.subject["sampler"]
+        images[kept],
+        mapped[kept],
+        train,
+        held_out,
+        gated=work.subject["gate"] is not None,
+        sampler=work.subject["sampler"],
     )
     return found, left_out
 
@@ -203,23 +208,24 @@ def _divided(real: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
 
 def _generated(
     storage: Storage,
+    settings: Settings,
     work: ReportWork,
     effort: Effort,
-    device: torch.device,
     check: Callable[[], None],
 ) -> tuple[np.ndarray, np.ndarray]:
     """As many images of each label as the effort asks for, as a job of seed 0 makes them."""
-    with fetched(storage, work.files.generator.key, work.files.generator.digest) as path:
-        model, _ = load_generator(path, device)
+    generator = GeneratorCache(storage, settings.device).get(work.files)
+    gate = work.subject["gate"]
+    drawing = Drawing(
+        Sampling(work.subject["sampler"]), 0, None if gate is None else Gate.model_validate(gate)
+    )
     each = max(1, effort.images // len(work.class_names))
     labels = np.repeat(np.arange(len(work.class_names)), each)
     index = np.arange(len(labels))
-    drawn = draw_latents(model, Sampling(), 0, index, np.zeros_like(index), labels)
-    parts = []
-    for tile in Decoder(model, device).tiles(drawn.latents, labels):
-        check()
-        parts.append(tile)
-    return np.concatenate(parts), labels
+    made, _ = Candidates(drawing, generator, Stopwatch(), check).make(
+        Wanted(index, np.zeros_like(index), labels)
+    )
+    return decode_pngs(made.images), made.labels
 
 
 def _stored(

@@ -11,12 +11,12 @@ from tiny import CLASSES, CPU, SHAPE, striped_data, striped_images, tiny_header,
 from torch import nn
 
 from datagen.errors import InvalidFile
+from datagen.model.bending import bent
 from datagen.model.checkpoint import save_checkpoint
 from datagen.model.config import TrainingOptions
 from datagen.model.decoding import TILE
 from datagen.model.state import TrainingState
 from datagen.model.training import Watch, run_stage
-from datagen.quality.bending import bent
 from datagen.quality.judge import JudgeFit, Scorer, accuracy, folded, load_judge
 
 OPTIONS = TrainingOptions(judge_epochs=4, batch_size=16, seed=3)

@@ -1,0 +1,93 @@
+"""Do the images help? Three tracks on the whole of MNIST, cell by cell.
+
+    python benchmarks/quality --track A|B|C --mnist DIR [--seeds 5] [--workers 2] [--anew]
+    python benchmarks/quality --track A --table
+
+A cell is a generator, or a classifier that learns from something, of one seed. Cells that are in
+`benchmarks/results/quality-TRACK.json` are not run again, so a run that was cut off goes on;
+trained generators stay in --work. With `--on choosing` all is measured on the 10,000 images that
+choose between settings, and the test set is not looked at; those results have a file of their own.
+
+Prints the table as Markdown, and as its last line one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from importlib import import_module
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from mnist import Mnist
+from results import Results
+
+TRACKS = ("A", "B", "C")
+WORK = Path(__file__).resolve().parents[2] / ".bench-quality"
+
+
+def cell(track: str, name: str, folder: Path, on: str, work: Path) -> tuple[dict[str, Any], float]:
+    """What a cell gives, and its seconds; in a process of its own, on one thread."""
+    torch.set_num_threads(1)
+    began = time.monotonic()
+    mnist = Mnist(folder)
+    found = import_module(f"track_{track.lower()}").run(name, mnist, getattr(mnist, on), work)
+    return found, time.monotonic() - began
+
+
+def run_all(given: argparse.Namespace, phases: list[list[str]], results: Results) -> None:
+    """Run what is not done, phase by phase, and keep each cell as soon as it is there."""
+    # Spawned, since torch's threads do not survive a fork; one cell a process, so that memory and
+    # thread pools end with it.
+    with ProcessPoolExecutor(
+        given.workers, mp_context=get_context("spawn"), max_tasks_per_child=1
+    ) as pool:
+        for phase in phases:
+            missing = [name for name in phase if name not in results.cells]
+            futures = {
+                pool.submit(cell, given.track, name, given.mnist, given.on, given.work): name
+                for name in missing
+            }
+            for done, future in enumerate(as_completed(futures), 1):
+                found, seconds = future.result()
+                results.add(futures[future], found | {"seconds": round(seconds, 1)})
+                shown = {key: found[key] for key in ("accuracy", "acsa") if key in found}
+                print(
+                    f"{done}/{len(missing)} {futures[future]} {seconds:.0f} s {shown}",
+                    file=sys.stderr,
+                    flush=True,
+                )
+
+
+def main() -> None:
+    """Run a track, or show what is there."""
+    parser = argparse.ArgumentParser(description="Do the images help? Three tracks on MNIST.")
+    parser.add_argument("--track", choices=TRACKS, required=True)
+    parser.add_argument("--mnist", type=Path, help="Folder of the four IDX files.")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=2, help="Cells at once, a thread each.")
+    parser.add_argument("--on", choices=("test", "choosing"), default="test")
+    parser.add_argument("--work", type=Path, default=WORK, help="Where generators are kept.")
+    parser.add_argument("--anew", action="store_true", help="Forget what was measured before.")
+    parser.add_argument("--table", action="store_true", help="Run nothing; show what is there.")
+    given = parser.parse_args()
+    if given.mnist is None and not given.table:
+        parser.error("--mnist is missing; name the folder of the four IDX files.")
+    if given.seeds < 1 or given.workers < 1:
+        parser.error("--seeds and --workers are 1 or more.")
+    track = import_module(f"track_{given.track.lower()}")
+    name = given.track if given.on == "test" else f"{given.track}-{given.on}"
+    results = Results(name, track.SETTINGS, anew=given.anew)
+    if not given.table:
+        run_all(given, track.phases(given.seeds), results)
+    print("\n".join(track.table(results.cells)))
+    print(json.dumps({"track": given.track, "on": given.on, "cells": len(results.cells)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Results: a JSON file that grows cell by cell, so that a run that was cut off goes on."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+
+
+class Results:
+    """The cells of one track that are done, by name.
+
+    Raises:
+        SystemExit: what is there was measured with other settings.
+    """
+
+    def __init__(self, track: str, settings: dict[str, Any], *, anew: bool = False) -> None:
+        self.path = RESULTS / f"quality-{track}.json"
+        self.settings = json.loads(json.dumps(settings))
+        self.cells: dict[str, dict[str, Any]] = {}
+        if self.path.exists() and not anew:
+            document = json.loads(self.path.read_text())
+            if document["settings"] != self.settings:
+                raise SystemExit(
+                    f"{self.path.name} was measured with other settings; go on with those, or "
+                    "begin anew with --anew."
+                )
+            self.cells = document["cells"]
+
+    def add(self, name: str, found: dict[str, Any]) -> None:
+        """Keep what a cell gave, with the commit that gave it; written whole or not at all."""
+        self.cells[name] = found | {"commit": commit()}
+        document = {
+            "settings": self.settings,
+            "machine": machine(),
+            "cells": dict(sorted(self.cells.items())),
+        }
+        incoming = self.path.with_suffix(".incoming")
+        incoming.write_text(json.dumps(document, indent=1) + "\n")
+        incoming.replace(self.path)
+
+
+def commit() -> str:
+    """The commit that is checked out, and a plus where files differ from it."""
+
+    def told(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", *arguments], cwd=RESULTS, capture_output=True, text=True, check=False
+        )
+        return done.stdout.strip()
+
+    code = ("datagen", "benchmarks/quality")
+    changed = told("status", "--porcelain", "--", *(f":(top){path}" for path in code))
+    return told("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
+
+
+def machine() -> str:
+    """What it was measured on."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        name = lines[0].partition(":")[2].strip() if lines else name
+    return f"{name}, one thread a cell, torch {torch.__version__}"
