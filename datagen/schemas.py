@@ -304,6 +304,12 @@ class TrainingOptionsIn(Request):
     patience: int | None = Field(default=None, ge=0, le=10_000)
     average: float | None = Field(default=None, ge=0, lt=1, allow_inf_nan=False)
     balanced: bool | None = None
+    augment: Literal["none", "affine"] | None = Field(
+        default=None, description="Turn, scale, shear and shift images a little while training."
+    )
+    refine_sampler: Literal["prior", "density", "neighbour"] | None = Field(
+        default=None, description="What the refinement draws latents from."
+    )
     beta: float | None = Field(default=None, ge=0, le=1000, allow_inf_nan=False)
     kl_schedule: Literal["constant", "linear", "cyclical"] | None = None
     kl_warmup: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)

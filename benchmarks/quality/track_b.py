@@ -25,8 +25,9 @@ from datagen.quality.learning import Learning, Part
 
 COUNTS = (4000, 2000, 1000, 750, 500, 350, 200, 100, 60, 40)
 FILLED = 4000
+MADE = 2000
 LEARNING = Learning(steps=2500)
-SYNTHETIC_SHARE = 0.25
+SYNTHETIC_SHARE = 0.5
 NETWORKS = {"small_cnn": "small CNN", "resnet18": "ResNet-18"}
 BASELINES = {
     "none": "nothing",
@@ -43,6 +44,7 @@ FIGURES = ("acsa", "gm", "f1")
 SETTINGS: dict[str, Any] = {
     "counts": COUNTS,
     "filled_to": FILLED,
+    "made_a_class": MADE,
     "learning": asdict(LEARNING),
     "synthetic_share": SYNTHETIC_SHARE,
 }
@@ -101,13 +103,14 @@ def _smote(images: np.ndarray, labels: np.ndarray, seed: int) -> tuple[np.ndarra
 
 
 def _with_ours(real: LabelledImages, folder: Path, seed: int) -> list[Part]:
-    lacking = [max(1, FILLED - count) for count in COUNTS]
-    labels = np.repeat(np.arange(len(COUNTS), dtype=np.int64), lacking)
+    # As many of each, and not what is lacking to FILLED: a share of every batch is theirs, in which
+    # no class should be missing.
+    labels = np.repeat(np.arange(len(COUNTS), dtype=np.int64), MADE)
     images, labels, _ = drawn(folder, labels, seed)
     share = SYNTHETIC_SHARE
     return [
         Part(real.images, real.labels, 1 - share, balanced=True, affine=True),
-        Part(images, labels, share, balanced=True, affine=True),
+        Part(images, labels, share, balanced=True),
     ]
 
 

@@ -24,7 +24,7 @@ from datagen.quality.learning import Learning, Part
 EXAMPLES = (10, 20, 50, 100, 500)
 MADE = (200, 500, 1000, 2000)
 LEARNING = Learning(steps=1500)
-SYNTHETIC_SHARE = 0.25
+SYNTHETIC_SHARE = 0.5
 NETWORK = "small_cnn"
 PLAIN = {"real": "real", "affine": "real, affine"}
 WITH = {
@@ -77,7 +77,7 @@ def _parts(what: str, real: LabelledImages, folder: Path, seed: int) -> list[Par
     if share > 0:
         labels = np.repeat(np.arange(len(CLASS_NAMES), dtype=np.int64), int(made))
         images, labels, _ = drawn(folder, labels, seed)
-        parts.append(Part(images, labels, share, balanced=True, affine=affine))
+        parts.append(Part(images, labels, share, balanced=True))
     return parts
 
 

@@ -45,6 +45,9 @@ def train(
             help="Fine-tune the decoder against a discriminator afterwards (default), or not.",
         ),
     ] = None,
+    refine_sampler: Annotated[
+        str | None, typer.Option(help="What it draws from: prior, density or neighbour.")
+    ] = None,
     refine_epochs: Annotated[
         int | None, typer.Option(min=0, help="Passes of that refinement; 0 for none.")
     ] = None,
@@ -61,6 +64,10 @@ def train(
     ] = None,
     balanced: Annotated[
         bool | None, typer.Option("--balanced", help="Draw every class equally often.")
+    ] = None,
+    augment: Annotated[
+        str | None,
+        typer.Option(help="none or affine: turn, scale, shear and shift images while training."),
     ] = None,
     patience: Annotated[
         int | None, typer.Option(min=0, help="Epochs without gain after which it stops; 0 never.")
@@ -94,6 +101,7 @@ def train(
         "time_budget": _seconds(time_budget),
         "epochs": epochs,
         "refine_epochs": _refine_epochs(refine, refine_epochs),
+        "refine_sampler": refine_sampler,
         "judge_epochs": judge_epochs,
         "latent_dim": latent_dim,
         "width": width,
@@ -102,6 +110,7 @@ def train(
         "likelihood": likelihood,
         "prior": prior,
         "balanced": balanced,
+        "augment": augment,
         "patience": patience,
         "average": average,
         "beta": beta,

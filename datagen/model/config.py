@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -101,9 +102,17 @@ class JudgeConfig(BaseModel):
         return 2 * self.width * -(-height // 8) * -(-width // 8)
 
 
-# Steps that a stage takes at least, unless its epochs are given: a few hundred images make an epoch
-# of one or two steps, and eight of those teach nothing.
-LEAST_STEPS = {"epochs": 800, "refine_epochs": 200, "judge_epochs": 400}
+# Steps that a stage takes where its epochs are not given, and epochs that it takes at least: a few
+# hundred images make an epoch of one or two steps, of which eight teach nothing.
+STEPS = {"epochs": 4000, "refine_epochs": 1200, "judge_epochs": 1500}
+LEAST_EPOCHS = {"epochs": 8, "refine_epochs": 2, "judge_epochs": 4}
+# A class with fewer images than this is a small one: transforms then show the networks more of it,
+# and there are too few images for a discriminator, which would learn them by heart.
+SMALL_CLASS = 1000
+# From so many images on, more latent dimensions pay.
+MANY_IMAGES = 10_000
+# Beyond this ratio of the largest class to the smallest, classes are drawn equally often.
+LOPSIDED = 2.0
 
 
 PresetName = Literal["small", "base", "large"]
@@ -122,10 +131,11 @@ PRESETS: dict[str, dict[str, int]] = {
 # keep the number of positions about the same.
 SIDE_OF_STRIDE_4 = 48
 MAX_STRIDE = 32
+COLOUR = 3
 
 
 class TrainingOptions(BaseModel):
-    """How a generator and its judge are trained; the defaults made the bundled model.
+    """How a generator and its judge are trained; what is not given, `for_images` fills in.
 
     Attributes:
         preset: sizes of the networks; None means `base`. Sizes that are given count before it.
@@ -189,21 +199,46 @@ class TrainingOptions(BaseModel):
     no_reconstruction: bool = False
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
     density: bool = True
-    examples_per_class: int = Field(default=2000, ge=0, le=100_000)
+    examples_per_class: int = Field(default=5000, ge=0, le=100_000)
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
 
-    def for_images(self, count: int, height: int, width: int) -> TrainingOptions:
-        """The options with what was not given filled in: sizes by the preset, the stride by the
-        images' size, and as many epochs as so many images need.
+    def for_images(
+        self, counts: Sequence[int], image_shape: tuple[int, int, int]
+    ) -> TrainingOptions:
+        """The options with what was not given filled in, as it was found to be best for such
+        images: `docs/quality.md` has the figures.
+
+        Args:
+            counts: images of each class that are learnt from.
+            image_shape: channels, height, width.
         """  # noqa: D205 - one sentence
+        count, there = sum(counts), [number for number in counts if number]
         per_epoch = max(1, count // min(self.batch_size, max(1, count)))
+        channels, height, width = image_shape
         stride = 4
         while max(height, width) * 4 > SIDE_OF_STRIDE_4 * stride and stride < MAX_STRIDE:
             stride *= 2
-        fitting: dict[str, int] = {"stride": stride} | PRESETS[self.preset or "base"]
-        for name, steps in LEAST_STEPS.items():
-            fitting[name] = max(getattr(self, name), -(-steps // per_epoch))
+        is_small = min(there, default=0) < SMALL_CLASS
+        fitting: dict[str, Any] = {
+            "stride": stride,
+            "latent_dim": _latent_dim(count, channels),
+            "likelihood": "gaussian" if channels == COLOUR else "bernoulli",
+            "balanced": max(there, default=0) > LOPSIDED * min(there, default=0),
+            "augment": "affine" if is_small else "none",
+        }
+        for name, steps in STEPS.items():
+            fitting[name] = max(LEAST_EPOCHS[name], -(-steps // per_epoch))
+        if is_small:
+            fitting["refine_epochs"] = 0
+        fitting |= PRESETS[self.preset or "base"]
         given = self.model_fields_set
         return self.model_copy(
             update={name: value for name, value in fitting.items() if name not in given}
         )
+
+
+def _latent_dim(count: int, channels: int) -> int:
+    """Latent dimensions that teach best: colour, place and size are more to tell than a stroke."""
+    if channels == COLOUR:
+        return 96
+    return 32 if count >= MANY_IMAGES else 16

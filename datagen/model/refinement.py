@@ -8,6 +8,7 @@ as it is, so that posterior and fitted prior keep their meaning.
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import torch
@@ -66,6 +67,20 @@ class Discriminator(nn.Module):
         return scores
 
 
+def elbo_weight(model: Autoencoder) -> float:
+    """Weight of the reconstruction beside the game.
+
+    Sharp likelihoods count a difference of pixels by their variance, and their nats would leave the
+    discriminator nothing to say; they are weighed down to the size that Bernoulli's have.
+    """
+    if model.config.likelihood == "bernoulli":
+        return ELBO_WEIGHT
+    variance = (2.0 * model.log_scale.detach()).exp().mean()
+    if model.config.likelihood == "discretized_logistic":
+        variance = variance * math.pi**2 / 3.0
+    return ELBO_WEIGHT * 4.0 * float(variance)
+
+
 class Refinement:
     """Train decoder and discriminator against each other; keep the decoder's moving average."""
 
@@ -103,6 +118,7 @@ class Refinement:
         }
         self._pieces = Pieces()
         self._fitted: ClassPrior | None = None
+        self._elbo_weight = elbo_weight(model)
 
     def step(self, number: int) -> dict[str, Tensor]:
         """One step of the discriminator, one of the decoder."""
@@ -117,7 +133,7 @@ class Refinement:
         noise = standard_noise(shape, generator)
         if self._options.augment == "affine":
             image = bent(image, generator)
-        latent = self._drawn(image, label, generator)
+        latent = self.draw(image, label, generator)
 
         def teach(rows: Tensor, share: float) -> dict[str, Tensor]:
             own = rows.to(image.device)
@@ -135,8 +151,8 @@ class Refinement:
         return terms
 
     @torch.no_grad()
-    def _drawn(self, image: Tensor, label: Tensor, generator: torch.Generator) -> Tensor:
-        """Latents (B, d) of labels (B,), as `refine_sampler` says."""
+    def draw(self, image: Tensor, label: Tensor, generator: torch.Generator) -> Tensor:
+        """Latents (B, d) of labels (B,), as `refine_sampler` says; round their images, or not."""
         noise = standard_noise(image.new_empty(len(image), self._options.latent_dim), generator)
         if self._options.refine_sampler == "neighbour":
             found = self._model.encode(image, label)
@@ -186,7 +202,7 @@ class Refinement:
             posterior = self._model.encode(image, label)
         likelihood = self._model.likelihood(posterior.sample(noise), label)
         terms = negative_elbo(likelihood, image, posterior, self._model.prior_of(label))
-        (share * (deceived + ELBO_WEIGHT * terms.reconstruction)).backward()
+        (share * (deceived + self._elbo_weight * terms.reconstruction)).backward()
         return {
             "reconstruction": terms.reconstruction,
             "kl": terms.kl,

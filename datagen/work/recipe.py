@@ -99,7 +99,8 @@ def train(
     parts = _parts(splits, options, device)
     images = splits["train"]
     given = options.model_fields_set
-    options = options.for_images(len(parts.train), *images.image_shape[1:])
+    counts = np.bincount(parts.train.all_labels.numpy(), minlength=len(images.class_names))
+    options = options.for_images(counts.tolist(), images.image_shape)
     state = _state(folder / STATE, training_digest)
     watch = Watch(on_progress, check, time.monotonic() + slice_seconds)
     model, judge = _modules(images.image_shape, len(images.class_names), options, device)

@@ -85,18 +85,49 @@ def test_imports_no_torch(module):
     assert answer.stdout.strip() == "False"
 
 
-def test_few_images_get_as_many_epochs_as_they_need():
-    few, many = (TrainingOptions().for_images(count, 28, 28) for count in (630, 60_000))
+def filled_in(counts, shape=(1, 28, 28), **given):
+    return TrainingOptions(**given).for_images(counts, shape)
 
-    assert (few.epochs, few.judge_epochs, few.refine_epochs) == (400, 200, 100)
-    assert many == TrainingOptions()
+
+def test_stages_take_as_many_steps_however_many_images_there_are():
+    few, some, many = (filled_in([count] * 10) for count in (20, 5000, 100_000))
+
+    assert (few.epochs, few.judge_epochs) == (4000, 1500)
+    assert (some.epochs, some.judge_epochs, some.refine_epochs) == (21, 8, 7)
+    # Each image is seen a few times all the same.
+    assert (many.epochs, many.judge_epochs, many.refine_epochs) == (8, 4, 2)
+
+
+def test_small_classes_are_transformed_and_not_learnt_by_heart():
+    small, large = filled_in([5000, 40]), filled_in([5000, 4000])
+
+    assert (small.augment, small.refine_epochs) == ("affine", 0)
+    assert (large.augment, large.refine_epochs > 0) == ("none", True)
+
+
+@pytest.mark.parametrize(
+    ("counts", "balanced"),
+    [([10, 10], False), ([20, 10], False), ([21, 10], True), ([9, 0], False)],
+)
+def test_lopsided_classes_are_drawn_equally_often(counts, balanced):
+    assert filled_in(counts).balanced is balanced
+
+
+def test_latent_dimensions_and_likelihood_follow_the_images():
+    assert [filled_in([count] * 10).latent_dim for count in (900, 1000)] == [16, 32]
+    assert filled_in([9], (3, 8, 8)).likelihood == "gaussian"
+    assert filled_in([9], (1, 8, 8)).likelihood == "bernoulli"
+
+
+def test_dataset_without_images_has_options_too():
+    assert filled_in([]).balanced is False
 
 
 def test_what_was_asked_for_is_kept():
     asked = TrainingOptions(epochs=2, refine_epochs=0, stride=2, preset="large", width=96)
-    options = asked.for_images(10, 256, 256)
+    options = asked.for_images([10], (1, 256, 256))
 
-    assert (options.epochs, options.refine_epochs, options.judge_epochs) == (2, 0, 400)
+    assert (options.epochs, options.refine_epochs, options.judge_epochs) == (2, 0, 1500)
     assert (options.stride, options.width, options.blocks) == (2, 96, 4)
 
 
@@ -105,13 +136,10 @@ def test_what_was_asked_for_is_kept():
     [(8, 8, 4), (28, 48, 4), (49, 20, 8), (96, 96, 8), (97, 97, 16), (1024, 1024, 32)],
 )
 def test_stride_follows_the_images_size(height, width, stride):
-    assert TrainingOptions().for_images(100, height, width).stride == stride
+    assert filled_in([100], (1, height, width)).stride == stride
 
 
 def test_presets_are_sizes_of_the_networks():
-    sizes = {
-        name: TrainingOptions(preset=name).for_images(9, 28, 28).width
-        for name in ("small", "base", "large")
-    }
+    sizes = {name: filled_in([9], preset=name).width for name in ("small", "base", "large")}
 
     assert sizes == {"small": 32, "base": 64, "large": 192}

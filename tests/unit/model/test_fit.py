@@ -172,3 +172,16 @@ def test_batch_that_does_not_fit_is_taken_in_pieces_with_the_same_gradients(data
     ):
         # Where a device computes in bfloat16, sums in another order differ by more than float32's.
         assert (mine.grad - theirs.grad).norm() <= 0.02 * theirs.grad.norm()
+
+
+def test_augmented_training_sees_other_images_every_time(data, held_out):
+    plain = new_fit(data, held_out)
+    bent, again = (
+        new_fit(data, held_out, OPTIONS.model_copy(update={"augment": "affine"})) for _ in range(2)
+    )
+    for fit in (plain, bent, again):
+        fit.step(0)
+
+    assert_same_weights(bent, again)
+    with pytest.raises(AssertionError):
+        assert_same_weights(plain, bent)

@@ -24,8 +24,9 @@ def held_out():
     return striped_data(12, seed=9)
 
 
-def new_refinement(data, held_out, seed=1):
-    return Refinement(tiny_model(seed).train().requires_grad_(), data, held_out, OPTIONS)
+def new_refinement(data, held_out, seed=1, **changes):
+    options = OPTIONS.model_copy(update=changes)
+    return Refinement(tiny_model(seed).train().requires_grad_(), data, held_out, options)
 
 
 def weights(stage):
@@ -36,13 +37,21 @@ def weights(stage):
     }
 
 
-def test_refining_in_slices_gives_the_same_weights_as_in_one_go(data, held_out, tmp_path):
-    whole, expected = new_refinement(data, held_out), TrainingState()
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"refine_sampler": "density"},
+        {"refine_sampler": "neighbour", "augment": "affine"},
+    ],
+)
+def test_refining_in_slices_gives_the_same_weights_as_in_one_go(data, held_out, tmp_path, changes):
+    whole, expected = new_refinement(data, held_out, **changes), TrainingState()
     run_stage(whole, expected, Watch())
     path, state, done = tmp_path / "state.safetensors", TrainingState(), False
 
     while not done:
-        sliced = new_refinement(data, held_out, seed=1 if state.step == 0 else 99)
+        sliced = new_refinement(data, held_out, seed=1 if state.step == 0 else 99, **changes)
         done = run_stage(sliced, state, Watch(deadline=time.monotonic()))
         state.save(path)
         state = TrainingState.load(path)
@@ -50,6 +59,20 @@ def test_refining_in_slices_gives_the_same_weights_as_in_one_go(data, held_out, 
     assert state.history == expected.history
     for name, value in weights(whole).items():
         assert torch.equal(weights(sliced)[name], value), name
+
+
+def test_latents_are_drawn_from_what_images_will_be_drawn_from(data, held_out):
+    drawn = {}
+    for sampler in ("prior", "density", "neighbour"):
+        refinement = new_refinement(data, held_out, refine_sampler=sampler)
+        model = refinement.modules["generator"]
+        image, label = data.rows(torch.arange(40))
+        found = refinement.draw(image, label, torch.Generator().manual_seed(3))
+        drawn[sampler] = found, model.encode(image, label).mean
+
+    around, at = drawn["neighbour"]
+    assert (around - at).abs().mean() < (drawn["prior"][0] - at).abs().mean()
+    assert not torch.equal(drawn["prior"][0], drawn["density"][0])
 
 
 def test_encoder_and_fitted_prior_stay_as_they_were(data, held_out):
