@@ -117,14 +117,20 @@ class JobCreate(Request):
         allow_inf_nan=False,
         description="Keeps standard normals within this distance of 0.",
     )
-    gate: Gate | Literal["recommended"] | None = Field(
-        default="recommended",
+    gate: Gate | None = Field(
+        default=None,
         description="What an image must pass; `{}` takes the gate's defaults, null takes every "
-        "image. By default what the model's training recommends, under `metrics.recommended`.",
+        "image. Left out, it is what the model's training recommends, under "
+        "`metrics.recommended`.",
     )
     exports: list[str] = Field(
         default_factory=list, max_length=8, description="Formats to export when it has succeeded."
     )
+
+    @property
+    def leaves_gate_to_model(self) -> bool:
+        """Whether no gate was named: null is one, that lets every image pass."""
+        return "gate" not in self.model_fields_set
 
     @model_validator(mode="after")
     def _one_plan(self) -> JobCreate:

@@ -51,13 +51,17 @@ def commit() -> str:
 
     def told(*arguments: str) -> str:
         done = subprocess.run(
-            ["git", *arguments], cwd=RESULTS, capture_output=True, text=True, check=False
+            ["git", *arguments],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         return done.stdout.strip()
 
     code = ("datagen", "benchmarks/quality")
     changed = told("status", "--porcelain", "--", *(f":(top){path}" for path in code))
-    return told("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
+    return (told("rev-parse", "--short=12", "HEAD") or "unknown") + ("+" if changed else "")
 
 
 def machine() -> str:

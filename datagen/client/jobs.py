@@ -66,8 +66,9 @@ class Jobs:
             "exports": list(exports) or None,
         }
         body = {name: value for name, value in wanted.items() if value is not None}
-        # None says something here: that every image is taken.
-        body["gate"] = gate.model_dump() if isinstance(gate, Gate) else gate
+        if gate != "recommended":
+            # None says something here: that every image is taken.
+            body["gate"] = gate.model_dump() if isinstance(gate, Gate) else gate
         return self._transport.post("/v1/jobs", Job, body)
 
     def get(self, job_id: UUID | str) -> Job:

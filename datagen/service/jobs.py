@@ -71,7 +71,7 @@ def create(
     request = _settled(request, model, owner_id)
     _refuse_unfit_labels(request, model)
     refuse_unfit_sampler(owner_id, request.sampler, model)
-    if isinstance(request.gate, Gate):
+    if request.gate is not None:
         _refuse_unfit_gate(request, request.gate, model)
     counts = _counts(request, model)
     for name in request.exports:
@@ -88,7 +88,7 @@ def create(
         sampler=request.sampler,
         temperature=request.temperature,
         truncation=request.truncation,
-        gate=request.gate.model_dump() if isinstance(request.gate, Gate) else None,
+        gate=None if request.gate is None else request.gate.model_dump(),
         images_requested=total,
         batch_size=settings.batch_size,
         follow_exports=list(dict.fromkeys(request.exports)),
@@ -107,7 +107,7 @@ def _settled(request: JobCreate, model: Model, owner_id: UUID) -> JobCreate:
     changes: dict[str, object] = {}
     if request.sampler == "recommended":
         changes["sampler"] = sampler_of(model, owner_id, labelled=request.count is None)
-    if request.gate == "recommended":
+    if request.leaves_gate_to_model:
         changes["gate"] = gate_of(model, request.temperature)
     return request.model_copy(update=changes)
 

@@ -165,7 +165,7 @@ def _samples(stack: Any, job: Any) -> Any:
 
 def test_gate_draws_again_what_the_judge_doubts(stack: Any) -> None:
     wanted = {"labels": {"3": 60, "8": 60}, "seed": 4}
-    strict, free = _done(stack, **wanted, gate={"min_score": 0.9}), _done(stack, **wanted)
+    strict, free = (_done(stack, **wanted, gate=gate) for gate in ({"min_score": 0.9}, None))
     assert strict["gate"] == {
         "min_score": 0.9,
         "max_attempts": 20,
@@ -185,6 +185,22 @@ def test_gate_draws_again_what_the_judge_doubts(stack: Any) -> None:
     assert refused == sum(sample["attempt"] for sample in gated) > 0
     nothing = {"score": 0, "copy": 0, "duplicate": 0}
     assert [label["rejected"] for label in free["labels"]] == [nothing] * 2
+
+
+def test_job_that_names_no_sampler_and_gate_gets_those_that_the_model_recommends(
+    stack: Any,
+) -> None:
+    found = stack.http.get("/v1/models", params={"limit": 100}).json()["items"]
+    model = next(one for one in found if one["name"] == "mnist")
+    recommended = model["metrics"]["recommended"]
+    job = _done(stack, labels={"3": 20}, seed=4)
+    # The model is everybody's, and the images that `neighbour` starts from are not.
+    assert recommended["samplers"] == ["neighbour", "density", "prior"]
+    assert job["sampler"] == "density"
+    assert job["gate"] == recommended["gate"]
+    assert min(sample["score"] for sample in _samples(stack, job)) >= job["gate"]["min_score"]
+    plain = _done(stack, labels={"3": 20}, seed=4, sampler="prior", gate=None)
+    assert (plain["sampler"], plain["gate"]) == ("prior", None)
 
 
 @pytest.mark.parametrize("end", ["fail", "keep"])

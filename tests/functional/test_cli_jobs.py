@@ -47,6 +47,14 @@ def test_generate_with_a_gate_tells_what_it_refused(stack: Any) -> None:
     assert int(row[-3]) > 0
 
 
+def test_generate_without_a_gate_takes_every_image(stack: Any) -> None:
+    ran = stack.command("generate", "--labels", "8=5", "--no-gate", "--json")
+    assert (ran.code, ran.json["gate"]) == (0, None)
+    both = stack.command("generate", "--labels", "8=5", "--no-gate", "--min-score", "0.9")
+    assert both.code == 2
+    assert "--min-score is for a gate" in both.err
+
+
 def test_detach_answers_at_once_and_watch_follows(stack: Any) -> None:
     detached = stack.command("generate", "--per-label", "3", "--detach", "--json")
     assert detached.code == 0, detached.err

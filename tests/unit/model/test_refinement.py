@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import time
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from tiny import striped_data, tiny_model
 
 from datagen.model.config import TrainingOptions
-from datagen.model.refinement import AVERAGE, Refinement
+from datagen.model.refinement import AVERAGE, ELBO_WEIGHT, Refinement, elbo_weight
 from datagen.model.state import TrainingState
 from datagen.model.training import Watch, run_stage
 
@@ -119,3 +120,19 @@ def test_refining_leaves_the_global_random_state_alone(data, held_out):
     run_stage(refinement, TrainingState(), Watch())
 
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "expected"),
+    [
+        ("bernoulli", ELBO_WEIGHT),
+        ("gaussian", ELBO_WEIGHT * 4 * 0.01),
+        ("discretized_logistic", ELBO_WEIGHT * 4 * 0.01 * math.pi**2 / 3),
+    ],
+)
+def test_sharp_likelihoods_are_weighed_down_to_the_size_of_the_game(likelihood, expected):
+    model = tiny_model(likelihood=likelihood)
+    if model.log_scale is not None:
+        torch.nn.init.constant_(model.log_scale, math.log(0.1))
+
+    assert elbo_weight(model) == pytest.approx(expected)
