@@ -87,13 +87,22 @@ class GeneratorConfig(BaseModel):
 
 
 class JudgeConfig(BaseModel):
-    """Architecture of a judge."""
+    """Architecture of a judge.
+
+    Attributes:
+        image_shape: channels, height, width.
+        class_count: number of labels.
+        width: channels of its first convolution.
+        temperature: what its logits are divided by, so that its probabilities are right as often as
+            they say.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     image_shape: ImageShape
     class_count: int = Field(ge=1, le=100_000)
     width: int = Field(default=32, ge=8, le=1024)
+    temperature: float = Field(default=1.0, gt=0, le=100, allow_inf_nan=False)
 
     @property
     def feature_count(self) -> int:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's own abbreviation
+from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -24,6 +26,8 @@ from datagen.model.training import Numbers, one_cycle
 
 LEARNING_RATE = 4e-3
 LABEL_SMOOTHING = 0.05
+FEWEST_TO_CALIBRATE = 100
+TEMPERATURES = (0.3, 3.0)
 
 
 class Judge(nn.Module):
@@ -135,6 +139,32 @@ def accuracy(judge: Judge, data: TrainingData) -> float | None:
     return right / len(data)
 
 
+@torch.no_grad()
+def calibrate(judge: Judge, held_out: TrainingData) -> float:
+    """Set the temperature at which held-out labels are likeliest, and return it.
+
+    A judge that learnt from smoothed labels says 0.95 where it is always right. Too few images say
+    nothing of how often it is right, and leave the temperature at 1.
+
+    Source: Guo, Pleiss, Sun and Weinberger, "On calibration of modern neural networks", 2017.
+    """
+    if len(held_out) < FEWEST_TO_CALIBRATE:
+        return judge.config.temperature
+    judge.eval()
+    pairs = [held_out.rows(rows) for rows in held_out.pieces()]
+    logits = torch.cat([judge(image).double().cpu() for image, _ in pairs])
+    labels = torch.cat([label.cpu() for _, label in pairs])
+
+    def surprise(log_temperature: float) -> float:
+        return float(F.cross_entropy(logits / math.exp(log_temperature), labels))
+
+    bounds = tuple(math.log(bound) for bound in TEMPERATURES)
+    found = math.exp(minimize_scalar(surprise, bounds=bounds, method="bounded").x)
+    # Rounded, so that it does not tell one machine's last bits from another's.
+    judge.config = judge.config.model_copy(update={"temperature": round(found, 2)})
+    return judge.config.temperature
+
+
 def load_judge(path: Path, device: torch.device) -> tuple[Judge, CheckpointHeader]:
     """A judge and its header. Raises InvalidFile."""
     config, header = check_judge(path)
@@ -182,5 +212,6 @@ class Scorer:
             # A copy: the array may be a map of a file, of which torch warns.
             tile[: len(part)] = torch.tensor(part)
             logits = self._head(self._judge.hidden(tile.to(self._device).div_(255.0)).double())
+            logits /= self._judge.config.temperature
             parts.append(torch.softmax(logits, dim=1).float()[: len(part)].cpu().numpy())
         return np.concatenate(parts)

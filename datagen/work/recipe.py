@@ -28,7 +28,7 @@ from datagen.model.refinement import Refinement
 from datagen.model.samplers import Sampling, draw_latents
 from datagen.model.state import TrainingState
 from datagen.model.training import Stage, Watch, run_stage
-from datagen.quality.judge import Judge, JudgeFit, Scorer, accuracy
+from datagen.quality.judge import Judge, JudgeFit, Scorer, accuracy, calibrate
 from datagen.quality.training_index import TrainingIndex, index_of, save_index
 from datagen.schemas import Gate, Recommended
 from datagen.work.budget import measured_pace, planned_epochs, seconds_after
@@ -113,10 +113,11 @@ def train(
         state.save(folder / STATE)
         return False
     check()
+    temperature = calibrate(judge, parts.validation)
     fitted, examples = _fit_samplers(model, parts, options, folder)
     save_index(folder / INDEX, _training_index(parts.train, model.config.class_count))
     metrics = fitted | _measure(model, judge, parts, options, examples, check)
-    metrics["history"] = state.history
+    metrics |= {"judge_temperature": temperature, "history": state.history}
     shared = {
         "class_names": images.class_names,
         "image_shape": images.image_shape,

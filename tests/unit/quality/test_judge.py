@@ -17,7 +17,7 @@ from datagen.model.config import TrainingOptions
 from datagen.model.decoding import TILE
 from datagen.model.state import TrainingState
 from datagen.model.training import Watch, run_stage
-from datagen.quality.judge import JudgeFit, Scorer, accuracy, folded, load_judge
+from datagen.quality.judge import JudgeFit, Scorer, accuracy, calibrate, folded, load_judge
 
 OPTIONS = TrainingOptions(judge_epochs=4, batch_size=16, seed=3)
 
@@ -217,3 +217,30 @@ def test_images_that_may_not_be_written_to_are_scored(judge):
     images.flags.writeable = False
 
     np.testing.assert_array_equal(scorer.score(images), expected)
+
+
+def test_calibrated_judge_is_right_as_often_as_it_says():
+    judge = tiny_judge()
+    data = striped_data(300, seed=4)
+    image, label = data.rows(torch.arange(300))
+    with torch.no_grad():
+        right = judge(image).argmax(dim=1) == label
+    share = float(right.float().mean())
+    assert 0 < share < 1
+
+    temperature = calibrate(judge, data)
+    scores = Scorer(judge, torch.device("cpu")).score(data.pixels(torch.arange(300)))
+
+    assert temperature == judge.config.temperature != 1.0
+    with torch.no_grad():
+        logits = judge(image).double()
+    others = [torch.nn.functional.cross_entropy(logits / t, label) for t in (1.0, temperature)]
+    assert others[1] < others[0]
+    assert np.allclose(scores, torch.softmax(logits / temperature, dim=1), atol=1e-5)
+
+
+def test_few_images_calibrate_nothing():
+    judge = tiny_judge()
+
+    assert calibrate(judge, striped_data(99)) == 1.0
+    assert judge.config.temperature == 1.0
