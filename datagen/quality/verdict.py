@@ -16,6 +16,8 @@ COVERAGE_SHARE = 0.7
 COPY_RATE = 0.01
 # A z below this is no chance: the images are nearer to the training set than held-out ones.
 COPYING_Z = -5.0
+# Those that cover most of what is real.
+VARIED_SAMPLERS = ("neighbour", "interpolate", "density")
 
 
 @dataclass(frozen=True)
@@ -94,9 +96,10 @@ def _advice(findings: Findings, outcome: Outcome) -> list[str]:
             + ", lower the temperature, or train the model for longer."
         )
     if _is(findings.coverage_share, below=COVERAGE_SHARE):
+        others = [f"'{name}'" for name in VARIED_SAMPLERS if name != findings.sampler]
         advice.append(
-            "Images vary less than real ones do: use another sampler ('neighbour', 'interpolate' "
-            "or 'density'), raise the temperature, or lower the gate."
+            f"Images vary less than real ones do: use another sampler ({' or '.join(others)}), "
+            "raise the temperature, or lower the gate."
         )
     if outcome == "helps":
         advice.append("Use them, and see whether more images a class help further.")
