@@ -117,7 +117,7 @@ STEPS = {"epochs": 4000, "refine_epochs": 1200, "judge_epochs": 1500}
 LEAST_EPOCHS = {"epochs": 8, "refine_epochs": 2, "judge_epochs": 4}
 # A class with fewer images than this is a small one: transforms then show the networks more of it,
 # and there are too few images for a discriminator, which would learn them by heart.
-SMALL_CLASS = 1000
+SMALL_CLASS = 500
 # From so many images on, more latent dimensions pay.
 MANY_IMAGES = 10_000
 # Beyond this ratio of the largest class to the smallest, classes are drawn equally often.
@@ -170,7 +170,8 @@ class TrainingOptions(BaseModel):
         label_dropout: share of the labels that are left out while training.
         no_kl: leave the KL out of the loss, to see what it is for.
         no_reconstruction: leave the reconstruction out, likewise.
-        validation_fraction: share of each class held out where no split is.
+        validation_fraction: share of each class held out where no split is; where it is not given,
+            small classes keep all their images.
         density: fit the mixtures that the sampler `density` draws from.
         examples_per_class: posteriors of real images that are kept for `neighbour` and
             `interpolate`.

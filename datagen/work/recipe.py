@@ -42,6 +42,8 @@ EXAMPLES = "examples.safetensors"
 INDEX = "index.safetensors"
 MEASURED_PER_CLASS = 1000
 FEWEST_IMAGES = 2
+# Of a class, for a share of it to be held out unasked.
+FEWEST_TO_HOLD_OUT = 50
 # Of the label that the judge agrees with least: below, a gate leaves out too many images.
 LEAST_AGREEMENT = 0.5
 
@@ -161,13 +163,18 @@ def _parts(
 
 
 def _held_out(data: TrainingData, options: TrainingOptions) -> tuple[TrainingData, TrainingData]:
-    """Hold a share of each class out, by seed; a class of one image stays in training."""
+    """Hold a share of each class out, by seed; a class of one image stays in training.
+
+    So does a small class where nobody asked for a share: a few images teach more than they tell.
+    """
+    least = 0 if "validation_fraction" in options.model_fields_set else FEWEST_TO_HOLD_OUT
     labels = data.all_labels.numpy()
     order = torch.randperm(len(labels), generator=generator_at(options.seed, "split", 0)).numpy()
     held = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         own = order[labels[order] == label]
-        held[own[: int(len(own) * options.validation_fraction)]] = True
+        if len(own) >= least:
+            held[own[: int(len(own) * options.validation_fraction)]] = True
     train, validation = np.flatnonzero(~held), np.flatnonzero(held)
     return data.subset(torch.from_numpy(train)), data.subset(torch.from_numpy(validation))
 

@@ -25,6 +25,7 @@ OPTIONS = {
     "batch_size": 16,
     "width": 8,
     "latent_dim": 3,
+    "validation_fraction": 0.1,
 }
 
 
@@ -243,6 +244,19 @@ def test_longer_budget_plans_more_epochs_of_what_is_not_given(train):
 
     assert set(plans[0]) == {"epochs"}
     assert plans[1]["epochs"] > 4 * plans[0]["epochs"]
+
+
+def test_small_classes_hold_nothing_out_unless_a_share_is_asked_for(train):
+    free = {name: value for name, value in OPTIONS.items() if name != "validation_fraction"}
+    held = [
+        read_header(train(str(count), only=free, count=count)[1] / GENERATOR).metrics[
+            "held_out_images"
+        ]
+        for count in (147, 150)
+    ]
+
+    # Of three classes, 49 images each and 50.
+    assert held == [0, 15]
 
 
 def test_every_class_keeps_images_to_train_on(train):
