@@ -238,7 +238,7 @@ class TrainingOptions(BaseModel):
         }
         for name, steps in STEPS.items():
             fitting[name] = max(LEAST_EPOCHS[name], -(-steps // per_epoch))
-        if is_small:
+        if is_small or channels == COLOUR:
             fitting["refine_epochs"] = 0
         fitting |= PRESETS[self.preset or "base"]
         given = self.model_fields_set

@@ -117,6 +117,11 @@ def test_latent_dimensions_and_likelihood_follow_the_images():
     assert [filled_in([count] * 10).latent_dim for count in (900, 1000)] == [16, 32]
     assert filled_in([9], (3, 8, 8)).likelihood == "gaussian"
     assert filled_in([9], (1, 8, 8)).likelihood == "bernoulli"
+    assert [filled_in([900], (c, 8, 8)).latent_dim for c in (1, 3)] == [16, 96]
+
+
+def test_colour_is_not_refined():
+    assert [filled_in([900] * 2, (c, 8, 8)).refine_epochs > 0 for c in (1, 3)] == [True, False]
 
 
 def test_dataset_without_images_has_options_too():
