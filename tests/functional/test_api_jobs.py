@@ -70,15 +70,15 @@ def test_same_request_gives_the_same_images(stack: Any, job: Any) -> None:
 
 
 def test_samples_of_another_sampler_are_others_and_say_so(stack: Any, job: Any) -> None:
-    body = {"model": "mnist", "labels": {"3": 30, "8": 20}, "seed": 7, "sampler": "density"}
+    body = {"model": "mnist", "labels": {"3": 30, "8": 20}, "seed": 7, "sampler": "prior"}
     made = stack.created("/v1/jobs", body)
     ended = stack.ended(f"/v1/jobs/{made['id']}")
-    assert (ended["state"], ended["sampler"]) == ("succeeded", "density"), ended
+    assert (ended["state"], ended["sampler"]) == ("succeeded", "prior"), ended
 
     path = "/v1/jobs/{}/samples?limit=50"
     others = stack.http.get(path.format(made["id"])).json()["items"]
     ours = stack.http.get(path.format(job["id"])).json()["items"]
-    assert {sample["sampler"] for sample in others} == {"density"}
+    assert {sample["sampler"] for sample in others} == {"prior"}
     assert all(sample["sources"] == [] for sample in others)
     assert not {one["digest"] for one in others} & {one["digest"] for one in ours}
 

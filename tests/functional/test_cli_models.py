@@ -71,10 +71,15 @@ def test_model_without_labels_makes_images_that_the_judge_labels(
         listed = stack.http.get(f"/v1/jobs/{ran.json['id']}/samples", params=query).json()
         assert len(listed["items"]) == label["stored"]
     assert "the label that the judge gave it" in (out / "README.md").read_text()
-    labelled = stack.command("generate", "--model", "no-labels", "--per-label", "2")
+    labelled = stack.command(
+        "generate", "--model", "no-labels", "--per-label", "2", "--sampler", "prior"
+    )
     assert labelled.code == 2
     assert "ask with 'count'" in labelled.err
     assert stack.command("generate", "--model", "mnist", "--count", "2").code == 2
+    # Left to the model, labels are asked for round real images that have them.
+    near = stack.command("generate", "--model", "no-labels", "--per-label", "2", "--json")
+    assert (near.code, near.json["sampler"]) == (0, "neighbour")
 
 
 @pytest.mark.parametrize("data", [b"", b"\x80\x04K\x01.", b"PK\x03\x04 no zip" * 40])
@@ -91,7 +96,7 @@ def test_models_are_compared(stack: Any) -> None:
     ran = stack.command("model", "compare", "mnist", "mnist@1", "--json")
     assert ran.code == 0, ran.err
     rows = {row["name"]: row for row in ran.json["rows"]}
-    assert rows["latent_dim"]["values"] == [16, 16]
+    assert rows["latent_dim"]["values"] == [32, 32]
     assert not any(row["differs"] for row in ran.json["rows"])
     assert "latent dim\t\t16\t16" in stack.command("model", "compare", "mnist", "mnist@1").out
     assert stack.command("model", "compare", "mnist").code == 2
