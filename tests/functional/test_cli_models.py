@@ -98,7 +98,7 @@ def test_models_are_compared(stack: Any) -> None:
     rows = {row["name"]: row for row in ran.json["rows"]}
     assert rows["latent_dim"]["values"] == [32, 32]
     assert not any(row["differs"] for row in ran.json["rows"])
-    assert "latent dim\t\t16\t16" in stack.command("model", "compare", "mnist", "mnist@1").out
+    assert "latent dim\t\t32\t32" in stack.command("model", "compare", "mnist", "mnist@1").out
     assert stack.command("model", "compare", "mnist").code == 2
 
 
