@@ -42,6 +42,9 @@ EXAMPLES = "examples.safetensors"
 INDEX = "index.safetensors"
 MEASURED_PER_CLASS = 1000
 FEWEST_IMAGES = 2
+# Of a sampler's images: beyond, a gate that refuses copies is seldom passed, and what passes is no
+# longer what the sampler is for.
+MOST_COPIES = 0.75
 # Of a class, for a share of it to be held out unasked.
 FEWEST_TO_HOLD_OUT = 50
 # Of the label that the judge agrees with least: below, a gate leaves out too many images.
@@ -117,8 +120,9 @@ def train(
     check()
     temperature = calibrate(judge, parts.validation)
     fitted, examples = _fit_samplers(model, parts, options, folder)
-    save_index(folder / INDEX, _training_index(parts.train, model.config.class_count))
-    metrics = fitted | _measure(model, judge, parts, options, examples, check)
+    index = _training_index(parts.train, model.config.class_count)
+    save_index(folder / INDEX, index)
+    metrics = fitted | _measure(model, judge, parts, options, examples, index, check)
     metrics |= {"judge_temperature": temperature, "history": state.history}
     shared = {
         "class_names": images.class_names,
@@ -299,16 +303,19 @@ def _measure(
     parts: Parts,
     options: TrainingOptions,
     examples: Examples | None,
+    index: TrainingIndex,
     check: Callable[[], None],
 ) -> dict[str, Any]:
     """What the model is worth, on images that it has not seen, and how to draw from it."""
     elbo = held_out_elbo(model, parts.test, options.seed)
-    samplers = _samplers(model, examples)
     found = {
-        sampler: _measure_sampler(sampler, model, judge, parts.train, options, examples, check)
-        for sampler in samplers
+        sampler: _measure_sampler(
+            sampler, model, judge, parts.train, options, examples, index, check
+        )
+        for sampler in _samplers(model, examples)
     }
-    agreement, variance = found[samplers[0]]
+    samplers = [name for name, own in found.items() if own.copy_rate <= MOST_COPIES] or ["prior"]
+    agreement, variance = found[samplers[0]].agreement, found[samplers[0]].variance
     return {
         "recommended": _recommended(samplers, agreement),
         "measured_on": parts.measured_on,
@@ -321,7 +328,10 @@ def _measure(
         "judge_agreement": round(float(np.mean(agreement)), 5),
         "judge_agreement_per_class": [round(value, 4) for value in agreement],
         "judge_agreement_by_sampler": {
-            sampler: round(float(np.mean(own)), 5) for sampler, (own, _) in found.items()
+            sampler: round(float(np.mean(own.agreement)), 5) for sampler, own in found.items()
+        },
+        "copy_rate_by_sampler": {
+            sampler: round(own.copy_rate, 5) for sampler, own in found.items()
         },
         "variance_ratio_per_class": [_rounded(value, 4) for value in variance],
     }
@@ -334,6 +344,7 @@ def _samplers(model: Autoencoder, examples: Examples | None) -> list[str]:
     """
     kept = {
         "neighbour": examples is not None,
+        "interpolate": examples is not None,
         "density": model.config.components > 0,
         "prior": True,
     }
@@ -350,6 +361,17 @@ def _recommended(samplers: list[str], agreement: list[float]) -> dict[str, Any]:
     return found.model_dump(mode="json")
 
 
+@dataclass(frozen=True)
+class _Measured:
+    """Of a sampler's images: of each class, how often the judge agrees and how much images vary, as
+    a share of real ones; and how many are copies of training images.
+    """  # noqa: D205 - one sentence
+
+    agreement: list[float]
+    variance: list[float | None]
+    copy_rate: float
+
+
 def _measure_sampler(
     sampler: str,
     model: Autoencoder,
@@ -357,33 +379,36 @@ def _measure_sampler(
     train: TrainingData,
     options: TrainingOptions,
     examples: Examples | None,
+    index: TrainingIndex,
     check: Callable[[], None],
-) -> tuple[list[float], list[float | None]]:
-    """Of each class: how often the judge agrees, and how much images vary, as a share of real ones.
+) -> _Measured:
+    """What a sampler's images are like.
 
-    A class of which a sampler has no example counts as one that the judge never agrees with.
+    A class of which it has no example counts as one that the judge never agrees with.
     """
     decoder, scorer = Decoder(model, train.device), Scorer(judge, train.device)
     known = train.all_labels
     agreement: list[float] = []
     variance: list[float | None] = []
+    copies: list[float] = []
     for label in range(model.config.class_count):
         check()
         labels = np.full(MEASURED_PER_CLASS, label, dtype=np.int64)
-        index = np.arange(MEASURED_PER_CLASS) + label * MEASURED_PER_CLASS
+        number = np.arange(MEASURED_PER_CLASS) + label * MEASURED_PER_CLASS
         real = torch.nonzero(known == label)[:MEASURED_PER_CLASS, 0]
-        if not len(real) and sampler == "neighbour":
+        if not len(real) and sampler in {"neighbour", "interpolate"}:
             agreement.append(0.0)
             variance.append(None)
             continue
         drawn = draw_latents(
-            model, Sampling(sampler), options.seed, index, np.zeros_like(index), labels, examples
+            model, Sampling(sampler), options.seed, number, np.zeros_like(number), labels, examples
         )
         made = np.concatenate(list(decoder.tiles(drawn.latents, labels)))
         agreement.append(float((scorer.score(made).argmax(axis=1) == label).mean()))
         spread = pixel_variance(train.pixels(real))
         variance.append(pixel_variance(made) / spread if spread else None)
-    return agreement, variance
+        copies.append(float(index.copies(made, labels).mean()))
+    return _Measured(agreement, variance, float(np.mean(copies)) if copies else 0.0)
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

@@ -138,6 +138,30 @@ def test_headers_say_what_was_made_of_what_and_how_good_it_is(train):
     assert 0.0 <= judge.metrics["test_accuracy"] <= 1.0
 
 
+def test_samplers_are_recommended_but_for_those_that_make_copies(train, monkeypatch):
+    metrics = read_header(train("free")[1] / GENERATOR).metrics
+    known = ["neighbour", "interpolate", "density", "prior"]
+    assert set(metrics["copy_rate_by_sampler"]) == set(known)
+    assert set(metrics["judge_agreement_by_sampler"]) == set(known)
+    kept = [name for name in known if metrics["copy_rate_by_sampler"][name] <= recipe.MOST_COPIES]
+    assert metrics["recommended"]["samplers"] == (kept or ["prior"])
+
+    monkeypatch.setattr(recipe, "MOST_COPIES", -1.0)
+    strict = read_header(train("strict")[1] / GENERATOR).metrics
+    assert strict["recommended"]["samplers"] == ["prior"]
+
+
+def test_gate_is_recommended_where_the_judge_mostly_agrees(train, monkeypatch):
+    gates = []
+    for least in (0.0, 1.1):
+        monkeypatch.setattr(recipe, "LEAST_AGREEMENT", least)
+        metrics = read_header(train(str(least))[1] / GENERATOR).metrics
+        gates.append(metrics["recommended"]["gate"])
+
+    assert (gates[0]["min_score"], gates[0]["on_shortfall"]) == (0.5, "keep")
+    assert gates[1] is None
+
+
 def test_results_can_be_loaded(train):
     _, folder = train()
 
