@@ -65,8 +65,11 @@ def generated(home: Path, out: Path, names: list[str], *options: str) -> tuple[A
 
 
 def agreement(job: Any) -> float:
-    """Mean over the labels of the share that the model's judge agrees with."""
-    return float(np.mean([label["agreement"] for label in job["labels"]]))
+    """Mean over the labels of the share that the model's judge agrees with.
+
+    A label of which nothing was stored counts as one that it never agrees with.
+    """
+    return float(np.mean([label["agreement"] or 0.0 for label in job["labels"]]))
 
 
 def run(which: str, budget: str, folder: Path) -> dict[str, Any]:
@@ -107,6 +110,7 @@ def run(which: str, budget: str, folder: Path) -> dict[str, Any]:
         "agreement": agreement(job),
         "agreement_without_gate": agreement(plain),
         "agreement_by_sampler": metrics["judge_agreement_by_sampler"],
+        "copy_rate_by_sampler": metrics["copy_rate_by_sampler"],
         "sampler": job["sampler"],
         "images_short": job["images_short"],
         "tstr": learnt("small_cnn", made),
