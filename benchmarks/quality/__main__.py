@@ -16,28 +16,16 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
-import torch
-from mnist import Mnist
+from cells import cell
 from results import Results
 
 TRACKS = ("A", "B", "C")
 WORK = Path(__file__).resolve().parents[2] / ".bench-quality"
-
-
-def cell(track: str, name: str, folder: Path, on: str, work: Path) -> tuple[dict[str, Any], float]:
-    """What a cell gives, and its seconds; in a process of its own, on one thread."""
-    torch.set_num_threads(1)
-    began = time.monotonic()
-    mnist = Mnist(folder)
-    found = import_module(f"track_{track.lower()}").run(name, mnist, getattr(mnist, on), work)
-    return found, time.monotonic() - began
 
 
 def run_all(given: argparse.Namespace, phases: list[list[str]], results: Results) -> None:

@@ -32,7 +32,7 @@ from datagen.plots import Row
 SEED = 20
 # Real images that are looked at: enough for a picture, and soon done.
 LOOKED_AT, SEARCHED = 5_000, 20_000
-CLASSES_SHOWN, DIMENSIONS_SHOWN = 20, 32
+CLASSES_SHOWN, DIMENSIONS_SHOWN = 20, 16
 PANELS = 10
 GRID_SIDE, STRIP_LENGTH, COLUMNS = 9, 9, 12
 ANCHORS = 4
@@ -255,7 +255,8 @@ def latent_strips(subject: Subject) -> Drawn:
     """What each dimension does, all others held, with what it correlates with most."""
     rows, found = [], []
     labels = subject.labels[:ANCHOR_CLASSES]
-    for dimension in subject.order[:DIMENSIONS_SHOWN].tolist():
+    shown, known = subject.order[:DIMENSIONS_SHOWN].tolist(), len(subject.order)
+    for dimension in shown:
         strengths = what_it_does(
             subject.model, subject.decoder, dimension, labels, ANCHORS, STRIP_LENGTH, SEED
         )
@@ -266,7 +267,8 @@ def latent_strips(subject: Subject) -> Drawn:
     best = max(found, key=lambda one: abs(one["r"][one["strongest"]]))
     caption = (
         f"z{best['dimension']} follows {best['strongest']} most closely "
-        f"(r = {best['r'][best['strongest']]:+.2f}); each row changes one dimension."
+        f"(r = {best['r'][best['strongest']]:+.2f}); each row changes one dimension"
+        + ("." if len(shown) == known else f", the {len(shown)} of {known} that tell most.")
     )
     figure = plots.image_rows(rows, f"{subject.name}: {caption}")
     return Drawn(figure, caption, {"dimensions": found})
