@@ -120,11 +120,11 @@ def _damage_named(folder: Path) -> Iterator[None]:
         raise StorageFailure(
             f"The upload cannot be unpacked: {error.strerror or error}."
         ) from error
-    # tarfile meets damaged headers with errors of several kinds, and zipfile with some more: a
-    # method of compression that it cannot undo is a NotImplementedError.
+    # tarfile meets damaged headers with errors of several kinds, down to too deep a recursion;
+    # zipfile tells a password, and a compression that it cannot undo, by a RuntimeError too.
     except (
         tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, ValueError, ArithmeticError,
-        RecursionError, NotImplementedError,
+        RuntimeError,
     ) as error:  # fmt: skip
         raise InvalidFile(f"The upload is not an archive, or damaged: {error}.") from error
 

@@ -68,9 +68,8 @@ def _source(path: Path) -> Source:
                 split: _label_names(_whole(archive, label, path.name), names, label.name)
                 for split, (_, label) in pairs.items()
             }
-    # zipfile's words for a method of compression that it cannot undo, and for a password, are
-    # NotImplementedError and RuntimeError.
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    # zipfile tells a password, and a compression that it cannot undo, by a RuntimeError.
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise InvalidFile(f"{path.name} is damaged: {error}.") from error
     notes: list[str] = []
     return Source(_blocks(path, pairs, labels, notes), names, notes)

@@ -154,11 +154,8 @@ def read_package(path: Path, folder: Path) -> Package:
     """
     try:
         document, files = _unpacked(path, folder)
-    # zipfile's words for a method of compression that it cannot undo, and for a password, are
-    # NotImplementedError and RuntimeError.
-    except (
-        zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError
-    ) as error:  # fmt: skip
+    # zipfile tells a password, and a compression that it cannot undo, by a RuntimeError.
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError) as error:
         raise InvalidFile(
             f"The upload is no model that `datagen model export` wrote, or damaged: {error}."
         ) from error

@@ -147,8 +147,11 @@ with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryDirectory() as 
 """
 
 
-# Memory without the pages of mapped files is told by Linux alone.
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells it")
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(),
+    reason="Pages of a mapped file are not memory that a dataset takes, and only Linux counts a "
+    "process's memory without them.",
+)
 def test_memory_does_not_grow_with_the_dataset(tmp_path):
     count, side = 6000, 256
     rows = np.random.default_rng(0).integers(0, 256, (count, side), dtype=np.uint8)

@@ -72,8 +72,11 @@ def test_folder_without_a_dataset_is_told_what_is_wanted(tmp_path):
     assert str(tmp_path) not in told.value.detail
 
 
-# A device that is always full; to fill a real disk would fill the one that the tests run on.
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="macOS has none")
+@pytest.mark.skipif(
+    not Path("/dev/full").exists(),
+    reason="Without Linux's device that is always full, only filling the disk that the tests run "
+    "on would show it.",
+)
 def test_disk_that_fills_up_is_told_and_nothing_is_left_open(tmp_path):
     for number in range(3):
         picture(tmp_path / "src" / "cat" / f"{number}.png")

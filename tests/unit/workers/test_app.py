@@ -46,12 +46,15 @@ def test_every_setting_is_one_that_the_installed_celery_knows(settings: Settings
         ("worker_cancel_long_running_tasks_on_connection_loss", False),
         ("worker_enable_remote_control", False),
         ("beat_scheduler", "celery.beat:Scheduler"),
-        # Were it on, whoever asks for images would make them, in the API's own process.
-        ("task_always_eager", False),
     ],
 )
 def test_effective_setting(app: Celery, name: str, value: object) -> None:
     assert app.conf[name] == value
+
+
+def test_who_sends_a_task_never_runs_it(app: Celery) -> None:
+    # Were it so, the API's own process would make the images, and answer when they are there.
+    assert app.conf.task_always_eager is False
 
 
 def test_soft_shutdown_ends_before_an_orchestrator_loses_patience(app: Celery) -> None:
