@@ -19,6 +19,8 @@ from datagen.service import claims
 from datagen.settings import Settings
 
 LOOK_SECONDS = 0.5
+# The tables whose rows are claimed.
+Leased = type[Batch | Export | Figures | Model | Report]
 
 log = structlog.get_logger()
 
@@ -34,7 +36,7 @@ class Lease:
         self,
         engine: Engine,
         settings: Settings,
-        kind: type[Batch | Export | Figures | Model | Report],
+        kind: Leased,
         row_id: UUID,
         attempt: int,
     ) -> None:

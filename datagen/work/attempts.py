@@ -22,6 +22,8 @@ from datagen.errors import (
     TrainingDiverged,
     reason_of,
 )
+from datagen.service.lease import Lease, Leased
+from datagen.settings import Settings
 
 # A database that restarts is back within seconds; past the lease the work is somebody else's.
 RETRY_SECONDS = 20.0
@@ -35,18 +37,33 @@ End = Callable[[Session, str], object]
 
 
 @contextmanager
-def attempt(engine: Engine, what: str, row_id: UUID, *, fail: End, release: End) -> Iterator[None]:
-    """Run the block as one attempt at a row; its errors end the attempt, and go no further.
+def attempt(
+    engine: Engine,
+    settings: Settings,
+    kind: Leased,
+    row_id: UUID,
+    number: int,
+    *,
+    fail: End,
+    release: End,
+) -> Iterator[Lease]:
+    """Run the block as one attempt at a row that is claimed, under a lease that is kept alive.
+
+    Its errors end the attempt, and go no further.
 
     Args:
         engine: where the end is recorded, however long the database takes to be back.
-        what: kind of row, for the log.
+        settings: how long a lease is.
+        kind: table of the row.
         row_id: its id.
+        number: of the attempt that claimed it.
         fail: ends the row for good, with a reason.
         release: gives it back for another attempt, if it has one left.
     """
+    what = kind.__name__.lower()
     try:
-        yield
+        with Lease(engine, settings, kind, row_id, number) as lease:
+            yield lease
     except Cancelled as stop:
         log.info("attempt_stopped", of=what, id=str(row_id), reason=stop.detail)
     except FINAL as error:

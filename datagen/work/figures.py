@@ -41,12 +41,13 @@ def run_figures(engine: Engine, storage: Storage, settings: Settings, figures_id
         all_threads(settings),
         attempt(
             engine,
-            "figures",
+            settings,
+            Figures,
             work.figures_id,
+            work.attempt,
             fail=lambda session, reason: figures.fail(session, work, reason),
             release=lambda session, reason: figures.release(session, settings, work, reason),
-        ),
-        Lease(engine, settings, Figures, work.figures_id, work.attempt) as lease,
+        ) as lease,
     ):
         _draw(engine, storage, settings, work, lease)
 

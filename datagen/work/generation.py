@@ -62,20 +62,15 @@ class Generation:
         if work is None:
             return
         messages: list[Message] | None = []
-        with (
-            attempt(
-                self.engine,
-                "batch",
-                work.batch_id,
-                fail=lambda session, reason: batches.fail(
-                    session, work.batch_id, work.attempt, reason
-                ),
-                release=lambda session, reason: batches.release(
-                    session, self.settings, work, reason
-                ),
-            ),
-            Lease(self.engine, self.settings, Batch, work.batch_id, work.attempt) as lease,
-        ):
+        with attempt(
+            self.engine,
+            self.settings,
+            Batch,
+            work.batch_id,
+            work.attempt,
+            fail=lambda session, reason: batches.fail(session, work.batch_id, work.attempt, reason),
+            release=lambda session, reason: batches.release(session, self.settings, work, reason),
+        ) as lease:
             messages = self._close(work, self._make(work, lease))
         if messages is None:
             log.warning("batch_superseded", batch=str(batch_id), attempt=work.attempt)

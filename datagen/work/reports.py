@@ -69,12 +69,13 @@ def run_report(
         all_threads(settings),
         attempt(
             engine,
-            "report",
+            settings,
+            Report,
             work.report_id,
+            work.attempt,
             fail=lambda session, reason: reports.fail(session, work, reason),
             release=lambda session, reason: reports.release(session, settings, work, reason),
-        ),
-        Lease(engine, settings, Report, work.report_id, work.attempt) as lease,
+        ) as lease,
     ):
         messages = _slice(engine, storage, settings, work, lease)
     queue.send(messages)

@@ -77,14 +77,15 @@ def run_training(
         all_threads(settings),
         attempt(
             engine,
-            "training",
+            settings,
+            Model,
             work.model_id,
+            work.attempt,
             fail=lambda session, reason: trainings.fail_training(session, work, reason),
             release=lambda session, reason: trainings.release_training(
                 session, settings, work, reason
             ),
-        ),
-        Lease(engine, settings, Model, work.model_id, work.attempt) as lease,
+        ) as lease,
     ):
         messages = _slice(engine, storage, settings, work, lease)
     queue.send(messages)
