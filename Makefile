@@ -69,10 +69,10 @@ bench-training: $(DEMO_STAMP) ## Training against Pythae's trainer, and the base
 
 bench-quality: $(DEMO_STAMP) ## Do the images help? Hours: make bench-quality TRACK=A|B|C MNIST=DIR [BENCH_FLAGS="--seeds 1"]
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps imbalanced-learn==0.14.2 sklearn-compat==0.1.6
-	$(BIN)/python benchmarks/quality --track "$(TRACK)" --mnist "$(MNIST)" $(BENCH_FLAGS)
+	$(BIN)/python -m benchmarks.quality --track "$(TRACK)" --mnist "$(MNIST)" $(BENCH_FLAGS)
 
 bench-colour: $(DEMO_STAMP) ## The recommended recipe on two colour sets of our own making (half an hour)
-	$(BIN)/python benchmarks/quality/recipe_on_colour.py
+	$(BIN)/python -m benchmarks.quality.recipe_on_colour
 
 docs-figures: $(DEMO_STAMP) ## Draw the pictures of docs/objectives.md again: make docs-figures MNIST=DIR
 	$(BIN)/python scripts/make_docs_figures.py "$(MNIST)"
@@ -81,7 +81,7 @@ sample: $(DEMO_STAMP) ## Make sample:mnist again: make sample MNIST=DIR
 	$(BIN)/python scripts/make_sample.py "$(MNIST)" datagen/bundled/sample-mnist.parquet
 
 bundled: $(DEMO_STAMP) ## Train the bundled model and its judge again: make bundled MNIST=DIR
-	$(BIN)/python scripts/make_bundled.py "$(MNIST)" datagen/bundled
+	$(BIN)/python -m scripts.make_bundled "$(MNIST)" datagen/bundled
 
 clean: ## Remove the virtual environment and what the tools cached
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

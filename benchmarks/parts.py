@@ -27,10 +27,10 @@ from uuid import UUID
 
 import numpy as np
 import torch
+from machine import machine
 from PIL import Image
 from sqlalchemy import Engine, delete, insert
 from sqlalchemy.orm import Session
-from throughput import machine
 
 from datagen.bundled import JUDGE, MODEL
 from datagen.db.bulk import insert_samples

@@ -17,7 +17,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -32,6 +31,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from machine import machine
 
 from datagen.bundled import JUDGE, MODEL
 from datagen.client import Client
@@ -325,20 +325,6 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 def note(text: str) -> None:
     """Say what is being measured, beside the results."""
     print(f"  … {text}", file=sys.stderr, flush=True)
-
-
-def machine(cores: int) -> str:
-    """What it was measured on."""
-    import torch  # noqa: PLC0415
-
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        name = lines[0].partition(":")[2].strip() if lines else name
-    kind = torch.backends.cpu.get_cpu_capability()
-    python = platform.python_version()
-    return f"{cores} cores, {name} ({kind}), Python {python}, torch {torch.__version__}"
 
 
 def table(result: dict[str, Any]) -> str:

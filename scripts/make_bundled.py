@@ -1,6 +1,6 @@
 """Make the bundled model and its judge with the project's own commands.
 
-    python scripts/make_bundled.py MNIST_DIR OUT_DIR [-- options of `datagen train`]
+    python -m scripts.make_bundled MNIST_DIR OUT_DIR [-- options of `datagen train`]
 
 MNIST_DIR holds the four IDX files. The model is trained on the 60,000 training images; the 10,000
 test images only measure it. What comes out is copied to OUT_DIR as `mnist.safetensors`,
@@ -10,32 +10,14 @@ test images only measure it. What comes out is copied to OUT_DIR as `mnist.safet
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+
+from benchmarks.commands import datagen
 
 SMALL_ENOUGH = 8_000_000
-
-
-def datagen(home: Path, *arguments: str) -> dict[str, Any]:
-    """Run a command on a state folder of its own; returns the JSON object that it prints."""
-    command = [str(Path(sys.executable).with_name("datagen")), *arguments, "--json"]
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith("DATAGEN_")
-    }
-    done = subprocess.run(
-        command,
-        env={**environment, "DATAGEN_HOME": str(home)},
-        stdout=subprocess.PIPE,
-        check=True,
-        text=True,
-    )
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Do the images help? Three tracks on the whole of MNIST, cell by cell.
 
-    python benchmarks/quality --track A|B|C --mnist DIR [--seeds 5] [--workers 2] [--anew]
-    python benchmarks/quality --track A --table
+    python -m benchmarks.quality --track A|B|C --mnist DIR [--seeds 5] [--workers 2] [--anew]
+    python -m benchmarks.quality --track A --table
 
 A cell is a generator, or a classifier that learns from something, of one seed. Cells that are in
 `benchmarks/results/quality-TRACK.json` are not run again, so a run that was cut off goes on;
@@ -21,8 +21,8 @@ from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 
-from cells import cell
-from results import Results
+from benchmarks.quality.cells import cell
+from benchmarks.quality.results import Results
 
 TRACKS = ("A", "B", "C")
 WORK = Path(__file__).resolve().parents[2] / ".bench-quality"
@@ -68,7 +68,7 @@ def main() -> None:
         parser.error("--mnist is missing; name the folder of the four IDX files.")
     if given.seeds < 1 or given.workers < 1:
         parser.error("--seeds and --workers are 1 or more.")
-    track = import_module(f"track_{given.track.lower()}")
+    track = import_module(f"benchmarks.quality.track_{given.track.lower()}")
     name = given.track if given.on == "test" else f"{given.track}-{given.on}"
     results = Results(name, track.SETTINGS, anew=given.anew)
     if not given.table:

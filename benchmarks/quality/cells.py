@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mnist import Mnist
+
+from benchmarks.quality.mnist import Mnist
 
 
 def cell(track: str, name: str, folder: Path, on: str, work: Path) -> tuple[dict[str, Any], float]:
@@ -16,5 +17,7 @@ def cell(track: str, name: str, folder: Path, on: str, work: Path) -> tuple[dict
     torch.set_num_threads(1)
     began = time.monotonic()
     mnist = Mnist(folder)
-    found = import_module(f"track_{track.lower()}").run(name, mnist, getattr(mnist, on), work)
+    found = import_module(f"benchmarks.quality.track_{track.lower()}").run(
+        name, mnist, getattr(mnist, on), work
+    )
     return found, time.monotonic() - began

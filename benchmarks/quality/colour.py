@@ -5,7 +5,7 @@ runs from one colour to another. *things*: 64 x 64, ten objects put together fro
 colours of their own, before a sky and a ground. Colours say nothing of the class in either, so that
 logistic regression on pixels finds few.
 
-    python benchmarks/quality/colour.py shapes|things COUNT OUT.npz [--seed 0]
+    python -m benchmarks.quality.colour shapes|things COUNT OUT.npz [--seed 0]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The recommended recipe on two colour sets: `datagen train --time-budget 10m`, `datagen generate`.
 
-    python benchmarks/quality/recipe_on_colour.py [--budget 10m] [--sets shapes things]
+    python -m benchmarks.quality.recipe_on_colour [--budget 10m] [--sets shapes things]
 
 Each set is registered, trained on and drawn from by the project's own commands, in a state folder
 of its own. The judge's agreement with what was asked for is set against its accuracy on test images
@@ -15,19 +15,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-import colour
 import numpy as np
 import pyarrow.parquet as pq
-from classifiers import tested
-from results import RESULTS, commit, machine
 
+from benchmarks.commands import datagen
+from benchmarks.machine import machine
+from benchmarks.quality import colour
+from benchmarks.quality.classifiers import tested
+from benchmarks.quality.results import RESULTS, commit
 from datagen.images import LabelledImages, contact_sheet, decode_pngs
 from datagen.quality.learning import Learning, Part
 
@@ -35,21 +35,6 @@ PICTURES = RESULTS.parents[1] / "docs" / "images"
 PER_CLASS = 1000
 LEARNING = Learning(steps=2000)
 TARGET = 0.95
-
-
-def datagen(home: Path, *arguments: str) -> dict[str, Any]:
-    """Run a command on a state folder of its own; the JSON object that it prints."""
-    command = [str(Path(sys.executable).with_name("datagen")), *arguments, "--json"]
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("DATAGEN_")}
-    done = subprocess.run(
-        command,
-        env={**plain, "DATAGEN_HOME": str(home)},
-        stdout=subprocess.PIPE,
-        check=True,
-        text=True,
-    )
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
 
 
 def generated(home: Path, out: Path, names: list[str], *options: str) -> tuple[Any, LabelledImages]:
@@ -152,7 +137,7 @@ def main() -> None:
     for which in given.sets:
         with tempfile.TemporaryDirectory(prefix="datagen-colour-") as folder:
             found.append(run(which, given.budget, Path(folder)))
-    document = {"budget": given.budget, "machine": machine(), "sets": found}
+    document = {"budget": given.budget, "machine": machine(os.cpu_count() or 1), "sets": found}
     (RESULTS / "quality-colour.json").write_text(json.dumps(document, indent=1) + "\n")
     print("\n".join(table(found)))
     print(json.dumps(document))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import platform
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import torch
+from benchmarks.machine import machine
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 
@@ -38,7 +37,7 @@ class Results:
         self.cells[name] = found | {"commit": commit()}
         document = {
             "settings": self.settings,
-            "machine": machine(),
+            "machine": machine(1),
             "cells": dict(sorted(self.cells.items())),
         }
         incoming = self.path.with_suffix(".incoming")
@@ -62,13 +61,3 @@ def commit() -> str:
     code = ("datagen", "benchmarks/quality")
     changed = told("status", "--porcelain", "--", *(f":(top){path}" for path in code))
     return (told("rev-parse", "--short=12", "HEAD") or "unknown") + ("+" if changed else "")
-
-
-def machine() -> str:
-    """What it was measured on."""
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        name = lines[0].partition(":")[2].strip() if lines else name
-    return f"{name}, one thread a cell, torch {torch.__version__}"

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from classifiers import tested
-from generator import drawn, told, trained
-from mnist import CLASS_NAMES, Mnist
-from paired import mean
 
+from benchmarks.quality.classifiers import tested
+from benchmarks.quality.generator import drawn, told, trained
+from benchmarks.quality.mnist import CLASS_NAMES, Mnist
+from benchmarks.quality.paired import mean
 from datagen.images import LabelledImages
 from datagen.model.config import TrainingOptions
 from datagen.quality.learning import Learning, Part

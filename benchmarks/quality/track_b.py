@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from classifiers import tested
-from generator import drawn, told, trained
 from imblearn.over_sampling import SMOTE
-from mnist import CLASS_NAMES, Mnist
-from paired import gain, mean
-from paired import told as gain_told
 
+from benchmarks.quality.classifiers import tested
+from benchmarks.quality.generator import drawn, told, trained
+from benchmarks.quality.mnist import CLASS_NAMES, Mnist
+from benchmarks.quality.paired import gain, mean
+from benchmarks.quality.paired import told as gain_told
 from datagen.images import LabelledImages
 from datagen.model.config import TrainingOptions
 from datagen.quality.learning import Learning, Part

@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 import json
-import sys
 from importlib import import_module
-from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
-FOLDER = Path(__file__).resolve().parents[2] / "benchmarks" / "quality"
+from benchmarks.quality import classifiers, colour, paired, results
 
 
-@pytest.fixture(scope="module")
-def bench():
-    """Import one of its modules by name."""
-    sys.path.insert(0, str(FOLDER))
-    before = set(sys.modules)
-    yield import_module
-    sys.path.remove(str(FOLDER))
-    # Their names are short, and others may have the same.
-    for name in set(sys.modules) - before:
-        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(FOLDER)):
-            del sys.modules[name]
-
-
-def test_figures_of_an_imbalanced_set_are_means_over_classes(bench):
+def test_figures_of_an_imbalanced_set_are_means_over_classes():
     labels = np.array([0, 0, 0, 0, 1, 1])
     found = np.array([0, 0, 0, 1, 1, 0])
-    counted = bench("classifiers").counted(found, labels, 2)
+    counted = classifiers.counted(found, labels, 2)
 
     assert counted.accuracy == pytest.approx(4 / 6)
     assert counted.per_class == [0.75, 0.5]
@@ -40,35 +25,35 @@ def test_figures_of_an_imbalanced_set_are_means_over_classes(bench):
     assert counted.wrong == [3, 5]
 
 
-def test_class_that_is_never_found_counts_as_nothing(bench):
-    counted = bench("classifiers").counted(np.zeros(4, np.int64), np.array([0, 0, 1, 1]), 2)
+def test_class_that_is_never_found_counts_as_nothing():
+    counted = classifiers.counted(np.zeros(4, np.int64), np.array([0, 0, 1, 1]), 2)
 
     assert (counted.acsa, counted.gm) == (0.5, 0.0)
     assert counted.f1 == pytest.approx((2 / 3) / 2)
 
 
-def test_gain_is_paired_by_seed_with_the_interval_of_students_t(bench):
+def test_gain_is_paired_by_seed_with_the_interval_of_students_t():
     ours, theirs = [0.95, 0.97, 0.96], [0.94, 0.95, 0.955]
-    found = bench("paired").gain(ours, theirs)
+    found = paired.gain(ours, theirs)
     low, high = stats.ttest_rel(ours, theirs).confidence_interval()
 
     assert found["value"] == pytest.approx(100 * np.mean(np.subtract(ours, theirs)))
     assert (found["low"], found["high"]) == pytest.approx((100 * low, 100 * high))
-    assert "low" not in bench("paired").gain([0.9], [0.8])
+    assert "low" not in paired.gain([0.9], [0.8])
 
 
 @pytest.mark.parametrize("kind", ["logistic", "mlp", "cnn", "small_cnn", "resnet18"])
-def test_classifiers_give_a_logit_for_each_class(bench, kind):
+def test_classifiers_give_a_logit_for_each_class(kind):
     import torch  # noqa: PLC0415
 
-    network = bench("classifiers").CLASSIFIERS[kind](1, 28, 10).eval()
+    network = classifiers.CLASSIFIERS[kind](1, 28, 10).eval()
     with torch.no_grad():
         assert network(torch.rand(3, 1, 28, 28)).shape == (3, 10)
 
 
 @pytest.mark.parametrize("track", ["a", "c"])
-def test_cells_of_a_track_have_names_of_their_own(bench, track):
-    module = bench(f"track_{track}")
+def test_cells_of_a_track_have_names_of_their_own(track):
+    module = import_module(f"benchmarks.quality.track_{track}")
     names = [name for phase in module.phases(2) for name in phase]
 
     assert len(names) == len(set(names))
@@ -78,8 +63,7 @@ def test_cells_of_a_track_have_names_of_their_own(bench, track):
     json.dumps(module.SETTINGS)
 
 
-def test_results_go_on_with_the_same_settings_and_no_others(bench, monkeypatch, tmp_path):
-    results = bench("results")
+def test_results_go_on_with_the_same_settings_and_no_others(monkeypatch, tmp_path):
     monkeypatch.setattr(results, "RESULTS", tmp_path)
     first = results.Results("X", {"steps": 3, "counts": (1, 2)})
     first.add("0/real", {"accuracy": 0.5})
@@ -94,8 +78,7 @@ def test_results_go_on_with_the_same_settings_and_no_others(bench, monkeypatch, 
 
 
 @pytest.mark.parametrize("name", ["shapes", "things"])
-def test_colour_sets_are_the_same_for_the_same_seed(bench, name):
-    colour = bench("colour")
+def test_colour_sets_are_the_same_for_the_same_seed(name):
     images, labels, names = colour.made(name, 3, seed=1)
     again, _, _ = colour.made(name, 3, seed=1)
     other, _, _ = colour.made(name, 3, seed=2)

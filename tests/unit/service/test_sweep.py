@@ -27,6 +27,15 @@ def left(storage):
     return {found.key for found in storage.list("")}
 
 
+def add(engine, owner, kind, **values):
+    """A row of work that is the owner's."""
+    with writing(engine) as session:
+        moment = now(session)
+        row = kind(id=new_id(), owner_id=owner.id, created_at=moment, available_at=moment, **values)
+        session.add(row)
+    return row
+
+
 @pytest.fixture
 def batch(engine, settings, owner, model, batch_ids):
     """A batch that a worker has claimed."""
@@ -113,28 +122,14 @@ def test_weights_that_a_model_names_stay(engine, storage, settings, model):
 def test_files_that_a_report_names_stay_while_it_needs_them(
     engine, storage, settings, owner, model
 ):
-    def add(**values):
-        with writing(engine) as session:
-            moment = now(session)
-            row = Report(
-                id=new_id(),
-                owner_id=owner.id,
-                model_id=model.id,
-                dataset_key="sample:mnist",
-                quick=True,
-                progress={},
-                created_at=moment,
-                available_at=moment,
-                **values,
-            )
-            session.add(row)
-        return row
-
-    done = add(state="succeeded")
+    plain = {"model_id": model.id, "dataset_key": "sample:mnist", "quick": True, "progress": {}}
+    done = add(engine, owner, Report, **plain, state="succeeded")
     archive, orphan = (put(storage, f"reports/{done.id}/{name}.zip") for name in "ab")
     with writing(engine) as session:
         session.execute(update(Report).values(archive_key=archive))
-    running, cancelled = add(state="running"), add(state="cancelled")
+    running, cancelled = (
+        add(engine, owner, Report, **plain, state=state) for state in ("running", "cancelled")
+    )
     kept = put(storage, f"reports/{running.id}/000001.json")
     given_up = put(storage, f"reports/{cancelled.id}/000001.json")
 
@@ -144,29 +139,13 @@ def test_files_that_a_report_names_stay_while_it_needs_them(
     assert not storage.exists(given_up)
 
 
-def add_export(engine, owner, batch, **values):
-    with writing(engine) as session:
-        moment = now(session)
-        row = Export(
-            id=new_id(),
-            owner_id=owner.id,
-            job_id=batch.job_id,
-            format="parquet",
-            images_total=3,
-            created_at=moment,
-            available_at=moment,
-            **values,
-        )
-        session.add(row)
-    return row
-
-
 def test_archive_that_an_export_names_stays(engine, storage, settings, owner, batch):
-    done = add_export(engine, owner, batch, state="succeeded", archive_key="exports/x")
+    plain = {"job_id": batch.job_id, "format": "parquet", "images_total": 3}
+    done = add(engine, owner, Export, **plain, state="succeeded", archive_key="exports/x")
     named, orphan = (put(storage, f"exports/{done.id}/{name}.zip") for name in "ab")
     with writing(engine) as session:
         session.execute(update(Export).values(archive_key=named))
-    running = add_export(engine, owner, batch, state="running")
+    running = add(engine, owner, Export, **plain, state="running")
     pending = put(storage, f"exports/{running.id}/c.zip")
 
     assert sweep(engine, storage, settings) == 1
