@@ -22,6 +22,8 @@ MAX_ATTEMPTS = 1000
 MAX_TEMPERATURE = 10.0
 MAX_TRUNCATION = 10.0
 Sampler = Literal["prior", "density", "neighbour", "interpolate"]
+# Those that begin with a real image of the label.
+STARTING_FROM_IMAGES = frozenset({"neighbour", "interpolate"})
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 
 Name = Annotated[
@@ -312,6 +314,11 @@ class TrainingOptionsIn(Request):
     balanced: bool | None = None
     augment: Literal["none", "affine"] | None = Field(
         default=None, description="Turn, scale, shear and shift images a little while training."
+    )
+    refine: bool | None = Field(
+        default=None,
+        description="True refines even where small classes or colours speak against it; "
+        "`refine_epochs` 0 refines nothing.",
     )
     refine_sampler: Literal["prior", "density", "neighbour"] | None = Field(
         default=None, description="What the refinement draws latents from."

@@ -114,7 +114,6 @@ class Counted:
         gm: mean over the classes of the geometric mean of recall and specificity.
         f1: mean over the classes of F1.
         per_class: recall of each class.
-        wrong: rows of the images that it got wrong.
     """
 
     accuracy: float
@@ -122,7 +121,6 @@ class Counted:
     gm: float
     f1: float
     per_class: list[float]
-    wrong: list[int]
 
 
 def counted(found: np.ndarray, labels: np.ndarray, classes: int) -> Counted:
@@ -141,7 +139,6 @@ def counted(found: np.ndarray, labels: np.ndarray, classes: int) -> Counted:
         gm=float(np.sqrt(recall * specificity).mean()),
         f1=float(f1.mean()),
         per_class=[round(float(value), 5) for value in recall],
-        wrong=np.flatnonzero(found != labels).tolist(),
     )
 
 

@@ -15,7 +15,7 @@ from datagen.model.checkpoint import load_generator
 from datagen.model.config import TrainingOptions
 from datagen.model.decoding import Decoder
 from datagen.model.examples import load_examples
-from datagen.model.header import CheckpointHeader, read_header
+from datagen.model.header import read_header
 from datagen.model.samplers import Sampling
 from datagen.quality.judge import Scorer, load_judge
 from datagen.quality.training_index import load_index
@@ -28,10 +28,8 @@ from datagen.work.stopwatch import Stopwatch
 CPU = torch.device("cpu")
 
 
-def trained(
-    folder: Path, splits: Mapping[str, LabelledImages], options: TrainingOptions
-) -> CheckpointHeader:
-    """Train into a folder, or find it trained; a training that was cut off goes on."""
+def trained(folder: Path, splits: Mapping[str, LabelledImages], options: TrainingOptions) -> None:
+    """Train into a folder, or find it trained; a training that was cut off begins anew."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / recipe.JUDGE).exists():
         recipe.train(
@@ -44,7 +42,6 @@ def trained(
             check=lambda: None,
             slice_seconds=math.inf,
         )
-    return read_header(folder / recipe.GENERATOR)
 
 
 def told(folder: Path, options: TrainingOptions) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def gain(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Any]:
     return found
 
 
-def told(found: dict[str, Any]) -> str:
+def in_words(found: dict[str, Any]) -> str:
     """A gain in words."""
     if "low" not in found:
         return f"{found['value']:+.2f}"

@@ -17,8 +17,7 @@ from imblearn.over_sampling import SMOTE
 from benchmarks.quality.classifiers import tested
 from benchmarks.quality.generator import drawn, told, trained
 from benchmarks.quality.mnist import CLASS_NAMES, Mnist
-from benchmarks.quality.paired import gain, mean
-from benchmarks.quality.paired import told as gain_told
+from benchmarks.quality.paired import gain, in_words, mean
 from datagen.images import LabelledImages
 from datagen.model.config import TrainingOptions
 from datagen.quality.learning import Learning, Part
@@ -144,7 +143,7 @@ def _gain(cells: dict[str, dict[str, Any]], network: str) -> str:
     found = gain([cell["acsa"] for cell in ours.values()], values[best])
     return (
         f"{NETWORKS[network]}: ACSA of ours less that of {BASELINES[best]}, the best of the "
-        f"others on the very test set: {gain_told(found)} points, over {len(ours)} seeds."
+        f"others on the very test set: {in_words(found)} points, over {len(ours)} seeds."
     )
 
 

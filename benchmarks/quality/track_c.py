@@ -15,8 +15,7 @@ import numpy as np
 from benchmarks.quality.classifiers import tested
 from benchmarks.quality.generator import drawn, told, trained
 from benchmarks.quality.mnist import CLASS_NAMES, Mnist
-from benchmarks.quality.paired import gain, mean
-from benchmarks.quality.paired import told as gain_told
+from benchmarks.quality.paired import gain, in_words, mean
 from datagen.images import LabelledImages
 from datagen.model.config import TrainingOptions
 from datagen.quality.learning import Learning, Part
@@ -104,7 +103,7 @@ def _gain(cells: dict[str, dict[str, Any]], count: int, arm: str) -> str:
     both = sorted(set(ours) & set(theirs))
     if not both:
         return ""
-    return gain_told(gain([ours[seed] for seed in both], [theirs[seed] for seed in both]))
+    return in_words(gain([ours[seed] for seed in both], [theirs[seed] for seed in both]))
 
 
 def _seeds(cells: dict[str, dict[str, Any]], count: int, arm: str) -> dict[str, float]:

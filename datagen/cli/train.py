@@ -42,7 +42,8 @@ def train(
         bool | None,
         typer.Option(
             "--refine/--no-refine",
-            help="Fine-tune the decoder against a discriminator afterwards (default), or not.",
+            help="Fine-tune the decoder against a discriminator afterwards, or not; by default "
+            "where classes are large and grey.",
         ),
     ] = None,
     refine_sampler: Annotated[
@@ -100,6 +101,8 @@ def train(
         "preset": preset,
         "time_budget": _seconds(time_budget),
         "epochs": epochs,
+        # That it is not wanted is said by no epochs of it.
+        "refine": refine or None,
         "refine_epochs": _refine_epochs(refine, refine_epochs),
         "refine_sampler": refine_sampler,
         "judge_epochs": judge_epochs,

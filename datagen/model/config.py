@@ -155,6 +155,7 @@ class TrainingOptions(BaseModel):
             or a normal a class trained along; None takes the better one on held-out images.
         epochs: passes over the images, at most.
         refine_epochs: adversarial passes after them.
+        refine: have that refinement even where small classes or colours speak against it.
         refine_sampler: what the refinement draws latents from; it should be what images will be
             drawn from.
         judge_epochs: passes of the judge.
@@ -186,6 +187,7 @@ class TrainingOptions(BaseModel):
     prior: PriorName | None = None
     epochs: int = Field(default=8, ge=1, le=10_000)
     refine_epochs: int = Field(default=2, ge=0, le=10_000)
+    refine: bool = False
     refine_sampler: RefinementSampler = "prior"
     judge_epochs: int = Field(default=8, ge=1, le=10_000)
     patience: int = Field(default=0, ge=0, le=10_000)
@@ -238,7 +240,7 @@ class TrainingOptions(BaseModel):
         }
         for name, steps in STEPS.items():
             fitting[name] = max(LEAST_EPOCHS[name], -(-steps // per_epoch))
-        if is_small or channels == COLOUR:
+        if (is_small or channels == COLOUR) and not self.refine:
             fitting["refine_epochs"] = 0
         fitting |= PRESETS[self.preset or "base"]
         given = self.model_fields_set

@@ -152,7 +152,10 @@ class Refinement:
 
     @torch.no_grad()
     def draw(self, image: Tensor, label: Tensor, generator: torch.Generator) -> Tensor:
-        """Latents (B, d) of labels (B,), as `refine_sampler` says; round their images, or not."""
+        """Latents (B, d) of labels (B,), drawn as `refine_sampler` says.
+
+        `neighbour` draws round the posteriors of the images (B, C, H, W); the others do without.
+        """
         noise = standard_noise(image.new_empty(len(image), self._options.latent_dim), generator)
         if self._options.refine_sampler == "neighbour":
             found = self._model.encode(image, label)

@@ -20,7 +20,8 @@ from datagen.settings import Settings
 
 LONGEST_BACKOFF_SECONDS = 30.0
 
-Row = TypeVar("Row", bound=Batch | Export | Figures | Model | Report)
+Claimable = Batch | Export | Figures | Model | Report
+Row = TypeVar("Row", bound=Claimable)
 
 
 def claim(session: Session, settings: Settings, kind: type[Row], row_id: UUID) -> Row | None:

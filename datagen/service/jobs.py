@@ -23,7 +23,7 @@ from datagen.errors import (
 from datagen.export.formats import known_format
 from datagen.quality.gate import REASONS
 from datagen.queue import MAKE_BATCHES, Message
-from datagen.schemas import ENDED, MAX_IMAGES, Gate, JobCreate, Page
+from datagen.schemas import ENDED, MAX_IMAGES, STARTING_FROM_IMAGES, Gate, JobCreate, Page
 from datagen.service import batch_work, batches, counting
 from datagen.service.common import (
     MAX_PAGE,
@@ -33,12 +33,7 @@ from datagen.service.common import (
     find_model,
     owned,
 )
-from datagen.service.recommending import (
-    STARTING_FROM_IMAGES,
-    gate_of,
-    refuse_unfit_sampler,
-    sampler_of,
-)
+from datagen.service.recommending import gate_of, refuse_unfit_sampler, sampler_of
 from datagen.settings import Settings
 from datagen.shards import read_sample as read_shard_sample
 from datagen.storage import Storage

@@ -13,14 +13,11 @@ from sqlalchemy import Engine, select
 from sqlalchemy.exc import OperationalError
 
 from datagen.db.session import reading, writing
-from datagen.db.tables import Batch, Export, Figures, Model, Report
 from datagen.errors import Cancelled
 from datagen.service import claims
 from datagen.settings import Settings
 
 LOOK_SECONDS = 0.5
-# The tables whose rows are claimed.
-Leased = type[Batch | Export | Figures | Model | Report]
 
 log = structlog.get_logger()
 
@@ -36,7 +33,7 @@ class Lease:
         self,
         engine: Engine,
         settings: Settings,
-        kind: Leased,
+        kind: type[claims.Claimable],
         row_id: UUID,
         attempt: int,
     ) -> None:

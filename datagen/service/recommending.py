@@ -13,9 +13,7 @@ from pydantic import ValidationError
 
 from datagen.db.tables import Model
 from datagen.errors import DatagenError, Forbidden, InvalidRequest
-from datagen.schemas import Gate, Recommended
-
-STARTING_FROM_IMAGES = frozenset({"neighbour", "interpolate"})
+from datagen.schemas import STARTING_FROM_IMAGES, Gate, Recommended
 
 
 def sampler_of(model: Model, owner_id: UUID, *, labelled: bool = True) -> str:

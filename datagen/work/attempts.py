@@ -22,7 +22,8 @@ from datagen.errors import (
     TrainingDiverged,
     reason_of,
 )
-from datagen.service.lease import Lease, Leased
+from datagen.service.claims import Claimable
+from datagen.service.lease import Lease
 from datagen.settings import Settings
 
 # A database that restarts is back within seconds; past the lease the work is somebody else's.
@@ -40,7 +41,7 @@ End = Callable[[Session, str], object]
 def attempt(
     engine: Engine,
     settings: Settings,
-    kind: Leased,
+    kind: type[Claimable],
     row_id: UUID,
     number: int,
     *,

@@ -30,7 +30,7 @@ from datagen.model.state import TrainingState
 from datagen.model.training import Stage, Watch, run_stage
 from datagen.quality.judge import Judge, JudgeFit, Scorer, accuracy, calibrate
 from datagen.quality.training_index import TrainingIndex, index_of, save_index
-from datagen.schemas import Gate, Recommended
+from datagen.schemas import STARTING_FROM_IMAGES, Gate, Recommended
 from datagen.work.budget import measured_pace, planned_epochs, seconds_after
 
 # In this order: what is learnt from, what decides, what measures.
@@ -396,7 +396,7 @@ def _measure_sampler(
         labels = np.full(MEASURED_PER_CLASS, label, dtype=np.int64)
         number = np.arange(MEASURED_PER_CLASS) + label * MEASURED_PER_CLASS
         real = torch.nonzero(known == label)[:MEASURED_PER_CLASS, 0]
-        if not len(real) and sampler in {"neighbour", "interpolate"}:
+        if not len(real) and sampler in STARTING_FROM_IMAGES:
             agreement.append(0.0)
             variance.append(None)
             continue

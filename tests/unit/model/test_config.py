@@ -120,8 +120,13 @@ def test_latent_dimensions_and_likelihood_follow_the_images():
     assert [filled_in([900], (c, 8, 8)).latent_dim for c in (1, 3)] == [16, 96]
 
 
-def test_colour_is_not_refined():
-    assert [filled_in([900] * 2, (c, 8, 8)).refine_epochs > 0 for c in (1, 3)] == [True, False]
+def test_colour_and_small_classes_are_refined_only_if_that_is_asked_for():
+    for counts, channels in (([900] * 2, 3), ([40] * 2, 1)):
+        plain, asked = (filled_in(counts, (channels, 8, 8), **g) for g in ({}, {"refine": True}))
+        assert plain.refine_epochs == 0
+        assert asked.refine_epochs > 0
+    assert filled_in([900] * 2, (1, 8, 8)).refine_epochs > 0
+    assert filled_in([40] * 2, refine=True, refine_epochs=3).refine_epochs == 3
 
 
 def test_dataset_without_images_has_options_too():
