@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 
 from datagen.datasets.opening import open_dataset
 from datagen.datasets.reading import ReadOptions
-from datagen.datasets.stored import content_digest, write_split
+from datagen.datasets.stored import digests_of, write_split
 from datagen.images import encode_png
 
 SIDE, CLASSES = 28, 10
@@ -93,9 +93,9 @@ def seconds_of(source: Path) -> float:
     with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryDirectory() as out:
         began = time.perf_counter()
         found = open_dataset(source, ReadOptions(), Path(scratch))
-        content_digest(found.splits)
+        digests_of(found.splits, found.names)
         for name, images in found.splits.items():
-            write_split(Path(out, name), images)
+            write_split(Path(out, name), images, found.names[name])
         return time.perf_counter() - began
 
 

@@ -14,6 +14,7 @@ from typing import BinaryIO
 import numpy as np
 
 from datagen.datasets.limits import check_name, check_room
+from datagen.datasets.names import Names, NameWriter
 from datagen.datasets.pixels import PADDED, RESIZED, decoded, fitted
 from datagen.datasets.reading import LISTED_PROBLEMS, SPLITS, ReadOptions, ReadReport
 from datagen.datasets.source import Block, Entry, Source
@@ -47,12 +48,14 @@ class Collected:
         labels: int64 (N,), numbers of `class_names`.
         splits: int8 (N,), numbers of `SPLITS`; -1 where the data came without.
         class_names: in their order.
+        names: what each image was called: its file, or an array or file with the place in it.
     """
 
     images: np.ndarray
     labels: np.ndarray
     splits: np.ndarray
     class_names: tuple[str, ...]
+    names: Names
 
 
 def collect(source: Source, options: ReadOptions, scratch: Path, report: ReadReport) -> Collected:
@@ -63,18 +66,23 @@ def collect(source: Source, options: ReadOptions, scratch: Path, report: ReadRep
             none at all.
     """
     path = scratch / "images"
-    with path.open("w+b") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
-        collector = _Collector(file, options, report, pool)
+    with (
+        path.open("w+b") as file,
+        (scratch / "names").open("w+b") as names,
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+    ):
+        collector = _Collector(file, NameWriter(names), options, report, pool)
         for piece in source.pieces:
             collector.add(piece)
         collector.check_sizes()
-    report.notes += source.notes
-    return collector.finish(path, source.class_names)
+        report.notes += source.notes
+        return collector.finish(path, source.class_names)
 
 
 @dataclass
 class _Collector:
     file: BinaryIO
+    names: NameWriter
     options: ReadOptions
     report: ReadReport
     pool: ThreadPoolExecutor
@@ -103,6 +111,8 @@ class _Collector:
         if self._fits(images.shape[1:], block.name):
             self._write(images)
             self._note(block.labels, [block.split] * len(images))
+            places = range(block.first, block.first + len(images))
+            self.names.add(f"{block.name}[{place}]" for place in places)
 
     def _add_entries(self, entries: Sequence[Entry]) -> None:
         kept: list[np.ndarray] = []
@@ -123,6 +133,7 @@ class _Collector:
                 images[number] = pixels
             self._write(images)
             self._note([str(entry.label) for entry in owners], [entry.split for entry in owners])
+            self.names.add(entry.file or entry.name for entry in owners)
 
     def _decoded(self, entries: Sequence[Entry]) -> Iterator[Picture | InvalidFile]:
         runs = [entries[start : start + _RUN] for start in range(0, len(entries), _RUN)]
@@ -228,12 +239,14 @@ class _Collector:
         place = {name: number for number, name in enumerate(names)}
         order = np.array([place[name] for name in self.numbers], dtype=np.int64)
         self._tell_done()
+        self.file.flush()
         shape = (len(self.labels), *self.shape)
         return Collected(
             images=np.asarray(np.memmap(path, np.uint8, mode="c", shape=shape)),
             labels=order[np.frombuffer(self.labels, np.int64)],
             splits=np.frombuffer(self.splits, np.int8),
             class_names=names,
+            names=self.names.finish(),
         )
 
     def _tell_done(self) -> None:

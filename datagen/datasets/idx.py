@@ -110,7 +110,7 @@ def _blocks(
             )
         for images in image_pieces(images_path):
             part = [names[label] for label in own[done : done + len(images)]]
-            yield Block(images, part, split, images_path.name)
+            yield Block(images, part, split, images_path.name, done)
             done += len(images)
 
 

@@ -181,7 +181,8 @@ def _blocks(
                         "labels; they must be as many."
                     )
                 for values in _images(archive, images, name, notes):
-                    yield Block(values, own[done : done + len(values)], split, name)
+                    part = own[done : done + len(values)]
+                    yield Block(values, part, split, name, done)
                     done += len(values)
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise InvalidFile(f"{path.name} is damaged: {error}.") from error

@@ -87,7 +87,7 @@ def open_dataset(source: Path, options: ReadOptions, scratch: Path) -> Opened:
     report = ReadReport(source=found.kind)
     with full_disk_named():
         collected = collect(found.read(), options, scratch, report)
-        return Opened(arrange(collected, options, scratch, report), report)
+        return arrange(collected, options, scratch, report)
 
 
 def _unpacked(path: Path, folder: Path) -> Path:

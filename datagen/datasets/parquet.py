@@ -99,6 +99,7 @@ def _entries(files: Sequence[Path], label: str) -> Iterator[Entry]:
         for number, row in enumerate(_rows(path, columns)):
             data = row[image]
             inner = data.get("bytes") if isinstance(data, dict) else data
+            called = data.get("path") if isinstance(data, dict) else None
             name = f"{path.name} row {number}"
             own = row.get("split")
             yield Entry(
@@ -107,6 +108,7 @@ def _entries(files: Sequence[Path], label: str) -> Iterator[Entry]:
                 inner if isinstance(inner, bytes) else b"",
                 SPLIT_NAMES.get(str(own).lower()) if own is not None else split,
                 None if isinstance(inner, bytes) else f"{name} holds no picture.",
+                called if isinstance(called, str) else None,
             )
 
 

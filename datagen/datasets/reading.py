@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from datagen.datasets.names import Names
 from datagen.errors import InvalidRequest
 from datagen.images import LabelledImages
 
@@ -106,10 +107,17 @@ class ReadReport:
 
 @dataclass(frozen=True)
 class Opened:
-    """A dataset as it was read: its splits, and what was found out about it."""
+    """A dataset as it was read.
+
+    Attributes:
+        splits: its images.
+        report: what was found out about it.
+        names: what the images of each split were called, where that is known.
+    """
 
     splits: dict[str, LabelledImages]
     report: ReadReport
+    names: dict[str, Names] = field(default_factory=dict)
 
 
 def shares_of(text: str) -> dict[str, float]:

@@ -40,6 +40,7 @@ class Entry:
         data: the file's bytes, or where they are.
         split: `train`, `validation` or `test`, if the data came with one.
         problem: what is wrong with it, if that is known already.
+        file: name of the picture's file, where that is another than `name`.
     """
 
     name: str
@@ -47,16 +48,26 @@ class Entry:
     data: bytes | Path
     split: str | None = None
     problem: str | None = None
+    file: str | None = None
 
 
 @dataclass(frozen=True)
 class Block:
-    """Decoded images of one split: uint8 (n, C, H, W), with the name of each one's class."""
+    """Decoded images of one split.
+
+    Attributes:
+        images: uint8 (n, C, H, W).
+        labels: the name of each one's class.
+        split: `train`, `validation` or `test`, if the data came with one.
+        name: of the array or file that they stand in.
+        first: the place of the first of them in it.
+    """
 
     images: np.ndarray
     labels: Sequence[str]
     split: str | None = None
     name: str = "The file"
+    first: int = 0
 
 
 Piece = Sequence[Entry] | Block

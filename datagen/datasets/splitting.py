@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from datagen.datasets.collecting import NO_SPLIT, Collected
-from datagen.datasets.reading import SPLITS, ReadOptions, ReadReport
+from datagen.datasets.reading import SPLITS, Opened, ReadOptions, ReadReport
 from datagen.datasets.source import rows_at_once
 from datagen.datasets.stored import image_hashes
 from datagen.errors import InvalidFile
@@ -16,9 +16,7 @@ from datagen.images import LabelledImages
 TRAIN = SPLITS.index("train")
 
 
-def arrange(
-    found: Collected, options: ReadOptions, scratch: Path, report: ReadReport
-) -> dict[str, LabelledImages]:
+def arrange(found: Collected, options: ReadOptions, scratch: Path, report: ReadReport) -> Opened:
     """The splits of what was collected; what was found out goes into the report.
 
     Where the data came with splits they stay as they came, but for images of one that stand in
@@ -45,15 +43,17 @@ def arrange(
     if not (splits == TRAIN).any():
         raise InvalidFile("No image is in the split train; a dataset needs one.")
     _note_small_classes(found, splits, report)
-    return {
+    rows = {name: np.flatnonzero(splits == number) for number, name in enumerate(SPLITS)}
+    rows = {name: own for name, own in rows.items() if len(own)}
+    images = {
         name: LabelledImages(
-            _part(found.images, np.flatnonzero(splits == number), scratch / f"{name}.images"),
-            found.labels[splits == number],
+            _part(found.images, own, scratch / f"{name}.images"),
+            found.labels[own],
             found.class_names,
         )
-        for number, name in enumerate(SPLITS)
-        if (splits == number).any()
+        for name, own in rows.items()
     }
+    return Opened(images, report, {name: found.names.rows(own) for name, own in rows.items()})
 
 
 def _groups(images: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from datagen.datasets.limits import full_disk_named
 from datagen.datasets.opening import open_dataset
 from datagen.datasets.reading import Opened, ReadOptions, ReadReport
 from datagen.datasets.sample import load_sample
-from datagen.datasets.stored import content_digest, read_split, write_split
+from datagen.datasets.stored import digests_of, read_split, write_split
 from datagen.db.session import now
 from datagen.db.tables import Dataset, Figures, Model, Report, new_id
 from datagen.errors import Conflict, InvalidFile, InvalidRequest
@@ -88,18 +88,19 @@ def store(storage: Storage, opened: Opened) -> Ingested:
         StorageFailure: the images cannot be stored.
     """
     first = _checked(opened.splits)
-    digest = content_digest(opened.splits)
-    prefix = f"datasets/{digest}"
+    digests = digests_of(opened.splits, opened.names)
+    # The same images in another order are another file, and a row knows its file by its hash.
+    prefix = f"datasets/{digests.content}/{digests.arrangement[:16]}"
     files = {}
     for split, images in opened.splits.items():
         with tempfile.TemporaryDirectory(prefix="datagen-split-") as folder:
             path = Path(folder, "split.safetensors")
             with full_disk_named():
-                files[split] = write_split(path, images)
+                files[split] = write_split(path, images, opened.names.get(split))
             with path.open("rb") as file:
                 storage.put(_key(prefix, split), file)
     return Ingested(
-        digest=digest,
+        digest=digests.content,
         prefix=prefix,
         class_names=first.class_names,
         image_shape=first.image_shape,
@@ -148,11 +149,10 @@ def register(session: Session, owner_id: UUID, name: str, ingested: Ingested) ->
         )
     ).one_or_none()
     if row is not None:
-        if row.removed_at is not None:
+        if row.removed_at is not None or not row.report:
             row.removed_at = None
             row.report = ingested.report
-        elif not row.report:
-            row.report = ingested.report
+            row.storage_prefix = ingested.prefix
         session.flush()
         return shown(row)
     row = Dataset(

@@ -13,7 +13,7 @@ from reading import opened
 
 from datagen.datasets.collecting import collect
 from datagen.datasets.reading import ReadOptions, ReadReport
-from datagen.datasets.source import Block, Source
+from datagen.datasets.source import Block, Entry, Source
 from datagen.errors import InvalidFile
 
 
@@ -103,6 +103,24 @@ def test_colour_that_comes_late_turns_all_that_came_before(tmp_path, grey_first)
     )
 
 
+def test_images_keep_the_names_of_their_files(tmp_path):
+    entries = [
+        Entry("a/ü.png", "a", picture(1)),
+        Entry("data.parquet row 7", "b", picture(2), file="b/seven.png"),
+    ]
+    block = Block(np.ones((3, 1, 3, 4), np.uint8), ["a"] * 3, name="x.npz: images", first=40)
+
+    found = collect(Source(iter([entries, block])), ReadOptions(), tmp_path, ReadReport())
+
+    assert found.names.texts(0, 5) == [
+        "a/ü.png",
+        "b/seven.png",
+        "x.npz: images[40]",
+        "x.npz: images[41]",
+        "x.npz: images[42]",
+    ]
+
+
 def test_what_was_done_to_images_is_told(tmp_path):
     clear = io.BytesIO()
     Image.new("RGBA", (4, 3), (0, 0, 0, 0)).save(clear, "PNG")
@@ -121,7 +139,7 @@ from pathlib import Path
 import numpy as np
 from datagen.datasets.opening import open_dataset
 from datagen.datasets.reading import ReadOptions
-from datagen.datasets.stored import content_digest, write_split
+from datagen.datasets.stored import digests_of, write_split
 
 def held():
     fields = dict(line.split(":") for line in open("/proc/self/status") if ":" in line)
@@ -139,9 +157,9 @@ def watch():
 threading.Thread(target=watch, daemon=True).start()
 with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryDirectory() as out:
     found = open_dataset(Path(sys.argv[1]), ReadOptions(), Path(scratch))
-    content_digest(found.splits)
+    digests_of(found.splits, found.names)
     for name, images in found.splits.items():
-        write_split(Path(out, name), images)
+        write_split(Path(out, name), images, found.names[name])
     total = sum(images.images.nbytes for images in found.splits.values()) / 2**20
     print(total, most - before)
 """

@@ -11,7 +11,7 @@ from reading import read
 
 from datagen.datasets.archive import unpack_archive
 from datagen.datasets.packing import pack
-from datagen.datasets.stored import content_digest
+from datagen.datasets.stored import digests_of
 from datagen.errors import InvalidFile, StorageFailure
 
 
@@ -40,7 +40,7 @@ def test_what_is_packed_opens_as_the_same_dataset(tmp_path):
 
     here, there = read(source), read(target)
     assert there["train"].class_names == ("a", "b é", "none")
-    assert content_digest(there) == content_digest(here)
+    assert digests_of(there).content == digests_of(here).content
 
 
 def test_only_files_of_the_dataset_are_packed(tmp_path):

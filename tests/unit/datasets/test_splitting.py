@@ -6,11 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datagen.datasets.collecting import Collected
+from datagen.datasets.names import Names
 from datagen.datasets.reading import SPLITS, ReadOptions, ReadReport
 from datagen.datasets.splitting import arrange, shared_out
 from datagen.errors import InvalidFile, InvalidRequest
 
 NONE = -1
+
+
+def names_of(values):
+    texts = [str(value).encode() for value in values]
+    ends = np.cumsum([len(text) for text in texts])
+    return Names(np.frombuffer(b"".join(texts), np.uint8), ends)
 
 
 def collected(values, labels, splits=None, classes=("a", "b", "c")):
@@ -21,11 +28,12 @@ def collected(values, labels, splits=None, classes=("a", "b", "c")):
         labels=np.array(labels, dtype=np.int64),
         splits=np.full(count, NONE, np.int8) if splits is None else np.array(splits, np.int8),
         class_names=classes,
+        names=names_of(values),
     )
 
 
 def values_in(found):
-    return {name: images.images.ravel().tolist() for name, images in found.items()}
+    return {name: images.images.ravel().tolist() for name, images in found.splits.items()}
 
 
 def test_every_class_is_shared_out_exactly(tmp_path):
@@ -34,7 +42,7 @@ def test_every_class_is_shared_out_exactly(tmp_path):
         collected(np.arange(160), labels), ReadOptions(), tmp_path, report := ReadReport()
     )
 
-    assert {name: images.counts().tolist() for name, images in found.items()} == {
+    assert {name: images.counts().tolist() for name, images in found.splits.items()} == {
         "train": [80, 40, 8],
         "validation": [10, 5, 1],
         "test": [10, 5, 1],
@@ -94,6 +102,11 @@ def test_given_splits_stay_and_copies_leave_the_training_side(tmp_path):
     found = arrange(data, ReadOptions(), tmp_path, report := ReadReport())
 
     assert values_in(found) == {"train": [9], "validation": [2], "test": [1, 3, 8]}
+    assert {name: names.texts(0, len(names)) for name, names in found.names.items()} == {
+        "train": ["9"],
+        "validation": ["2"],
+        "test": ["1", "3", "8"],
+    }
     assert report.moved == {"train": 2, "validation": 1}
     assert any(
         "Images of train that stand" in note and note.endswith(": 2.") for note in report.notes
@@ -135,7 +148,7 @@ def test_a_class_of_one_image_is_trained_on_and_told(tmp_path):
         report := ReadReport(),
     )
 
-    assert found["train"].counts().tolist() == [8, 1]
+    assert found.splits["train"].counts().tolist() == [8, 1]
     assert any("Classes with one image to train on: 'one'" in note for note in report.notes)
 
 

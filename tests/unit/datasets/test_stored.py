@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from datagen.datasets.stored import content_digest, read_split, write_split
+from datagen.datasets.names import Names
+from datagen.datasets.stored import digests_of, read_named_split, read_split, write_split
 from datagen.errors import InvalidFile
 from datagen.images import LabelledImages
 
@@ -13,6 +14,16 @@ def labelled(count: int = 9, channels: int = 3, seed: int = 1) -> LabelledImages
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, 256, (count, channels, 5, 4), dtype=np.uint8)
     return LabelledImages(pixels, rng.integers(0, 2, count), ("a", "ü"))
+
+
+def named(*texts: str) -> Names:
+    data = [text.encode() for text in texts]
+    ends = np.cumsum([len(text) for text in data])
+    return Names(np.frombuffer(b"".join(data), np.uint8), ends)
+
+
+def content_digest(splits) -> str:
+    return digests_of(splits).content
 
 
 def reordered(images: LabelledImages, order: np.ndarray) -> LabelledImages:
@@ -55,6 +66,47 @@ def test_same_images_give_the_same_bytes(tmp_path):
         write_split(tmp_path / name, labelled())
 
     assert (tmp_path / "x").read_bytes() == (tmp_path / "y").read_bytes()
+
+
+def test_names_survive(tmp_path):
+    names = named("a/1.png", "", "b/ü.png", *"cdefgh")
+    write_split(tmp_path / "x", labelled(), names)
+
+    images, read = read_named_split(tmp_path / "x")
+
+    assert read is not None
+    assert read.texts(0, 9) == ["a/1.png", "", "b/ü.png", *"cdefgh"]
+    assert read.texts(2, 4) == ["b/ü.png", "c"]
+    assert np.array_equal(images.images, labelled().images)
+
+
+def test_split_without_names_has_none(tmp_path):
+    write_split(tmp_path / "x", labelled())
+
+    assert read_named_split(tmp_path / "x")[1] is None
+
+
+@pytest.mark.parametrize("ends", [[1] * 8, [2, 1, *[9] * 7], [*range(1, 9), 99]])
+def test_names_that_do_not_fit_are_refused(tmp_path, ends):
+    names = Names(np.zeros(20, np.uint8), np.array(ends, np.int64))
+    write_split(tmp_path / "x", labelled(), names)
+
+    with pytest.raises(InvalidFile, match="names do not fit"):
+        read_split(tmp_path / "x")
+
+
+def test_order_and_names_change_the_arrangement_alone():
+    images, names = labelled(), {"train": named(*"abcdefghi")}
+    turned = reordered(images, np.arange(9)[::-1])
+    all_of = [
+        digests_of({"train": images}),
+        digests_of({"train": turned}),
+        digests_of({"train": images}, names),
+        digests_of({"train": images}, {"train": named(*"abcdefghj")}),
+    ]
+
+    assert len({found.content for found in all_of}) == 1
+    assert len({found.arrangement for found in all_of}) == 4
 
 
 def test_damaged_file_is_refused(tmp_path):

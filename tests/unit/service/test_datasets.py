@@ -300,4 +300,11 @@ def test_order_of_images_does_not_make_another_dataset(engine, storage, owner, s
     train = splits["train"]
     turned = replace(train, images=train.images[::-1].copy(), labels=train.labels[::-1].copy())
 
-    assert register(engine, storage, owner.id, splits | {"train": turned}).id == first.id
+    again = splits | {"train": turned}
+    assert register(engine, storage, owner.id, again).id == first.id
+    other = register(engine, storage, owner.id, again, "bugs")
+    for dataset in (first, other):
+        images = datasets.load_split(
+            storage, prefix_of(engine, dataset), "train", dataset.report["files"]["train"]
+        )
+        assert len(images) == len(train)
