@@ -10,6 +10,7 @@
     ├── Forbidden (403)             the key's scopes do not reach this far
     ├── NotFound (404)              nothing of that name or id that the owner may see
     ├── Conflict (409)              not in the state that the request needs
+    ├── Gone (410)                  it was there, and its time is over
     ├── TooLarge (413)              the body is larger than the limit
     ├── Unavailable (503)           a part of the service is away; try again
     │   ├── QueueUnavailable        the broker does not answer
@@ -116,6 +117,14 @@ class Conflict(DatagenError):
     status = 409
     slug = "conflict"
     title = "The state does not allow this"
+
+
+class Gone(DatagenError):
+    """It was there, and its time is over."""
+
+    status = 410
+    slug = "gone"
+    title = "This is no longer kept"
 
 
 class TooLarge(DatagenError):

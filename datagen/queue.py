@@ -15,6 +15,7 @@ from datagen.errors import QueueUnavailable
 
 RUN_BATCH = "datagen.run_batch"
 RUN_EXPORT = "datagen.run_export"
+REPAIR_BATCH = "datagen.repair_batch"
 RUN_FIGURES = "datagen.run_figures"
 RUN_REPORT = "datagen.run_report"
 RUN_TRAINING = "datagen.run_training"
@@ -30,6 +31,7 @@ CONTROL = "control"
 EXPORT = "export"
 QUEUE_OF = {
     RUN_BATCH: BULK,
+    REPAIR_BATCH: BULK,
     RUN_TRAINING: TRAIN,
     RUN_FIGURES: TRAIN,
     RUN_REPORT: TRAIN,

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from datagen.durations import seconds_of
 from datagen.errors import InvalidRequest
 
 Seconds = Annotated[float, Field(gt=0, le=7 * 86_400)]
@@ -92,6 +93,18 @@ class Settings(BaseSettings):
     backoff_seconds: Seconds = Field(
         default=1.0, description="Wait before the second attempt; doubles, up to 30 seconds."
     )
+    export_destinations: str | None = Field(
+        default=None,
+        description="Where exports may be put, by name: bucket=s3://bucket/sets,"
+        "disk=file:///srv/sets; default: nowhere.",
+    )
+    export_ttl: float | None = Field(
+        default=None,
+        gt=0,
+        le=100 * 365 * 86_400,
+        description="How long an export is kept, in seconds or as 12h or 30d; for ever by default. "
+        "The same request gives the same export again.",
+    )
     sweep_seconds: Seconds = Field(
         default=3600.0, description="Age at which a stored file that no row names is removed."
     )
@@ -131,6 +144,11 @@ class Settings(BaseSettings):
     @classmethod
     def _blank_is_absent(cls, value: object) -> object:
         return None if value == "" else value
+
+    @field_validator("export_ttl", mode="before")
+    @classmethod
+    def _duration(cls, value: object) -> object:
+        return (seconds_of(value) or value) if isinstance(value, str) else value
 
     @property
     def database(self) -> str:

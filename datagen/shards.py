@@ -72,19 +72,30 @@ class SampleBatch:
             images=[self.images[row] for row in chosen.tolist()],
         )
 
+    def cut(self, start: int, stop: int) -> SampleBatch:
+        """The samples of the rows `start` to `stop` - 1, arrays as views."""
+        return SampleBatch(
+            **{name: getattr(self, name)[start:stop] for name in self.__dataclass_fields__}
+        )
+
     @classmethod
     def joined(cls, parts: Sequence[SampleBatch]) -> SampleBatch:
         """All samples of some batches, at least one, in the order of their indices."""
+        whole = cls.stacked(parts)
+        return whole.rows(np.argsort(whole.indices, kind="stable"))
+
+    @classmethod
+    def stacked(cls, parts: Sequence[SampleBatch]) -> SampleBatch:
+        """All samples of some batches, at least one, as they come."""
         arrays = {
             name: np.concatenate([getattr(part, name) for part in parts])
             for name in ("indices", "labels", "scores", "judged_labels", "attempts", "sources")
         }
-        whole = cls(
+        return cls(
             **arrays,
             digests=[digest for part in parts for digest in part.digests],
             images=[image for part in parts for image in part.images],
         )
-        return whole.rows(np.argsort(whole.indices, kind="stable"))
 
 
 @dataclass(frozen=True)

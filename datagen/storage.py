@@ -64,6 +64,9 @@ class Storage(Protocol):
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """All keys that begin with the prefix, in no order; unfinished ones only under INCOMING."""
 
+    def link(self, key: str, seconds: int, filename: str) -> str | None:
+        """A URL that gives the object for so long without a key; None where there is no such."""
+
 
 def checked(key: str) -> str:
     """The key, if it stays inside the root.
@@ -176,6 +179,11 @@ class FileStorage:
                     key, status.st_size, datetime.fromtimestamp(status.st_mtime, tz=UTC)
                 )
 
+    def link(self, key: str, seconds: int, filename: str) -> str | None:
+        """See `Storage.link`: files are reached through the API alone."""
+        del key, seconds, filename
+        return None
+
 
 class ObjectStorage:
     """Any object store that fsspec knows: S3 and its like, or memory."""
@@ -185,6 +193,7 @@ class ObjectStorage:
 
         self._files, root = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
         self._root = root.rstrip("/")
+        self._signs = url.startswith("s3:")
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{checked(key)}"
@@ -205,7 +214,12 @@ class ObjectStorage:
     def open(self, key: str) -> BinaryIO:
         """See `Storage.open`."""
         with _missing_named(key):
-            return cast("BinaryIO", self._files.open(self._path(key), "rb"))
+            reader = self._files.open(self._path(key), "rb")
+            # S3 has no folders; its client shows the beginning of a key as an empty file.
+            if getattr(reader, "details", {}).get("type") == "directory":
+                reader.close()
+                raise IsADirectoryError
+            return cast("BinaryIO", reader)
 
     def exists(self, key: str) -> bool:
         """See `Storage.exists`."""
@@ -230,6 +244,16 @@ class ObjectStorage:
             key = path.removeprefix(self._root).lstrip("/")
             if key.startswith(prefix):
                 yield StoredObject(key, int(status["size"]), _changed_at(status))
+
+    def link(self, key: str, seconds: int, filename: str) -> str | None:
+        """See `Storage.link`."""
+        if not self._signs:
+            return None
+        shown = f'attachment; filename="{filename}"'
+        url: str = self._files.sign(
+            self._path(key), expiration=seconds, ResponseContentDisposition=shown
+        )
+        return url
 
 
 def _changed_at(status: Mapping[str, Any]) -> datetime:

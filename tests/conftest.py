@@ -27,6 +27,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from s3 import reached, s3
 from sqlalchemy import Engine, make_url
 
 from datagen.db import migrate
@@ -34,6 +35,8 @@ from datagen.db.session import open_engine, writing
 from datagen.db.tables import Owner, Table, new_id
 from datagen.settings import Settings
 from datagen.storage import FileStorage
+
+__all__ = ["reached", "s3"]
 
 TEST_DATABASE = "DATAGEN_TEST_DATABASE_URL"
 # The wheel is for Linux; elsewhere PostgreSQL is tested where a URL is given.

@@ -15,6 +15,7 @@ from celery import shared_task
 from datagen.db.session import writing
 from datagen.queue import (
     MAKE_BATCHES,
+    REPAIR_BATCH,
     REQUEUE_STALE,
     RUN_BATCH,
     RUN_EXPORT,
@@ -36,6 +37,15 @@ def run_batch(batch_id: object = None, **_unknown: Any) -> None:
     """Make one batch of images."""
     if (row_id := _id_in(RUN_BATCH, batch_id)) is not None:
         generation().run_batch(row_id)
+
+
+@shared_task(name=REPAIR_BATCH)
+def repair_batch(batch_id: object = None, **_unknown: Any) -> None:
+    """Make the shard of a batch again."""
+    from datagen.work.repair import repair_batch  # noqa: PLC0415 - light workers have no torch
+
+    if (row_id := _id_in(REPAIR_BATCH, batch_id)) is not None:
+        repair_batch(generation(), row_id)
 
 
 @shared_task(name=RUN_TRAINING)
@@ -73,7 +83,7 @@ def run_export(export_id: object = None, **_unknown: Any) -> None:
     """Write one export."""
     if (row_id := _id_in(RUN_EXPORT, export_id)) is not None:
         own = context()
-        exports.run(own.engine, own.storage, own.settings, row_id)
+        own.queue.send(exports.run(own.engine, own.storage, own.settings, row_id))
 
 
 @shared_task(name=SETTLE_JOB)

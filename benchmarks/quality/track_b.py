@@ -119,6 +119,8 @@ def table(cells: dict[str, dict[str, Any]]) -> list[str]:
     for network, network_shown in NETWORKS.items():
         for arm, shown in SHOWN.items():
             found = _seeds(cells, network, arm).values()
+            if not found:
+                continue
             row = [mean([cell[figure] for cell in found]) for figure in FIGURES]
             lines.append(f"| {network_shown} | {shown} | {' | '.join(row)} |")
     for shown, values in ANCHORS.items():

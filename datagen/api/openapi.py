@@ -35,6 +35,7 @@ _MEANINGS = {
     403: "The key's scopes do not reach this far.",
     404: "There is nothing of that name or id that the key's owner may see.",
     409: "The state does not allow this.",
+    410: "It was there, and its time is over.",
     413: "The body is too large.",
     416: "The range lies outside the file.",
     422: "A value cannot be used; `field` names it.",

@@ -10,3 +10,5 @@ MODEL = _HERE / "mnist.safetensors"
 JUDGE = _HERE / "mnist-judge.safetensors"
 INDEX = _HERE / "mnist-index.safetensors"
 SAMPLE = _HERE / "sample-mnist.parquet"
+# Of MNIST, from which all of them were made.
+LICENSE = "cc-by-sa-3.0"

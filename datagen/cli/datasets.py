@@ -66,6 +66,10 @@ def add_dataset(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Which images go into which split.")] = 0,
+    licence: Annotated[
+        str | None,
+        typer.Option("--license", help="Under which exports of the images are, such as cc-by-4.0."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Pack labelled images and upload them; the same images again are the same version."""
@@ -82,6 +86,7 @@ def add_dataset(
             on_error=on_error.value,
             split=shares,
             seed=seed,
+            license=licence,
         )
     print_json(dataset) if as_json else _print_dataset(dataset)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +19,7 @@ from datagen.cli.output import (
     say,
     usage_error,
 )
+from datagen.durations import seconds_of
 from datagen.errors import DatagenError
 
 if TYPE_CHECKING:
@@ -157,10 +157,10 @@ def _seconds(text: str | None) -> float | None:
     """Seconds of a length of time such as 90s, 5m or 2h. Raises InvalidRequest."""
     if text is None:
         return None
-    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)([smh])", text.strip())
-    if found is None:
+    seconds = seconds_of(text)
+    if seconds is None:
         raise usage_error(f"--time-budget is {text!r}; give a time such as 90s, 5m or 2h.")
-    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
+    return seconds
 
 
 def _wait(connection: Connection, model: Model) -> Model:

@@ -37,6 +37,7 @@ class Datasets:
         on_error: Literal["fail", "skip"] = "fail",
         split: Mapping[str, float] | None = None,
         seed: int = 0,
+        license: str | None = None,  # noqa: A002 - the word that hubs have for it
     ) -> Dataset:
         """Register labelled images under a name.
 
@@ -55,6 +56,7 @@ class Datasets:
             on_error: whether a file that cannot be read refuses all, or is left out and listed.
             split: shares of train, validation and test, where the data come with no splits.
             seed: which images go into which split.
+            license: under which exports of the images are by default, such as `cc-by-4.0`.
 
         Raises:
             InvalidFile: files that cannot be read, or images that do not fit together.
@@ -71,6 +73,7 @@ class Datasets:
                 "on_error": on_error,
                 "split": None if split is None else dict(split),
                 "seed": seed,
+                "license": license,
             }
             return self._transport.post("/v1/datasets", Dataset, body, patient=True)
         with tempfile.TemporaryDirectory(prefix="datagen-pack-") as folder:
@@ -93,6 +96,7 @@ class Datasets:
                     on_error=on_error,
                     split=shares,
                     seed=seed,
+                    license=license,
                 )
 
     def remove(self, reference: UUID | str, *, force: bool = False) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Literal
 from uuid import UUID
 
 from datagen.client.download import download_archive
 from datagen.client.transport import Transport, quoted
 from datagen.client.waiting import wait_for
-from datagen.errors import Conflict
+from datagen.errors import Conflict, Gone
 from datagen.export.unpacking import check_free, unpack
-from datagen.schemas import Export, Page
+from datagen.schemas import Export, Format, Link, Page
 
 
 class Exports:
@@ -20,15 +21,115 @@ class Exports:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    def create(self, job_id: UUID | str, format: str = "parquet") -> Export:  # noqa: A002 - the word that users know
-        """Write what an ended job has stored in a format; answers at once.
+    def create(
+        self,
+        jobs: UUID | str | Sequence[UUID | str] | None = None,
+        format: str = "parquet",  # noqa: A002 - the word that users know
+        *,
+        dataset: str | None = None,
+        plan: Mapping[str, int | bool] | None = None,
+        splits: Mapping[str, float] | None = None,
+        split_seed: int = 0,
+        labels: Sequence[str] | None = None,
+        min_score: float | None = None,
+        indices: tuple[int, int] | None = None,
+        max_per_label: int | None = None,
+        on_shortfall: Literal["fail", "keep"] = "fail",
+        license: str | None = None,  # noqa: A002 - the word that hubs have for it
+        repair: bool = False,
+        destination: str | None = None,
+        path: str | None = None,
+        overwrite: bool = False,
+    ) -> Export:
+        """Write images of ended jobs, of a dataset, or of both in a format; answers at once.
+
+        Args:
+            jobs: the id of a job, or several in the order in which their images stand; none where
+                a dataset's own images are all.
+            format: one of `formats()`.
+            dataset: real images beside them, each in the split that it came with.
+            plan: how many synthetic images go beside real ones, counted in the split `train`:
+                `{"fill": 5000}`, `{"add": 500}` or `{"balance": True}`; all, if absent.
+            splits: shares by which synthetic images are shared out, class by class, such as
+                `{"train": 0.8, "validation": 0.1, "test": 0.1}`; all into `train`, if absent.
+            split_seed: which of them go where.
+            labels: only images of these.
+            min_score: only synthetic images of this score or more.
+            indices: only synthetic images from the first index to before the second.
+            max_per_label: at most so many synthetic images of a label, the first ones.
+            on_shortfall: whether a plan that asks for more than there are is refused (`fail`).
+            license: of the export; by default that of its sources.
+            repair: have shards that are missing or damaged made again, and wait for them.
+            destination: put the files there, in place of an archive to download: a name that the
+                server's operator has given.
+            path: where in the destination; by default the format and the export's id.
+            overwrite: replace a former export there; nothing else is ever replaced.
 
         Raises:
-            InvalidRequest: an unknown format, or a job that has stored nothing.
-            NotFound: there is no such job.
-            Conflict: the job has not ended.
+            InvalidRequest: an unknown format or one that cannot hold the images, sources that do
+                not fit together, a plan that cannot be met, or nothing to export.
+            NotFound: there is no such job or dataset.
+            Conflict: a job has not ended.
         """
-        return self._transport.post("/v1/exports", Export, {"job": str(job_id), "format": format})
+        wanted = {
+            "format": format,
+            "dataset": dataset,
+            "plan": None if plan is None else dict(plan),
+            "splits": None if splits is None else dict(splits),
+            "split_seed": split_seed,
+            "labels": None if labels is None else list(labels),
+            "min_score": min_score,
+            "indices": None if indices is None else list(indices),
+            "max_per_label": max_per_label,
+            "on_shortfall": on_shortfall,
+            "license": license,
+            "repair": repair,
+            "destination": destination,
+            "path": path,
+            "overwrite": overwrite,
+        }
+        source: dict[str, Any]
+        if jobs is None or isinstance(jobs, UUID | str):
+            source = {"job": None if jobs is None else str(jobs)}
+        else:
+            source = {"jobs": [str(job_id) for job_id in jobs]}
+        return self._transport.post("/v1/exports", Export, source | wanted)
+
+    def formats(self) -> Page[Format]:
+        """The formats that exports can be written in, and what each can hold."""
+        return self._transport.get("/v1/formats", Page[Format])
+
+    def cancel(self, export_id: UUID | str) -> Export:
+        """End an export that runs. Raises NotFound, or Conflict where it has ended."""
+        return self._transport.post(f"/v1/exports/{quoted(export_id)}/cancel", Export)
+
+    def remove(self, export_id: UUID | str) -> None:
+        """Remove an export that has ended, with its files. Raises NotFound or Conflict."""
+        self._transport.delete(f"/v1/exports/{quoted(export_id)}")
+
+    def link(
+        self,
+        export_id: UUID | str,
+        *,
+        archive: Literal["zip", "tar"] = "zip",
+        file: str | None = None,
+        expires_in: int = 3600,
+    ) -> Link:
+        """A URL that downloads the export, or one file of it, without a key.
+
+        Args:
+            export_id: one that has succeeded.
+            archive: as what.
+            file: the path of one file in place of all.
+            expires_in: seconds that the link is good for, a week at most.
+
+        Raises:
+            NotFound: there is no such export or file.
+            Conflict: it has not succeeded.
+            Gone: it has expired.
+        """
+        wanted = {"archive": archive, "file": file, "expires_in": expires_in}
+        return self._transport.post(f"/v1/exports/{quoted(export_id)}/links", Link, wanted)
 
     def get(self, export_id: UUID | str) -> Export:
         """The export as it is now. Raises NotFound."""
@@ -85,6 +186,11 @@ class Exports:
         out = Path(out)
         check_free(out, overwrite=overwrite)
         export = self.get(export_id)
+        if export.expired:
+            raise Gone(
+                f"Export {export.id} has expired; create it again: the same request gives the same "
+                "files."
+            )
         if export.state != "succeeded" or export.digest is None:
             raise Conflict(
                 f"Export {export.id} is {export.state}; only one that has succeeded "

@@ -16,10 +16,11 @@ import numpy as np
 from datagen.datasets.limits import check_name, check_room
 from datagen.datasets.names import Names, NameWriter
 from datagen.datasets.pixels import PADDED, RESIZED, decoded, fitted
-from datagen.datasets.reading import LISTED_PROBLEMS, SPLITS, ReadOptions, ReadReport
+from datagen.datasets.reading import LISTED_PROBLEMS, ReadOptions, ReadReport
 from datagen.datasets.source import Block, Entry, Source
 from datagen.errors import InvalidFile
 from datagen.images import Picture
+from datagen.schemas import SPLITS
 
 NAMED_PROBLEMS = 5
 MAX_CLASSES = 100_000

@@ -10,8 +10,8 @@ from typing import Any, Literal
 from datagen.datasets.names import Names
 from datagen.errors import InvalidRequest
 from datagen.images import LabelledImages
+from datagen.schemas import SPLITS
 
-SPLITS = ("train", "validation", "test")
 DEFAULT_SHARES: Mapping[str, float] = {"train": 0.8, "validation": 0.1, "test": 0.1}
 MAX_SIDE = 1024
 LISTED_PROBLEMS = 100

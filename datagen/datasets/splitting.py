@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from datagen.datasets.collecting import NO_SPLIT, Collected
-from datagen.datasets.reading import SPLITS, Opened, ReadOptions, ReadReport
+from datagen.datasets.reading import Opened, ReadOptions, ReadReport
 from datagen.datasets.source import rows_at_once
 from datagen.datasets.stored import image_hashes
 from datagen.errors import InvalidFile
 from datagen.images import LabelledImages
+from datagen.schemas import SPLITS
 
 TRAIN = SPLITS.index("train")
 

@@ -119,6 +119,15 @@ class ApiKey(Table):
     revoked_at: Mapped[datetime | None]
 
 
+class Secret(Table):
+    """Random bytes that all processes of the service share, by what they are for."""
+
+    __tablename__ = "secrets"
+
+    name: Mapped[str] = mapped_column(String(40), primary_key=True)
+    value: Mapped[bytes] = mapped_column(LargeBinary(32))
+
+
 class Dataset(Table):
     """Real labelled images; the splits lie in the store as `<prefix>/<split>.safetensors`."""
 
@@ -139,6 +148,7 @@ class Dataset(Table):
     # What was found while reading: notes, skipped files, duplicates, the hash of each split's file.
     report: Mapped[dict[str, Any] | None] = mapped_column(JSON, default=dict)
     storage_prefix: Mapped[str] = mapped_column(String(200))
+    license: Mapped[str | None] = mapped_column(String(200))
     created_at: Mapped[datetime]
     # A tombstone: its images are gone, and models still name it.
     removed_at: Mapped[datetime | None]
@@ -342,6 +352,9 @@ class Batch(Claimed, Table):
     shard_bytes: Mapped[int | None] = mapped_column(BigInteger)
     device: Mapped[str | None] = mapped_column(String(64))
     torch_version: Mapped[str | None] = mapped_column(String(64))
+    # When somebody last asked for its damaged shard to be made again, and why it could not be.
+    repair_asked_at: Mapped[datetime | None]
+    repair_error: Mapped[str | None] = mapped_column(Text)
 
 
 class Sample(Table):
@@ -374,8 +387,29 @@ class Export(Archived, Claimed, Table):
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     owner_id: Mapped[UUID] = mapped_column(ForeignKey("owners.id"))
-    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), index=True)
+    # The first of its jobs; `export_jobs` has all of them.
+    job_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id"), index=True)
+    dataset_id: Mapped[UUID | None] = mapped_column(ForeignKey("datasets.id"), index=True)
     format: Mapped[str] = mapped_column(String(40))
+    # `schemas.ExportCreate`, and what its answer warned of; a version before wrote neither.
+    request: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    warnings: Mapped[list[str] | None] = mapped_column(JSON)
     state: Mapped[str] = mapped_column(String(16))
     images_written: Mapped[int] = mapped_column(BigInteger, default=0)
     images_total: Mapped[int] = mapped_column(BigInteger)
+    # The list of its files, with where each lies in the archive.
+    files_key: Mapped[str | None] = mapped_column(String(200))
+    # Of what went to a destination: its name and the path there.
+    location: Mapped[str | None] = mapped_column(String(300))
+    # After this the archive is swept away, and its key with it.
+    expires_at: Mapped[datetime | None]
+
+
+class ExportJob(Table):
+    """A job whose images an export has; the positions tell their order in it."""
+
+    __tablename__ = "export_jobs"
+
+    export_id: Mapped[UUID] = mapped_column(ForeignKey("exports.id"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), index=True)

@@ -1,4 +1,4 @@
-"""ImageFolder: `train/<class>/<index>.png`, with `train/metadata.parquet` beside the classes.
+"""ImageFolder: `<split>/<class>/<name>.png`, with `<split>/metadata.parquet` beside the classes.
 
 `torchvision.datasets.ImageFolder` reads the folders; the `datasets` library reads the metadata, and
 with it the class names and where each image comes from.
@@ -11,37 +11,81 @@ from collections.abc import Iterable
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datagen.export.columns import PROVENANCE, provenance
+from datagen.export.columns import PROVENANCE, column_fields, provenance
 from datagen.export.info import ExportInfo
-from datagen.export.naming import file_name, folder_names
+from datagen.export.naming import folder_names
+from datagen.export.protocol import Format, Records
+from datagen.export.rows import Split
 from datagen.export.sinks import Sink
-from datagen.shards import SampleBatch, loader_metadata
+from datagen.shards import loader_metadata
 
 # Every row group has an entry in the footer, which is held until the end: few, then.
 PARTS_TOGETHER = 100
 COLUMNS = (("file_name", pa.string()), *PROVENANCE)
+_LOADING = """\
+from torchvision.datasets import ImageFolder
+images = ImageFolder("path/to/this/folder/train")
+
+# or, with class names and provenance:
+from datasets import load_dataset
+images = load_dataset("path/to/this/folder")["train"]"""
 
 
-def write(samples: Iterable[SampleBatch], info: ExportInfo, sink: Sink) -> None:
-    """Write all samples into `train/`."""
+def write(splits: Iterable[Split], info: ExportInfo, sink: Sink) -> None:
+    """Write each split into a folder of its name."""
     folders = folder_names(info.class_names)
     schema = pa.schema(COLUMNS, metadata=loader_metadata(info.class_names, COLUMNS))
-    with (
-        sink.open("train/metadata.parquet") as file,
-        pq.ParquetWriter(file, schema, compression="zstd") as metadata,
-    ):
-        waiting: list[pa.RecordBatch] = []
-        for part in samples:
-            names = [
-                f"{folders[label]}/{file_name(index)}"
-                for label, index in zip(part.labels.tolist(), part.indices.tolist(), strict=True)
-            ]
-            for name, image in zip(names, part.images, strict=True):
-                sink.put(f"train/{name}", image)
-            arrays = [pa.array(names, pa.string()), *provenance(part, info)]
-            waiting.append(pa.record_batch(arrays, schema=schema))
-            if len(waiting) == PARTS_TOGETHER:
+    for split in splits:
+        with (
+            sink.open(f"{split.name}/metadata.parquet") as file,
+            pq.ParquetWriter(file, schema, compression="zstd") as metadata,
+        ):
+            waiting: list[pa.RecordBatch] = []
+            for rows in split.rows:
+                labels = rows.samples.labels.tolist()
+                names = [
+                    f"{folders[label]}/{stem}.png"
+                    for label, stem in zip(labels, rows.stems(), strict=True)
+                ]
+                for name, image in zip(names, rows.samples.images, strict=True):
+                    sink.put(f"{split.name}/{name}", image)
+                arrays = [pa.array(names, pa.string()), *provenance(rows)]
+                waiting.append(pa.record_batch(arrays, schema=schema))
+                if len(waiting) == PARTS_TOGETHER:
+                    metadata.write_table(pa.Table.from_batches(waiting, schema))
+                    waiting.clear()
+            if waiting:
                 metadata.write_table(pa.Table.from_batches(waiting, schema))
-                waiting.clear()
-        if waiting:
-            metadata.write_table(pa.Table.from_batches(waiting, schema))
+
+
+FORMAT = Format(
+    "imagefolder",
+    "folders of PNG files, one a class, with the metadata in a table beside them",
+    write,
+    _LOADING,
+    records=(
+        Records(
+            "images",
+            "Every image, with its split and the folder of its class.",
+            "*/*/*.png",
+            "image/png",
+            (
+                (
+                    "split",
+                    "sc:Text",
+                    {"fileProperty": "fullpath"},
+                    {"regex": "^(?:.*/)?(train|validation|test)(?:/.*)?$"},
+                ),
+                ("file", "sc:Text", {"fileProperty": "fullpath"}, None),
+                ("image", "sc:ImageObject", {"fileProperty": "content"}, None),
+            ),
+        ),
+        Records(
+            "metadata",
+            "The label of every image, and where it comes from.",
+            "*/metadata.parquet",
+            "application/x-parquet",
+            column_fields(COLUMNS),
+        ),
+    ),
+)

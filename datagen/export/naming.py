@@ -21,9 +21,9 @@ _UNSAFE = re.compile(
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 
 
-def file_name(index: int) -> str:
-    """Name of a sample's file, from its index alone."""
-    return f"{index:010d}.png"
+def stem(prefix: str, index: int) -> str:
+    """Name of a sample's file without ending: from its origin and its index alone."""
+    return f"{prefix}{index:010d}"
 
 
 def folder_names(class_names: Sequence[str]) -> list[str]:

@@ -3,42 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datagen.export.columns import PROVENANCE, provenance
+from datagen.export.columns import PROVENANCE, REPEATED, column_fields, provenance
 from datagen.export.info import ExportInfo
-from datagen.export.naming import file_name
+from datagen.export.protocol import Format, Records
+from datagen.export.rows import Rows, Split, in_files
 from datagen.export.sinks import Sink
-from datagen.shards import IMAGE_TYPE, SampleBatch, image_column, loader_metadata
+from datagen.shards import IMAGE_TYPE, image_column, loader_metadata
 
 ROWS_PER_FILE = 100_000
 COLUMNS = (("image", IMAGE_TYPE), *PROVENANCE)
+_LOADING = """\
+from datasets import load_dataset
+images = load_dataset("path/to/this/folder")["train"]"""
 
 
-def write(samples: Iterable[SampleBatch], info: ExportInfo, sink: Sink) -> None:
-    """Write all samples into `data/`, a hundred thousand a file."""
+def write(splits: Iterable[Split], info: ExportInfo, sink: Sink) -> None:
+    """Write all splits into `data/`, a hundred thousand rows a file."""
     schema = pa.schema(COLUMNS, metadata=loader_metadata(info.class_names, COLUMNS))
-    files = max(1, -(-info.images_total // ROWS_PER_FILE))
-    parts = iter(samples)
-    for number in range(files):
-        path = f"data/train-{number:05d}-of-{files:05d}.parquet"
-        # Images are compressed already; only the columns beside them gain from it.
-        options = {"compression": "zstd", "use_dictionary": ["model", "seed"]}
-        statistics = [name for name, _ in PROVENANCE]
-        with (
-            sink.open(path) as file,
-            pq.ParquetWriter(file, schema, write_statistics=statistics, **options) as writer,
-        ):
-            for part in _first(parts, ROWS_PER_FILE):
-                names = [file_name(index) for index in part.indices.tolist()]
-                arrays = [image_column(part.images, names), *provenance(part, info)]
-                writer.write_batch(pa.record_batch(arrays, schema=schema))
+    for split in splits:
+        files = -(-split.total // ROWS_PER_FILE)
+        for number, parts in enumerate(in_files(split.rows, ROWS_PER_FILE)):
+            path = f"data/{split.name}-{number:05d}-of-{files:05d}.parquet"
+            with sink.open(path) as file:
+                _write_file(parts, schema, file)
 
 
-def _first(parts: Iterator[SampleBatch], rows: int) -> Iterator[SampleBatch]:
-    """The next so many rows; parts have a size that divides ROWS_PER_FILE."""
-    while rows > 0 and (part := next(parts, None)) is not None:
-        rows -= len(part)
-        yield part
+def _write_file(parts: Iterator[Rows], schema: pa.Schema, file: BinaryIO) -> None:
+    # Images are compressed already; only the columns beside them gain from it.
+    with pq.ParquetWriter(
+        file,
+        schema,
+        compression="zstd",
+        use_dictionary=list(REPEATED),
+        write_statistics=[name for name, _ in PROVENANCE],
+    ) as writer:
+        for rows in parts:
+            names = [f"{stem}.png" for stem in rows.stems()]
+            arrays = [image_column(rows.samples.images, names), *provenance(rows)]
+            writer.write_batch(pa.record_batch(arrays, schema=schema))
+
+
+FORMAT = Format(
+    "parquet",
+    "Parquet files with image, label and metadata columns",
+    write,
+    _LOADING,
+    records=(
+        Records(
+            "images",
+            "Every image with its label and where it comes from.",
+            "data/*.parquet",
+            "application/x-parquet",
+            (
+                (
+                    "split",
+                    "sc:Text",
+                    {"fileProperty": "fullpath"},
+                    {"regex": "^(?:.*/)?(train|validation|test)(?:-.*)?$"},
+                ),
+                ("image", "sc:ImageObject", {"column": "image"}, {"jsonPath": "bytes"}),
+                *column_fields(PROVENANCE),
+            ),
+        ),
+    ),
+)

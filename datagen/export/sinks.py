@@ -7,19 +7,15 @@ ten million images has ten million of them.
 from __future__ import annotations
 
 import hashlib
-import io
-import os
 import shutil
 import struct
-import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import IO, BinaryIO, NamedTuple, Protocol, Self
+from typing import IO, BinaryIO, Protocol, Self
 
-COPY_BYTES = 1 << 20
-_RECORD = struct.Struct("<QI32s")
+from datagen.export.measuring import COPY_BYTES, Entries, Entry, Measured, spooled
 
 # The zip format: APPNOTE 6.3.10 of PKWARE, sections 4.3.7 to 4.3.16 and 4.5.3.
 _LOCAL = struct.Struct("<4s5H3I2H")
@@ -36,14 +32,6 @@ _DATE, _TIME = 1 << 5 | 1, 0
 _MODE = 0o100644 << 16
 
 
-class Entry(NamedTuple):
-    """A file that was written."""
-
-    path: str
-    bytes: int
-    sha256: str
-
-
 class Sink(Protocol):
     """Takes the files of an export, each once, under relative paths with forward slashes."""
 
@@ -52,6 +40,10 @@ class Sink(Protocol):
 
     def open(self, path: str) -> AbstractContextManager[BinaryIO]:
         """Write a file piece by piece; it is there when the context ends without an error."""
+
+    @property
+    def count(self) -> int:
+        """How many files are finished."""
 
     def entries(self) -> Iterator[Entry]:
         """The files so far, in the order in which they were finished."""
@@ -66,7 +58,7 @@ class FolderSink:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._made: set[str] = set()
-        self._entries = _Entries()
+        self._entries = Entries()
 
     def __enter__(self) -> Self:
         return self
@@ -78,15 +70,20 @@ class FolderSink:
         """Write a whole file."""
         with self._created(path) as file:
             file.write(data)
-        self._entries.add(path, len(data), hashlib.sha256(data).digest())
+        self._entries.add(path, len(data), zlib.crc32(data), 0, hashlib.sha256(data).digest())
 
     @contextmanager
     def open(self, path: str) -> Iterator[BinaryIO]:
         """Write a file piece by piece."""
         with self._created(path) as file:
-            measured = _Measured(file)
+            measured = Measured(file)
             yield measured
-        self._entries.add(path, measured.size, measured.digest())
+        self._entries.add(path, measured.size, measured.crc, 0, measured.digest())
+
+    @property
+    def count(self) -> int:
+        """How many files are finished."""
+        return self._entries.count
 
     def entries(self) -> Iterator[Entry]:
         """The files so far, in the order in which they were finished."""
@@ -113,8 +110,8 @@ class ZipSink:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._entries = _Entries()
-        self._central = _spool()
+        self._entries = Entries()
+        self._central = spooled()
         self._position = 0
         self._closed = False
 
@@ -129,24 +126,32 @@ class ZipSink:
 
     def put(self, path: str, data: bytes) -> None:
         """Write a whole file."""
-        header = self._begin(path, len(data), zlib.crc32(data))
+        crc = zlib.crc32(data)
+        header = self._begin(path, len(data), crc)
         self._file.write(header + data)
-        self._position += len(header) + len(data)
-        self._entries.add(path, len(data), hashlib.sha256(data).digest())
+        start = self._position + len(header)
+        self._position = start + len(data)
+        self._entries.add(path, len(data), crc, start, hashlib.sha256(data).digest())
 
     @contextmanager
     def open(self, path: str) -> Iterator[BinaryIO]:
         """Write a file piece by piece."""
         # A stored member tells its length before its bytes: they wait until it is known.
-        with _spool() as spool:
-            measured = _Measured(spool)
+        with spooled() as spool:
+            measured = Measured(spool)
             yield measured
             header = self._begin(path, measured.size, measured.crc)
             self._file.write(header)
             spool.seek(0)
             shutil.copyfileobj(spool, self._file, COPY_BYTES)
-        self._position += len(header) + measured.size
-        self._entries.add(path, measured.size, measured.digest())
+        start = self._position + len(header)
+        self._position = start + measured.size
+        self._entries.add(path, measured.size, measured.crc, start, measured.digest())
+
+    @property
+    def count(self) -> int:
+        """How many files are finished."""
+        return self._entries.count
 
     def entries(self) -> Iterator[Entry]:
         """The files so far, in the order in which they were finished."""
@@ -199,57 +204,3 @@ def _extra(numbers: tuple[int, ...]) -> bytes:
     if not numbers:
         return b""
     return struct.pack(f"<2H{len(numbers)}Q", 1, 8 * len(numbers), *numbers)
-
-
-class _Entries:
-    """Path, size and digest of each file, in a temporary file."""
-
-    def __init__(self) -> None:
-        self._file = _spool()
-        self.count = 0
-
-    def add(self, path: str, size: int, digest: bytes) -> None:
-        name = path.encode()
-        self._file.write(_RECORD.pack(size, len(name), digest) + name)
-        self.count += 1
-
-    def __iter__(self) -> Iterator[Entry]:
-        self._file.seek(0)
-        for _ in range(self.count):
-            size, length, digest = _RECORD.unpack(self._file.read(_RECORD.size))
-            yield Entry(self._file.read(length).decode(), size, digest.hex())
-        self._file.seek(0, os.SEEK_END)
-
-    def close(self) -> None:
-        self._file.close()
-
-
-class _Measured(io.RawIOBase, BinaryIO):
-    """A file to write to, which measures what passes through it."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        super().__init__()
-        self._file = file
-        self._sha256 = hashlib.sha256()
-        self.size = 0
-        self.crc = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self.size
-
-    def write(self, data: bytes) -> int:  # type: ignore[override]
-        self._sha256.update(data)
-        self.crc = zlib.crc32(data, self.crc)
-        self._file.write(data)
-        self.size += len(data)
-        return len(data)
-
-    def digest(self) -> bytes:
-        return self._sha256.digest()
-
-
-def _spool() -> IO[bytes]:
-    return tempfile.TemporaryFile(buffering=COPY_BYTES)

@@ -9,8 +9,8 @@ import zipfile
 from pathlib import Path
 
 from datagen.errors import InvalidFile, InvalidRequest, StorageFailure
-from datagen.export.manifest import MANIFEST, safe_name, verify
-from datagen.export.sinks import COPY_BYTES
+from datagen.export.manifest import MANIFEST, problems, safe_name
+from datagen.export.measuring import COPY_BYTES
 
 NAMED_PROBLEMS = 3
 _ENCRYPTED = 1
@@ -52,9 +52,9 @@ def unpack(archive: Path, out: Path, *, overwrite: bool = False) -> None:
             incoming = Path(name, "export")
             incoming.mkdir()
             _extract(archive, incoming)
-            problems = verify(incoming)
-            if problems:
-                raise InvalidFile("The export is damaged: " + " ".join(problems[:NAMED_PROBLEMS]))
+            wrong = problems(incoming)
+            if wrong:
+                raise InvalidFile("The export is damaged: " + " ".join(wrong[:NAMED_PROBLEMS]))
             if out.exists():
                 shutil.rmtree(out)
             incoming.replace(out)

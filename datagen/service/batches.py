@@ -8,18 +8,17 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Case, ScalarSelect, Select, case, delete, func, select, update
+from sqlalchemy import Case, ScalarSelect, case, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from datagen.db.bulk import insert_samples
 from datagen.db.session import now
-from datagen.db.tables import Batch, Export, Job, Model, Redraw, Sample, new_id
-from datagen.queue import MAKE_BATCHES, RUN_BATCH, RUN_EXPORT, SETTLE_JOB, Message
-from datagen.schemas import Gate
-from datagen.service import claims
-from datagen.service.batch_work import BatchResult, BatchWork, Stretch
-from datagen.service.counting import count, overlapping, refusals
-from datagen.service.model_files import ModelFiles, StoredFile
+from datagen.db.tables import Batch, Job, Model, Redraw, Sample, new_id
+from datagen.queue import MAKE_BATCHES, RUN_BATCH, SETTLE_JOB, Message
+from datagen.service import claims, exports
+from datagen.service.batch_reading import gate_of, redraws_within, work_of
+from datagen.service.batch_work import BatchResult, BatchWork
+from datagen.service.counting import count, refusals
 from datagen.settings import Settings
 
 # A first batch of one decode tile, so that the first images of a job are there at once.
@@ -106,50 +105,7 @@ def claim(session: Session, settings: Settings, batch_id: UUID) -> BatchWork | N
         return None
     if job.state == "queued":
         job.state, job.started_at = "running", now(session)
-    model = session.get_one(Model, job.model_id)
-    made = None
-    if batch.shard_key is not None and batch.shard_digest is not None:
-        made = StoredFile(batch.shard_key, batch.shard_digest)
-    return BatchWork(
-        batch_id=batch.id,
-        job_id=job.id,
-        attempt=batch.attempt,
-        tries=batch.attempt - batch.attempt_floor,
-        start=batch.start,
-        stop=batch.stop,
-        stretches=tuple(_stretches(session, job.id, batch.start, batch.stop)),
-        seed=job.seed,
-        sampler=job.sampler,
-        temperature=job.temperature,
-        truncation=job.truncation,
-        class_names=tuple(model.class_names),
-        model_name=model.name,
-        model_version=model.version,
-        files=ModelFiles.of(model),
-        gate=gate_of(job),
-        made=made,
-        redraws=tuple(session.scalars(_redraws(job.id, batch.start, batch.stop))) if made else (),
-    )
-
-
-def gate_of(job: Job) -> Gate | None:
-    """What a job's images must pass."""
-    return None if job.gate is None else Gate.model_validate(job.gate)
-
-
-def _redraws(job_id: UUID, start: int, stop: int) -> Select[int]:
-    return (
-        select(Redraw.index)
-        .where(Redraw.job_id == job_id, Redraw.index >= start, Redraw.index < stop)
-        .order_by(Redraw.index)
-    )
-
-
-def _stretches(session: Session, job_id: UUID, start: int, stop: int) -> list[Stretch]:
-    return [
-        Stretch(part.label, max(start, part.start), min(stop, part.start + part.requested))
-        for part in overlapping(session, job_id, start, stop)
-    ]
+    return work_of(session, batch, job, session.get_one(Model, job.model_id))
 
 
 def still_held(session: Session, work: BatchWork) -> bool:
@@ -200,7 +156,7 @@ def close(session: Session, work: BatchWork, result: BatchResult) -> list[Messag
 
 def _drop_redrawn(session: Session, work: BatchWork) -> None:
     """Take the images that were made anew off the job, and off the list of what is to be."""
-    drawn = _redraws(work.job_id, work.start, work.stop).order_by(None)
+    drawn = redraws_within(work.job_id, work.start, work.stop).order_by(None)
     session.execute(delete(Sample).where(Sample.job_id == work.job_id, Sample.index.in_(drawn)))
     session.execute(
         delete(Redraw).where(
@@ -261,23 +217,8 @@ def _more_to_cut(session: Session) -> bool:
 
 
 def _follow(session: Session, job: Job, moment: datetime) -> list[Message]:
-    exports = [
-        Export(
-            id=new_id(),
-            owner_id=job.owner_id,
-            job_id=job.id,
-            format=name,
-            state="queued",
-            images_total=job.images_stored,
-            created_at=moment,
-            available_at=moment,
-            sent_at=moment,
-        )
-        for name in job.follow_exports
-    ]
-    session.add_all(exports)
     session.flush()
-    return [Message(RUN_EXPORT, {"export_id": str(export.id)}) for export in exports]
+    return exports.following(session, job, job.follow_exports, moment)
 
 
 def release(session: Session, settings: Settings, work: BatchWork, reason: str) -> bool:

@@ -100,6 +100,21 @@ def release(
     )
 
 
+def postpone(session: Session, kind: type[Row], row_id: UUID, attempt: int, seconds: float) -> bool:
+    """Give a claimed row back that waits for something; that counts as no attempt."""
+    return change(
+        session,
+        kind,
+        row_id,
+        attempt,
+        state="queued",
+        lease_until=None,
+        sent_at=None,
+        attempt_floor=attempt,
+        available_at=now(session) + timedelta(seconds=seconds),
+    )
+
+
 def release_expired(session: Session, settings: Settings, kind: type[Row]) -> None:
     """Give back what silent workers hold, each after its own backoff."""
     moment = now(session)

@@ -139,6 +139,12 @@ def next_version(session: Session, kind: type[Dataset | Model], owner_id: UUID, 
     return (latest or 0) + 1
 
 
+def image_shape(source: Dataset | Model) -> tuple[int, int, int]:
+    """Channels, height and width of its images."""
+    channels, height, width = source.image_shape
+    return channels, height, width
+
+
 def split_digests(dataset: Dataset | None) -> dict[str, str | None]:
     """The splits of a dataset, each with the SHA-256 of its file where that was noted."""
     if dataset is None:

@@ -49,6 +49,20 @@ def refusals(session: Session, job: Job) -> str:
     return "; ".join(told[:TOLD_LABELS]) + more
 
 
+def refused_by_label(session: Session, job: Job, model: Model) -> dict[str, dict[str, int]]:
+    """Candidates that a job's gate refused, by label and reason, where it refused any."""
+    found: dict[str, dict[str, int]] = {}
+    for part in session.scalars(
+        select(JobLabel).where(JobLabel.job_id == job.id).order_by(JobLabel.position)
+    ):
+        counts = _refused(part)
+        if part.label != UNLABELLED and any(counts.values()):
+            told = found.setdefault(model.class_names[part.label], dict.fromkeys(counts, 0))
+            for reason, count in counts.items():
+                told[reason] += count
+    return found
+
+
 def _refused(part: JobLabel) -> dict[str, int]:
     return {reason: getattr(part, f"rejected_{reason}") for reason in REASONS}
 

@@ -16,12 +16,13 @@ from sqlalchemy.orm import Session
 
 from datagen import schemas
 from datagen.datasets.limits import full_disk_named
+from datagen.datasets.names import Names
 from datagen.datasets.opening import open_dataset
 from datagen.datasets.reading import Opened, ReadOptions, ReadReport
 from datagen.datasets.sample import load_sample
-from datagen.datasets.stored import digests_of, read_split, write_split
+from datagen.datasets.stored import digests_of, read_named_split, write_split
 from datagen.db.session import now
-from datagen.db.tables import Dataset, Figures, Model, Report, new_id
+from datagen.db.tables import Dataset, Export, Figures, Model, Report, new_id
 from datagen.errors import Conflict, InvalidFile, InvalidRequest
 from datagen.images import LabelledImages
 from datagen.schemas import ENDED, NAME_PATTERN, Page
@@ -133,10 +134,13 @@ def check_dataset_name(name: str) -> None:
         )
 
 
-def register(session: Session, owner_id: UUID, name: str, ingested: Ingested) -> schemas.Dataset:
+def register(
+    session: Session, owner_id: UUID, name: str, ingested: Ingested, licence: str | None = None
+) -> schemas.Dataset:
     """Register images under a name: the same images once, others as the name's next version.
 
-    The same images as those of a version that was removed bring that version back.
+    The same images as those of a version that was removed bring that version back. A licence that
+    is given replaces the one that was there.
 
     Raises:
         InvalidRequest: a name that cannot be used.
@@ -153,6 +157,7 @@ def register(session: Session, owner_id: UUID, name: str, ingested: Ingested) ->
             row.removed_at = None
             row.report = ingested.report
             row.storage_prefix = ingested.prefix
+        row.license = licence or row.license
         session.flush()
         return shown(row)
     row = Dataset(
@@ -166,6 +171,7 @@ def register(session: Session, owner_id: UUID, name: str, ingested: Ingested) ->
         counts=ingested.counts,
         report=ingested.report,
         storage_prefix=ingested.prefix,
+        license=licence,
         created_at=now(session),
     )
     session.add(row)
@@ -180,7 +186,14 @@ def _key(prefix: str, split: str) -> str:
 def load_split(
     storage: Storage, prefix: str, split: str, sha256: str | None = None
 ) -> LabelledImages:
-    """The images of one split of a registered dataset, as the map of a file.
+    """The images of one split of a registered dataset; see `load_named_split`."""
+    return load_named_split(storage, prefix, split, sha256)[0]
+
+
+def load_named_split(
+    storage: Storage, prefix: str, split: str, sha256: str | None = None
+) -> tuple[LabelledImages, Names | None]:
+    """The images of one split of a registered dataset, as the map of a file, and their names.
 
     Args:
         storage: where they lie.
@@ -209,7 +222,7 @@ def load_split(
                 f"The images {key} are not those that were registered: their digest is "
                 f"{digest.hexdigest()[:16]}… and should be {sha256[:16]}…; add the dataset again."
             )
-        return read_split(path)
+        return read_named_split(path)
 
 
 def shown(dataset: Dataset) -> schemas.Dataset:
@@ -256,6 +269,8 @@ def remove(session: Session, owner_id: UUID, reference: str, *, force: bool = Fa
         raise Conflict(
             f"{what} is being trained on by {_named(training)}; cancel the training first."
         )
+    if _exported_by(session, dataset, Export.state.not_in(sorted(ENDED))):
+        raise Conflict(f"{what} is being written into an export; wait until that has ended.")
     if _measured_by(session, dataset, Report.state.not_in(sorted(ENDED))):
         raise Conflict(f"{what} is being measured by in a report; cancel that first.")
     if models and not force:
@@ -269,7 +284,7 @@ def remove(session: Session, owner_id: UUID, reference: str, *, force: bool = Fa
     drawn = session.scalar(
         select(func.count()).select_from(Figures).where(Figures.dataset_id == dataset.id)
     )
-    if referred or drawn or _measured_by(session, dataset):
+    if referred or drawn or _measured_by(session, dataset) or _exported_by(session, dataset):
         dataset.removed_at = now(session)
     else:
         session.delete(dataset)
@@ -279,6 +294,12 @@ def remove(session: Session, owner_id: UUID, reference: str, *, force: bool = Fa
 def _measured_by(session: Session, dataset: Dataset, *which: ColumnElement[bool]) -> int:
     """Reports that measure by a dataset."""
     query = select(func.count()).select_from(Report).where(Report.dataset_id == dataset.id, *which)
+    return session.scalar(query) or 0
+
+
+def _exported_by(session: Session, dataset: Dataset, *which: ColumnElement[bool]) -> int:
+    """Exports that have a dataset's images."""
+    query = select(func.count()).select_from(Export).where(Export.dataset_id == dataset.id, *which)
     return session.scalar(query) or 0
 
 

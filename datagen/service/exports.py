@@ -1,97 +1,173 @@
-"""Exports: what a job has stored, written in a format and kept as one zip archive."""
+"""Exports: images of jobs and datasets, written in a format and kept as one zip archive."""
 
 from __future__ import annotations
 
 import hashlib
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO, Any
+from datetime import datetime, timedelta
+from typing import IO, Any, BinaryIO
 from uuid import UUID
 
+import numpy as np
 import stamina
 import structlog
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Engine, delete, or_, select, update
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
 from datagen import schemas
-from datagen.db.session import now, writing
-from datagen.db.tables import Export, Job, JobLabel, Model, new_id
+from datagen.db.session import now, reading, writing
+from datagen.db.tables import Dataset, Export, ExportJob, Job, JobLabel, Model, new_id
 from datagen.errors import (
     Cancelled,
     Conflict,
+    DatagenError,
+    Gone,
     InvalidRequest,
+    NotFound,
     StorageFailure,
     reason_of,
 )
-from datagen.export.formats import known_format, write_export
-from datagen.export.info import ExportInfo
+from datagen.export.destination import DestinationSink
+from datagen.export.formats import known_format
+from datagen.export.info import DatasetInfo, ExportInfo, JobInfo
+from datagen.export.packed import Packed, write_files
+from datagen.export.rows import Origin, Rows, Split
 from datagen.export.sinks import ZipSink
+from datagen.export.writing import write_export
 from datagen.queue import RUN_EXPORT, Message
 from datagen.schemas import ENDED, ExportCreate, Page
-from datagen.service import claims
+from datagen.service import claims, repairing
 from datagen.service.batch_work import UNLABELLED
-from datagen.service.common import owned, page_of
+from datagen.service.common import owned, page_of, split_digests
+from datagen.service.counting import refused_by_label
+from datagen.service.destinations import check_destination, destinations
+from datagen.service.export_contents import Contents, resolve
+from datagen.service.export_rows import JobSource, RealSource, Sources
 from datagen.service.lease import Lease
-from datagen.service.stored_samples import read_samples
+from datagen.service.licences import licence_of
 from datagen.settings import Settings
-from datagen.shards import SampleBatch
 from datagen.storage import CHUNK_BYTES, Storage
 
 TOLD_SECONDS = 1.0
 RETRY_SECONDS = 20.0
+# How long an export waits before it looks whether damaged shards were made again.
+REPAIR_SECONDS = 2.0
 
 log = structlog.get_logger()
 
 
 def create(
-    session: Session, owner_id: UUID, request: ExportCreate
+    session: Session, settings: Settings, owner_id: UUID, request: ExportCreate
 ) -> tuple[schemas.Export, list[Message]]:
-    """Write an export of an ended job, whatever its end was, if it has stored anything.
+    """Write images of ended jobs, whatever their ends were, and of a dataset, in a format.
 
     Raises:
-        InvalidRequest: an unknown format, or a job without images.
-        NotFound: no such job of the owner's.
-        Conflict: the job has not ended.
+        InvalidRequest: an unknown format or one that cannot hold the images, sources that do not
+            fit together, a plan that cannot be met, nothing to export, or a destination that is
+            not allowed.
+        NotFound: no such job or dataset of the owner's.
+        Conflict: a job has not ended.
     """
-    known_format(request.format)
-    job = owned(session, Job, owner_id, request.job)
-    if job.state not in ENDED:
-        raise Conflict(f"Job {job.id} is {job.state}; export it when it has ended.")
-    if job.images_stored == 0:
-        raise InvalidRequest(
-            f"Job {job.id} is {job.state} and has stored no images; there is nothing to export.",
-            field="job",
-        )
-    moment = now(session)
+    layout = known_format(request.format)
+    if request.destination is not None:
+        check_destination(settings, request.destination, request.path)
+    contents = resolve(session, owner_id, request)
+    layout.refuse(contents.image_shape, contents.class_names, contents.counts)
+    export, message = added(session, owner_id, request, contents, now(session))
+    return shown(session, [export])[0], [message]
+
+
+def following(
+    session: Session, job: Job, formats: Sequence[str], moment: datetime
+) -> list[Message]:
+    """Exports of a job that has just succeeded, one in each format."""
+    messages = []
+    for name in formats:
+        request = ExportCreate(job=job.id, format=name)
+        try:
+            contents = resolve(session, job.owner_id, request)
+        except InvalidRequest as error:
+            # A gate may have let nothing pass.
+            log.warning("export_not_begun", job=str(job.id), format=name, reason=error.detail)
+            continue
+        messages.append(added(session, job.owner_id, request, contents, moment)[1])
+    return messages
+
+
+def added(
+    session: Session, owner_id: UUID, request: ExportCreate, contents: Contents, moment: datetime
+) -> tuple[Export, Message]:
+    """The row of a new export, and the message that has it written."""
+    jobs = request.all_jobs
     export = Export(
         id=new_id(),
         owner_id=owner_id,
-        job_id=job.id,
+        job_id=jobs[0] if jobs else None,
+        dataset_id=None if contents.real is None else contents.real.dataset_id,
         format=request.format,
+        request=request.model_dump(mode="json"),
+        warnings=list(contents.warnings),
         state="queued",
         images_written=0,
-        images_total=job.images_stored,
+        images_total=contents.images_total,
         created_at=moment,
         available_at=moment,
         sent_at=moment,
     )
     session.add(export)
     session.flush()
-    return shown(export), [Message(RUN_EXPORT, {"export_id": str(export.id)})]
+    session.add_all(
+        ExportJob(export_id=export.id, position=position, job_id=job_id)
+        for position, job_id in enumerate(jobs)
+    )
+    session.flush()
+    return export, Message(RUN_EXPORT, {"export_id": str(export.id)})
 
 
-def shown(export: Export) -> schemas.Export:
-    """The wire form of an export."""
+def shown(session: Session, exports: Sequence[Export]) -> list[schemas.Export]:
+    """The wire form of exports."""
+    jobs: dict[UUID, list[UUID]] = {export.id: [] for export in exports}
+    for export_id, job_id in session.execute(
+        select(ExportJob.export_id, ExportJob.job_id)
+        .where(ExportJob.export_id.in_(list(jobs)))
+        .order_by(ExportJob.export_id, ExportJob.position)
+    ):
+        jobs[export_id].append(job_id)
+    return [_shown(session, export, jobs[export.id]) for export in exports]
+
+
+def _shown(session: Session, export: Export, jobs: list[UUID]) -> schemas.Export:
     plain = {name: getattr(export, name, None) for name in schemas.Export.model_fields}
-    return schemas.Export.model_validate(plain | {"job": export.job_id})
+    dataset = None if export.dataset_id is None else session.get(Dataset, export.dataset_id)
+    return schemas.Export.model_validate(
+        plain
+        | {
+            "job": export.job_id,
+            "jobs": jobs or ([] if export.job_id is None else [export.job_id]),
+            "dataset": None if dataset is None else f"{dataset.name}@{dataset.version}",
+            "request": _requested(export),
+            "warnings": export.warnings or [],
+            "expired": export.state == "succeeded"
+            and export.location is None
+            and (export.archive_key is None or _is_over(export, now(session))),
+        }
+    )
+
+
+def _requested(export: Export) -> ExportCreate:
+    """What was asked for; a version before wrote the job and the format alone."""
+    if export.request:
+        return ExportCreate.model_validate(export.request)
+    return ExportCreate(job=export.job_id, format=export.format)
 
 
 def read(session: Session, owner_id: UUID, export_id: UUID) -> schemas.Export:
     """An export of the owner's. Raises NotFound."""
-    return shown(owned(session, Export, owner_id, export_id))
+    return shown(session, [owned(session, Export, owner_id, export_id)])[0]
 
 
 def list_exports(
@@ -105,88 +181,316 @@ def list_exports(
     """The owner's exports, newest first. Raises InvalidRequest for a bad cursor."""
     query = select(Export).where(Export.owner_id == owner_id)
     if job_id is not None:
-        query = query.where(Export.job_id == job_id)
-    rows, following = page_of(session, query, Export, limit, cursor)
-    return Page(items=[shown(row) for row in rows], next_cursor=following)
+        has_job = select(ExportJob.export_id).where(ExportJob.job_id == job_id)
+        query = query.where(or_(Export.job_id == job_id, Export.id.in_(has_job)))
+    rows, following_page = page_of(session, query, Export, limit, cursor)
+    return Page(items=shown(session, rows), next_cursor=following_page)
 
 
-def archive(session: Session, owner_id: UUID, export_id: UUID) -> Export:
-    """The row of an export whose archive can be fetched.
+@dataclass(frozen=True)
+class StoredExport:
+    """An export's files in the store.
+
+    Attributes:
+        export_id, format: of the export.
+        archive_key: of the zip.
+        digest, size: of the zip, SHA-256 and bytes.
+        files_key: of the list of its files; None where a version before wrote it.
+    """
+
+    export_id: UUID
+    format: str
+    archive_key: str
+    digest: str
+    size: int
+    files_key: str | None
+
+
+def archive(session: Session, owner_id: UUID | None, export_id: UUID) -> StoredExport:
+    """Where the files of an export lie, if they can be fetched; of any owner's where it is None.
 
     Raises:
         NotFound: no such export of the owner's.
         Conflict: it is not ready.
+        Gone: it has expired.
     """
-    export = owned(session, Export, owner_id, export_id)
+    export = _one(session, owner_id, export_id)
     if export.state != "succeeded":
         why = f": {export.error}" if export.state == "failed" and export.error else ""
         raise Conflict(
             f"Export {export_id} is {export.state}{why}; only one that has succeeded can be "
             "downloaded."
         )
+    if export.location is not None:
+        raise Conflict(
+            f"Export {export_id} lies in a destination, at {export.location}; fetch it there."
+        )
+    if export.archive_key is None or _is_over(export, now(session)):
+        raise Gone(
+            f"Export {export_id} expired on {export.expires_at:%Y-%m-%d}; create it again: the "
+            "same request gives the same files."
+        )
+    return StoredExport(
+        export_id=export.id,
+        format=export.format,
+        archive_key=export.archive_key,
+        digest=str(export.digest),
+        size=int(export.bytes or 0),
+        files_key=export.files_key,
+    )
+
+
+def _one(session: Session, owner_id: UUID | None, export_id: UUID) -> Export:
+    if owner_id is not None:
+        return owned(session, Export, owner_id, export_id)
+    export = session.get(Export, export_id)
+    if export is None:
+        raise NotFound(f"There is no export {export_id}.")
     return export
+
+
+def _is_over(export: Export, moment: datetime) -> bool:
+    return export.expires_at is not None and export.expires_at <= moment
+
+
+def opened(storage: Storage, found: StoredExport) -> Packed:
+    """The files of an export, to be read one by one or as a tar; to be closed.
+
+    Raises:
+        NotFound: they are missing from the storage.
+        Conflict: a version before wrote the export, without the list of its files.
+    """
+    if found.files_key is None:
+        raise Conflict(
+            f"Export {found.export_id} was written by an earlier version and comes as a zip only; "
+            "create it again for single files and tar."
+        )
+    files = opened_file(storage, found, found.files_key)
+    try:
+        archive_file = opened_file(storage, found, found.archive_key)
+    except BaseException:
+        files.close()
+        raise
+    return Packed(files, archive_file)
+
+
+def opened_file(storage: Storage, found: StoredExport, key: str) -> BinaryIO:
+    """One of an export's two objects. Raises NotFound."""
+    try:
+        return storage.open(key)
+    except FileNotFoundError:
+        raise NotFound(
+            f"The archive of export {found.export_id} is missing from the storage; create the "
+            "export again."
+        ) from None
+
+
+def cancel(session: Session, owner_id: UUID, export_id: UUID) -> schemas.Export:
+    """End an export; its worker finds out and stops.
+
+    Raises:
+        NotFound: no such export of the owner's.
+        Conflict: it has ended already.
+    """
+    export = owned(session, Export, owner_id, export_id)
+    session.refresh(export, with_for_update=True)
+    if export.state in ENDED:
+        raise Conflict(
+            f"Export {export_id} is {export.state}; only one that runs can be cancelled."
+        )
+    export.state, export.ended_at, export.lease_until = "cancelled", now(session), None
+    session.flush()
+    return shown(session, [export])[0]
+
+
+def remove(session: Session, owner_id: UUID, export_id: UUID) -> None:
+    """Remove an export that has ended; its files follow when the store is swept.
+
+    Raises:
+        NotFound: no such export of the owner's.
+        Conflict: it has not ended.
+    """
+    export = owned(session, Export, owner_id, export_id)
+    session.refresh(export, with_for_update=True)
+    if export.state not in ENDED:
+        raise Conflict(f"Export {export_id} is {export.state}; cancel it first.")
+    session.execute(delete(ExportJob).where(ExportJob.export_id == export_id))
+    session.delete(export)
+    session.flush()
+
+
+def expire(engine: Engine) -> int:
+    """Let go of the files of exports whose time is over; returns of how many."""
+    with writing(engine) as session:
+        over = session.execute(
+            update(Export)
+            .where(Export.archive_key.is_not(None), Export.expires_at <= now(session))
+            .values(archive_key=None, files_key=None)
+            .returning(Export.id)
+        ).all()
+    return len(over)
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """An export that a worker has, and by which attempt."""
+
+    export_id: UUID
+    attempt: int
 
 
 @dataclass(frozen=True)
 class ExportWork:
-    """All that a worker needs to know to write an export that it has claimed."""
+    """All that a worker needs to know to write an export."""
 
-    export_id: UUID
-    job_id: UUID
-    attempt: int
     format: str
     info: ExportInfo
+    sources: Sources
 
 
 @dataclass(frozen=True)
-class _Archive:
-    key: str
+class _Written:
     digest: str
     size: int
+    archive_key: str | None = None
+    files_key: str | None = None
+    location: str | None = None
 
 
-def run(engine: Engine, storage: Storage, settings: Settings, export_id: UUID) -> None:
-    """Claim an export, write its archive and record it; safe to be told of twice."""
-    work = _claim(engine, settings, export_id)
-    if work is None:
-        return
+def run(engine: Engine, storage: Storage, settings: Settings, export_id: UUID) -> list[Message]:
+    """Claim an export, write its archive and record it; safe to be told of twice.
+
+    Returns:
+        the messages by which damaged shards are made again, where that was asked for; the export
+        then waits for them.
+    """
+    attempt = _claim(engine, settings, export_id)
+    if attempt is None:
+        return []
+    claimed = Claimed(export_id, attempt)
     try:
-        with Lease(engine, settings, Export, work.export_id, work.attempt) as lease:
-            written = _write(engine, storage, work, lease)
-            closed = _close(engine, work, written)
+        with Lease(engine, settings, Export, export_id, attempt) as lease:
+            work = _prepared(engine, storage, export_id)
+            asked = _asked_repairs(engine, storage, settings, work, lease)
+            if asked is not None:
+                _postpone(engine, claimed)
+                return asked
+            written = (
+                _write(engine, storage, claimed, work, lease)
+                if work.sources.request.destination is None
+                else _deliver(engine, settings, claimed, work, lease)
+            )
+            closed = _close(engine, settings, claimed, work, written)
     except Cancelled as stop:
         log.info("export_stopped", export=str(export_id), reason=stop.detail)
-    except InvalidRequest as error:
-        _end(engine, settings, work, error, final=True)
     except (OSError, DBAPIError, RuntimeError, MemoryError, StorageFailure) as error:
-        _end(engine, settings, work, error, final=False)
+        _end(engine, settings, claimed, error, final=False)
+    except DatagenError as error:
+        _end(engine, settings, claimed, error, final=True)
     else:
         if not closed:
-            log.warning("export_superseded", export=str(export_id), attempt=work.attempt)
+            log.warning("export_superseded", export=str(export_id), attempt=attempt)
+    return []
+
+
+def _asked_repairs(
+    engine: Engine, storage: Storage, settings: Settings, work: ExportWork, lease: Lease
+) -> list[Message] | None:
+    if not work.sources.request.repair:
+        return None
+    jobs = [source.job_id for source in work.sources.jobs]
+    return repairing.ask_for_damaged(engine, storage, settings, jobs, lease.check)
 
 
 @stamina.retry(on=OperationalError, timeout=RETRY_SECONDS, attempts=None)
-def _claim(engine: Engine, settings: Settings, export_id: UUID) -> ExportWork | None:
+def _postpone(engine: Engine, claimed: Claimed) -> None:
+    with writing(engine) as session:
+        claims.postpone(session, Export, claimed.export_id, claimed.attempt, REPAIR_SECONDS)
+
+
+@stamina.retry(on=OperationalError, timeout=RETRY_SECONDS, attempts=None)
+def _claim(engine: Engine, settings: Settings, export_id: UUID) -> int | None:
     with writing(engine) as session:
         export = claims.claim(session, settings, Export, export_id)
         if export is None:
             return None
         export.images_written = 0
-        return ExportWork(
-            export_id=export.id,
-            job_id=export.job_id,
-            attempt=export.attempt,
-            format=export.format,
-            info=_info(session, export),
+        return export.attempt
+
+
+@stamina.retry(on=OperationalError, timeout=RETRY_SECONDS, attempts=None)
+def _prepared(engine: Engine, storage: Storage, export_id: UUID) -> ExportWork:
+    with reading(engine) as session:
+        export = session.get_one(Export, export_id)
+        request = _requested(export)
+        contents = resolve(session, export.owner_id, request)
+        jobs = [session.get_one(Job, part.job_id) for part in contents.jobs]
+        models = [session.get_one(Model, job.model_id) for job in jobs]
+        dataset = (
+            None if contents.real is None else session.get_one(Dataset, contents.real.dataset_id)
         )
+        told = tuple(
+            _job_info(session, job, model) for job, model in zip(jobs, models, strict=True)
+        )
+        info = ExportInfo(
+            class_names=contents.class_names,
+            image_shape=contents.image_shape,
+            created_at=max(row.created_at for row in [*jobs, dataset] if row is not None),
+            synthetic=_plain(contents.synthetic),
+            real={} if contents.real is None else _plain(contents.real.counts),
+            jobs=told,
+            dataset=None
+            if dataset is None
+            else DatasetInfo(dataset.name, dataset.version, dataset.digest),
+            selection=_selection(request),
+            licence=request.license or licence_of(session, dataset, models),
+        )
+        sources = Sources(
+            engine=engine,
+            storage=storage,
+            contents=contents,
+            request=request,
+            jobs=tuple(
+                JobSource(job.id, _origin(job, model, number, len(jobs)), part.places)
+                for number, (job, model, part) in enumerate(
+                    zip(jobs, models, contents.jobs, strict=True), start=1
+                )
+            ),
+            real=None
+            if dataset is None
+            else RealSource(dataset.storage_prefix, split_digests(dataset)),
+        )
+        return ExportWork(export.format, info, sources)
 
 
-def _info(session: Session, export: Export) -> ExportInfo:
-    job = session.get_one(Job, export.job_id)
-    model = session.get_one(Model, job.model_id)
-    return ExportInfo(
-        class_names=tuple(model.class_names),
-        image_shape=(model.image_shape[0], model.image_shape[1], model.image_shape[2]),
+def _plain(counts: Mapping[str, np.ndarray]) -> dict[str, list[int]]:
+    return {name: own.tolist() for name, own in counts.items()}
+
+
+# What the manifest says otherwise, or what has no part in the bytes.
+_ELSEWHERE = {
+    "job", "jobs", "dataset", "format", "license", "destination", "path", "overwrite", "repair"
+}  # fmt: skip
+
+
+def _selection(request: ExportCreate) -> dict[str, Any]:
+    """What was asked for beyond sources and format, without what was left at its default."""
+    return request.model_dump(mode="json", exclude_defaults=True, exclude=_ELSEWHERE)
+
+
+def _origin(job: Job, model: Model, number: int, jobs: int) -> Origin:
+    return Origin(
+        # The files of one job are named by their indices alone.
+        prefix=f"job{number}-" if jobs > 1 else "",
+        job=str(job.id),
+        model=str(model.digest),
+        seed=job.seed,
+        sampler=job.sampler,
+    )
+
+
+def _job_info(session: Session, job: Job, model: Model) -> JobInfo:
+    return JobInfo(
         job_id=str(job.id),
         request=_request(session, job, model),
         model_name=model.name,
@@ -197,8 +501,8 @@ def _info(session: Session, export: Export) -> ExportInfo:
         sampler=job.sampler,
         truncation=job.truncation,
         created_at=job.created_at,
-        images_total=export.images_total,
         partial=job.state != "succeeded",
+        refused=None if job.gate is None else refused_by_label(session, job, model),
     )
 
 
@@ -224,45 +528,80 @@ def _request(session: Session, job: Job, model: Model) -> dict[str, Any]:
     }
 
 
-def _write(engine: Engine, storage: Storage, work: ExportWork, lease: Lease) -> _Archive:
-    samples = read_samples(engine, storage, work.job_id)
-    with tempfile.TemporaryFile(prefix="datagen-export-") as file:
+def _write(
+    engine: Engine, storage: Storage, claimed: Claimed, work: ExportWork, lease: Lease
+) -> _Written:
+    followed = Followed(engine, claimed, lease)
+    with (
+        tempfile.TemporaryFile(prefix="datagen-export-") as file,
+        tempfile.TemporaryFile(prefix="datagen-export-") as files,
+    ):
         with ZipSink(file) as sink:
-            write_export(work.format, _followed(engine, work, lease, samples), work.info, sink)
+            write_export(work.format, followed.splits(work.sources.splits()), work.info, sink)
+            write_files(sink.entries(), files)
         size = file.tell()
         digest = _digest(file)
-        key = f"exports/{work.export_id}/{digest[:32]}.zip"
+        key = f"exports/{claimed.export_id}/{digest[:32]}"
+        for ending, written in ((".files.parquet", files), (".zip", file)):
+            lease.check()
+            written.seek(0)
+            storage.put(f"{key}{ending}", written)
+    return _Written(digest, size, f"{key}.zip", f"{key}.files.parquet")
+
+
+def _deliver(
+    engine: Engine, settings: Settings, claimed: Claimed, work: ExportWork, lease: Lease
+) -> _Written:
+    """Write the files into a destination."""
+    request = work.sources.request
+    name = str(request.destination)
+    check_destination(settings, name, request.path)
+    path = request.path or f"{work.format}-{claimed.export_id}"
+    followed = Followed(engine, claimed, lease)
+    token = str(claimed.export_id)
+    with DestinationSink(
+        destinations(settings)[name], path, token, overwrite=request.overwrite
+    ) as sink:
+        write_export(work.format, followed.splits(work.sources.splits()), work.info, sink)
         lease.check()
-        file.seek(0)
-        storage.put(key, file)
-    return _Archive(key, digest, size)
+        size, digest = 0, ""
+        for entry in sink.entries():
+            size, digest = size + entry.bytes, entry.sha256
+    return _Written(digest, size, location=f"{name}/{path}")
 
 
-def _followed(
-    engine: Engine, work: ExportWork, lease: Lease, samples: Iterable[SampleBatch]
-) -> Iterator[SampleBatch]:
-    """The samples as they come; tells how far the export is, and stops it when it was lost."""
-    written, told_at = 0, time.monotonic()
-    for part in samples:
-        yield part
-        lease.check()
-        written += len(part)
-        if time.monotonic() - told_at >= TOLD_SECONDS:
-            _tell(engine, work, written)
-            told_at = time.monotonic()
+class Followed:
+    """Tells how far an export is as its rows pass, and stops it when it was lost."""
 
+    def __init__(self, engine: Engine, claimed: Claimed, lease: Lease) -> None:
+        self._engine, self._claimed, self._lease = engine, claimed, lease
+        self._written, self._told_at = 0, time.monotonic()
 
-def _tell(engine: Engine, work: ExportWork, written: int) -> None:
-    try:
-        with writing(engine) as session:
-            session.execute(
-                update(Export)
-                .where(claims.held(Export, work.export_id, work.attempt))
-                .values(images_written=written)
+    def splits(self, splits: Iterable[Split]) -> Iterator[Split]:
+        """The splits, their rows followed."""
+        for split in splits:
+            yield Split(split.name, split.counts, self._rows(split.rows))
+
+    def _rows(self, parts: Iterable[Rows]) -> Iterator[Rows]:
+        for rows in parts:
+            yield rows
+            self._lease.check()
+            self._written += len(rows)
+            if time.monotonic() - self._told_at >= TOLD_SECONDS:
+                self._tell()
+                self._told_at = time.monotonic()
+
+    def _tell(self) -> None:
+        try:
+            with writing(self._engine) as session:
+                _change(session, self._claimed, images_written=self._written)
+        except OperationalError as error:
+            # A figure to look at; a database that restarts need not end an export.
+            log.warning(
+                "progress_not_recorded",
+                export=str(self._claimed.export_id),
+                error=str(error.orig),
             )
-    except OperationalError as error:
-        # A figure to look at; a database that restarts need not end an export.
-        log.warning("progress_not_recorded", export=str(work.export_id), error=str(error.orig))
 
 
 def _digest(file: IO[bytes]) -> str:
@@ -274,44 +613,53 @@ def _digest(file: IO[bytes]) -> str:
 
 
 @stamina.retry(on=OperationalError, timeout=RETRY_SECONDS, attempts=None)
-def _close(engine: Engine, work: ExportWork, written: _Archive) -> bool:
+def _close(
+    engine: Engine, settings: Settings, claimed: Claimed, work: ExportWork, written: _Written
+) -> bool:
     with writing(engine) as session:
+        moment = now(session)
+        kept = settings.export_ttl if written.location is None else None
         return _change(
             session,
-            work,
+            claimed,
             state="succeeded",
             images_written=work.info.images_total,
-            archive_key=written.key,
+            images_total=work.info.images_total,
+            archive_key=written.archive_key,
+            files_key=written.files_key,
+            location=written.location,
             digest=written.digest,
             bytes=written.size,
             error=None,
+            lease_until=None,
+            ended_at=moment,
+            expires_at=None if kept is None else moment + timedelta(seconds=kept),
         )
 
 
-def _change(session: Session, work: ExportWork, **values: Any) -> bool:
-    """End the export, if it is still the worker's."""
-    changed = session.execute(
-        update(Export)
-        .where(claims.held(Export, work.export_id, work.attempt))
-        .values(lease_until=None, ended_at=now(session), **values)
-        .returning(Export.id)
-    )
-    return changed.first() is not None
+def _change(session: Session, claimed: Claimed, **values: Any) -> bool:
+    """Change the export, if it is still the worker's."""
+    return claims.change(session, Export, claimed.export_id, claimed.attempt, **values)
 
 
 @stamina.retry(on=OperationalError, timeout=RETRY_SECONDS, attempts=None)
 def _end(
-    engine: Engine, settings: Settings, work: ExportWork, error: Exception, *, final: bool
+    engine: Engine, settings: Settings, claimed: Claimed, error: Exception, *, final: bool
 ) -> None:
     reason = reason_of(error)
-    log.warning(
-        "export_not_written", export=str(work.export_id), attempt=work.attempt, reason=reason
-    )
+    export_id, attempt = claimed.export_id, claimed.attempt
+    log.warning("export_not_written", export=str(export_id), attempt=attempt, reason=reason)
+    if not final and attempt >= settings.max_attempts:
+        final, reason = True, f"Gave up after {attempt} attempts: {reason}"
     with writing(engine) as session:
         if final:
-            _change(session, work, state="failed", error=reason)
-        elif work.attempt >= settings.max_attempts:
-            gave_up = f"Gave up after {work.attempt} attempts: {reason}"
-            _change(session, work, state="failed", error=gave_up)
+            _change(
+                session,
+                claimed,
+                state="failed",
+                error=reason,
+                lease_until=None,
+                ended_at=now(session),
+            )
         else:
-            claims.release(session, settings, Export, work.export_id, work.attempt, reason)
+            claims.release(session, settings, Export, export_id, attempt, reason)

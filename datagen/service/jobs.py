@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from datagen import schemas
 from datagen.db.session import now
-from datagen.db.tables import Batch, Export, Job, JobLabel, Model, Owner, Sample, new_id
+from datagen.db.tables import Batch, ExportJob, Job, JobLabel, Model, Owner, Sample, new_id
 from datagen.errors import (
     Conflict,
     InvalidRequest,
@@ -31,6 +31,7 @@ from datagen.service.common import (
     decode_index_cursor,
     encode_cursor,
     find_model,
+    image_shape,
     owned,
 )
 from datagen.service.recommending import gate_of, refuse_unfit_sampler, sampler_of
@@ -70,7 +71,7 @@ def create(
         _refuse_unfit_gate(request, request.gate, model)
     counts = _counts(request, model)
     for name in request.exports:
-        known_format(name)
+        known_format(name).refuse(image_shape(model), model.class_names, ["train"])
     total = sum(count for _, count in counts)
     _within_quota(session, settings, owner_id, total)
     moment = now(session)
@@ -357,7 +358,9 @@ def _shown(session: Session, jobs: Sequence[Job]) -> list[schemas.Job]:
         parts[part.job_id].append(part)
     exports: dict[UUID, list[UUID]] = defaultdict(list)
     for job_id, export_id in session.execute(
-        select(Export.job_id, Export.id).where(Export.job_id.in_(ids)).order_by(Export.id)
+        select(ExportJob.job_id, ExportJob.export_id)
+        .where(ExportJob.job_id.in_(ids))
+        .order_by(ExportJob.export_id)
     ):
         exports[job_id].append(export_id)
     return [_show(job, models[job.model_id], parts[job.id], exports[job.id]) for job in jobs]

@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 from datagen.db.session import reading
 from datagen.db.tables import Batch, Dataset, Export, Figures, Model, Report
 from datagen.schemas import ENDED
+from datagen.service import exports
 from datagen.service.common import parse_id
 from datagen.settings import Settings
 from datagen.storage import INCOMING, Storage
@@ -31,6 +32,7 @@ log = structlog.get_logger()
 
 def sweep(engine: Engine, storage: Storage, settings: Settings) -> int:
     """Remove what is nobody's and older than `settings.sweep_seconds`; returns how many files."""
+    exports.expire(engine)
     before = datetime.now(UTC) - timedelta(seconds=settings.sweep_seconds)
     removed = 0
     for prefix, kept in _KEPT.items():
@@ -69,9 +71,12 @@ def _shards(session: Session, keys: Sequence[str]) -> set[str]:
 
 def _archives(session: Session, keys: Sequence[str]) -> set[str]:
     rows = session.execute(
-        select(Export.id, Export.state, Export.archive_key).where(Export.id.in_(_ids(keys)))
-    )
-    return _of_rows(keys, {row_id: (state, named) for row_id, state, named in rows})
+        select(Export.id, Export.state, Export.archive_key, Export.files_key).where(
+            Export.id.in_(_ids(keys))
+        )
+    ).all()
+    archives = _of_rows(keys, {row.id: (row.state, row.archive_key) for row in rows})
+    return archives | _of_rows(keys, {row.id: (row.state, row.files_key) for row in rows})
 
 
 def _figures(session: Session, keys: Sequence[str]) -> set[str]:

@@ -94,9 +94,9 @@ class Generation:
         samples, refused = Candidates(_drawing(work), generator, watch, lease.check).make(wanted)
         with watch.stage("store"):
             whole = samples if kept is None else SampleBatch.joined([kept, samples])
-            shard = write_shard(whole, _shard_info(work))
+            shard = write_shard(whole, shard_info(work))
             digest = hashlib.sha256(shard).hexdigest()
-            key = f"jobs/{work.job_id}/{work.start:012d}-{work.stop:012d}-{digest[:32]}.parquet"
+            key = shard_key(work, digest)
             lease.check()
             self.storage.put(key, shard)
         return BatchResult(
@@ -138,7 +138,13 @@ def _wanted_anew(work: BatchWork, replaced: SampleBatch) -> Wanted:
     )
 
 
-def _shard_info(work: BatchWork) -> ShardInfo:
+def shard_key(work: BatchWork, digest: str) -> str:
+    """Where a batch's shard lies: the key ends in its content's hash."""
+    return f"jobs/{work.job_id}/{work.start:012d}-{work.stop:012d}-{digest[:32]}.parquet"
+
+
+def shard_info(work: BatchWork) -> ShardInfo:
+    """What all samples of a batch's shard share."""
     return ShardInfo(
         class_names=work.class_names,
         job_id=str(work.job_id),

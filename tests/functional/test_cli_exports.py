@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 pytestmark = pytest.mark.xdist_group("stack")
@@ -42,3 +45,96 @@ def test_export_of_a_running_job_is_refused(stack: Any, tmp_path: Path) -> None:
     assert ran.code == 1
     assert "running" in ran.err or "queued" in ran.err
     stack.http.post(f"/v1/jobs/{made['id']}/cancel")
+
+
+@pytest.fixture(scope="module")
+def digits(stack: Any) -> Any:
+    """The bundled sample as a dataset: 6,000 images to train on, 600 of each digit."""
+    added = stack.command("dataset", "add", "digits", "sample:mnist", "--json")
+    assert added.code == 0, added.err
+    return added.json
+
+
+def test_dataset_filled_by_a_job_is_exported_and_verified(
+    stack: Any, job: Any, digits: Any, tmp_path: Path
+) -> None:
+    assert digits["license"] == "cc-by-sa-3.0"
+    out = tmp_path / "filled"
+    ran = stack.command(
+        "export", "create", job["id"], "--dataset", "digits", "--add", "20", "--labels", "3,8",
+        "--format", "webdataset", "--out", str(out), "--json",
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    assert ran.json["dataset"] == "digits@1"
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["synthetic"]["train"]["3"] == manifest["synthetic"]["train"]["8"] == 20
+    assert manifest["counts"]["train"]["3"] == digits["counts"]["train"][3] + 20
+    assert manifest["counts"]["test"]["8"] == digits["counts"]["test"][8]
+    assert manifest["license"] == "cc-by-sa-3.0"
+
+    checked = stack.command("verify", str(out))
+    assert (checked.code, "All" in checked.out) == (0, True)
+    tar = out / "train" / "train-000000.tar"
+    data = bytearray(tar.read_bytes())
+    data[len(data) // 2] ^= 1
+    tar.write_bytes(data)
+    spoilt = stack.command("verify", str(out), "--json")
+    assert spoilt.code == 1
+    assert spoilt.json["problems"] == ["train/train-000000.tar is not as it was written."]
+
+
+def test_plan_that_cannot_be_met_is_told_with_the_numbers(
+    stack: Any, job: Any, digits: Any
+) -> None:
+    ran = stack.command("export", "create", job["id"], "--dataset", "digits", "--fill", "640")
+    assert ran.code == 2
+    assert "asks for more synthetic images than the jobs have" in ran.err
+    kept = stack.command(
+        "export", "create", job["id"], "--dataset", "digits", "--fill", "640", "--keep", "--json"
+    )
+    assert kept.code == 0, kept.err
+    assert "warning: The plan was not reached" in kept.err
+
+
+def test_formats_are_shown(stack: Any) -> None:
+    ran = stack.command("export", "formats")
+    assert ran.code == 0
+    assert "stylegan" in ran.out
+    assert "train, test" in ran.out
+
+
+def test_link_downloads_without_a_key(stack: Any, job: Any) -> None:
+    made = stack.command("export", "create", job["id"], "--format", "npz", "--json").json
+    link = stack.command("export", "link", made["id"], "--expires", "2m")
+    assert link.code == 0, link.err
+    content = httpx.get(link.out.strip()).content
+    assert hashlib.sha256(content).hexdigest() == made["digest"]
+    removed = stack.command("export", "remove", made["id"])
+    assert removed.code == 0
+    assert httpx.get(link.out.strip()).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--splits", "train=0.8,test"], "write it as train=0.8"),
+        (["--splits", "train=0.8,test=0.1"], "add up to 0.9"),
+        (["--indices", "5-7"], "write it as 0:1000"),
+        (["--fill", "5", "--add", "6"], "contradict"),
+        (["--fill", "5"], "dataset"),
+        (["--format", "tiff"], "no export format 'tiff'"),
+        (["--license", ""], "license"),
+    ],
+)
+def test_wrong_options_are_usage_errors(
+    stack: Any, job: Any, arguments: list[str], told: str
+) -> None:
+    ran = stack.command("export", "create", job["id"], *arguments)
+    assert ran.code == 2
+    assert told in ran.err
+
+
+def test_folder_that_is_no_export_cannot_be_verified(stack: Any, tmp_path: Path) -> None:
+    ran = stack.command("verify", str(tmp_path))
+    assert ran.code == 1
+    assert "has no manifest.json" in ran.err

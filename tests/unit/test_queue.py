@@ -33,6 +33,7 @@ ALL_TASKS = [
     for name in (
         "RUN_BATCH",
         "RUN_EXPORT",
+        "REPAIR_BATCH",
         "RUN_TRAINING",
         "RUN_FIGURES",
         "RUN_REPORT",

@@ -8,17 +8,22 @@ import threading
 import uuid
 from datetime import UTC, datetime, timedelta
 
+import httpx
 import pytest
 
 from datagen.errors import InvalidRequest, StorageFailure
 from datagen.storage import INCOMING, FileStorage, ObjectStorage, open_storage
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(params=["file", "memory", "s3"])
 def store(request, tmp_path):
-    """Every backend that runs without a server; all keep the same contract."""
+    """Every backend; all keep the same contract."""
     if request.param == "file":
         yield FileStorage(tmp_path / "store")
+        return
+    if request.param == "s3":
+        server = request.getfixturevalue("reached")
+        yield ObjectStorage(f"s3://{server.bucket}/{uuid.uuid4().hex}")
         return
     memory = ObjectStorage(f"memory://{uuid.uuid4().hex}")
     yield memory
@@ -227,3 +232,23 @@ def test_other_urls_are_refused(url):
     with pytest.raises(InvalidRequest, match="DATAGEN_STORAGE_URL is") as caught:
         open_storage(url)
     assert caught.value.field == "DATAGEN_STORAGE_URL"
+
+
+def test_link_to_s3_gives_the_object_without_a_key(reached):
+    store = ObjectStorage(f"s3://{reached.bucket}/{uuid.uuid4().hex}")
+    store.put("exports/a.zip", b"pixels")
+
+    url = store.link("exports/a.zip", 60, "mine.zip")
+
+    assert url is not None
+    answer = httpx.get(url)
+    assert (answer.status_code, answer.content) == (200, b"pixels")
+    assert answer.headers["content-disposition"] == 'attachment; filename="mine.zip"'
+    part = httpx.get(url, headers={"Range": "bytes=2-"})
+    assert (part.status_code, part.content) == (206, b"xels")
+
+
+def test_other_stores_have_no_links(tmp_path):
+    for store in (FileStorage(tmp_path), ObjectStorage("memory://links")):
+        store.put("a", b"1")
+        assert store.link("a", 60, "a") is None

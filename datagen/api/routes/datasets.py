@@ -12,6 +12,7 @@ from anyio.to_thread import run_sync
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import ValidationError
 
+from datagen import bundled
 from datagen.api.auth import Reader, Writer
 from datagen.api.backends import Backends, Wired
 from datagen.api.openapi import problems
@@ -21,7 +22,7 @@ from datagen.datasets.balance import draw_balance
 from datagen.datasets.reading import DEFAULT_SHARES, ReadOptions, shares_of
 from datagen.db.session import reading, writing
 from datagen.errors import InvalidRequest, NotFound
-from datagen.schemas import MAX_SEED, NAME_PATTERN, Dataset, DatasetCreate, Page
+from datagen.schemas import MAX_SEED, NAME_PATTERN, Dataset, DatasetCreate, License, Page
 from datagen.service import datasets, remote_sources
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
@@ -77,6 +78,7 @@ async def create_dataset(
     seed: Annotated[
         int, Query(ge=0, le=MAX_SEED, description="Which images go into which split.")
     ] = 0,
+    license: Annotated[License | None, Query()] = None,  # noqa: A002 - the word that hubs have for it
 ) -> Dataset:
     """Register labelled images as the body, or from where the server may read them.
 
@@ -92,6 +94,9 @@ async def create_dataset(
             wanted = await _wanted(request, backends.settings.max_body_bytes)
             options = _options(wanted)
             name, read = wanted.name, _reader(backends, wanted, options, folder)
+            licence = wanted.license
+            if licence is None and wanted.source == datasets.SAMPLE_SOURCE:
+                licence = bundled.LICENSE
         else:
             if name is None:
                 raise InvalidRequest("The query names no dataset; give it a name.", field="name")
@@ -99,7 +104,8 @@ async def create_dataset(
             options = ReadOptions(size, pad, on_error, shares, seed)
             await receive_file(request, folder / "upload")
             read = _uploaded(backends, folder / "upload", options)
-        dataset = await run_sync(_register, backends, asker.owner_id, name, read)
+            licence = license
+        dataset = await run_sync(_register, backends, asker.owner_id, name, read, licence)
     answer.headers["Location"] = f"{router.prefix}/{dataset.id}"
     return dataset
 
@@ -138,11 +144,13 @@ def _reader(backends: Backends, wanted: DatasetCreate, options: ReadOptions, fol
     return read
 
 
-def _register(backends: Backends, owner_id: UUID, name: str, read: _Read) -> Dataset:
+def _register(
+    backends: Backends, owner_id: UUID, name: str, read: _Read, licence: str | None
+) -> Dataset:
     datasets.check_dataset_name(name)
     ingested = read()
     with writing(backends.engine) as session:
-        return datasets.register(session, owner_id, name, ingested)
+        return datasets.register(session, owner_id, name, ingested, licence)
 
 
 @router.get("", summary="List datasets, newest first", responses=problems())

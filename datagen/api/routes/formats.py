@@ -6,13 +6,13 @@ from fastapi import APIRouter
 
 from datagen.api.auth import Reader
 from datagen.api.openapi import problems
-from datagen.export.formats import FORMATS
-from datagen.schemas import Page
+from datagen.export.formats import formats
+from datagen.schemas import Format, Page
 
 router = APIRouter(prefix="/v1/formats", tags=["exports"])
 
 
 @router.get("", summary="List export formats", responses=problems())
-def list_formats(_asker: Reader) -> Page[str]:
-    """The names that `POST /v1/exports` takes."""
-    return Page[str](items=sorted(FORMATS))
+def list_formats(_asker: Reader) -> Page[Format]:
+    """The formats that `POST /v1/exports` takes, and what each can hold."""
+    return Page[Format](items=[Format.model_validate(found) for found in formats().values()])

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from datagen.api.auth import Reader, Writer
 from datagen.api.backends import Backends, Wired
-from datagen.api.downloads import archive_response
+from datagen.api.downloads import answered, stored
 from datagen.api.openapi import problems
 from datagen.api.routes.jobs import Cursor, Limit
 from datagen.api.uploads import receive_file
@@ -160,7 +160,8 @@ def export_model(reference: str, request: Request, backends: Wired, asker: Reade
         file.close()
         raise
     filename = f"{model.name}-{model.version}.zip"
-    return archive_response(file, request.headers, size=size, digest=digest, filename=filename)
+    content = stored(file, size=size, digest=digest, filename=filename)
+    return answered(content, request.headers)
 
 
 def _digest(file: BinaryIO) -> str:

@@ -6,7 +6,7 @@ import pytest
 from fastapi import FastAPI, Request, Response
 from starlette.testclient import TestClient
 
-from datagen.api.downloads import archive_response
+from datagen.api.downloads import answered, stored
 
 CONTENT = bytes(range(256)) * 10
 DIGEST = "ab" * 32
@@ -24,13 +24,8 @@ class Archive:
         @app.get("/archive")
         def archive(request: Request) -> Response:
             self.readers.append(io.BytesIO(CONTENT))
-            return archive_response(
-                self.readers[-1],
-                request.headers,
-                size=len(CONTENT),
-                digest=DIGEST,
-                filename="a.zip",
-            )
+            content = stored(self.readers[-1], size=len(CONTENT), digest=DIGEST, filename="a.zip")
+            return answered(content, request.headers)
 
         return app
 

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from datagen.api.app import create_app
 from datagen.db.session import writing
-from datagen.db.tables import ApiKey, Job
+from datagen.db.tables import ApiKey, Job, JobLabel
 from datagen.queue import MemoryQueue
 from datagen.service import keys
 from datagen.settings import Settings
@@ -123,6 +123,11 @@ def end(api: Api, job_id: str, *, stored: int) -> None:
             update(Job)
             .where(Job.id == UUID(job_id))
             .values(state="succeeded", images_stored=stored, ended_at=datetime.now(UTC))
+        )
+        session.execute(
+            update(JobLabel)
+            .where(JobLabel.job_id == UUID(job_id), JobLabel.position == 0)
+            .values(stored=stored)
         )
 
 

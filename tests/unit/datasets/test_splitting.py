@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from datagen.datasets.collecting import Collected
 from datagen.datasets.names import Names
-from datagen.datasets.reading import SPLITS, ReadOptions, ReadReport
+from datagen.datasets.reading import ReadOptions, ReadReport
 from datagen.datasets.splitting import arrange, shared_out
 from datagen.errors import InvalidFile, InvalidRequest
+from datagen.schemas import SPLITS
 
 NONE = -1
 

@@ -3,26 +3,43 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import json
+import struct
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
+import mlcroissant
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from torchvision.datasets import ImageFolder
+import webdataset
+from PIL import Image
+from torchvision.datasets import MNIST, ImageFolder
 
-from datagen.export import parquet
-from datagen.export.formats import FORMATS
+from datagen.export import parquet, tfrecord
+from datagen.export import webdataset as our_webdataset
+from datagen.export.formats import formats
 
 CASES: dict[str, dict[str, int]] = {
     "ordinary": {"cat": 4, "dog": 9, "owl": 5},
     "one class": {"scratch": 6},
     "twelve classes named by number": {str(number): 2 for number in range(12)},
     "class named like a split": {"cat": 2, "test": 3, "my-val": 2},
-    "odd names": {"a/b": 2, "..": 1, "ä": 2, "x" * 300: 1, "cat": 2, "Cat": 1, "[*]": 1, "eval": 1},
+    "odd names": {
+        "a/b": 2, "..": 1, "ä🦉": 2, "x" * 300: 1, "cat": 2, "Cat": 1, "[*]": 1, "eval": 1, ".": 1
+    },
     "class without images": {"cat": 3, "dog": 0, "owl": 2},
+}  # fmt: skip
+SHAPES = [(1, 8, 8), (3, 8, 8)]
+SEVERAL = {
+    "synthetic": {"validation": {"cat": 2}},
+    # No owl in the split test.
+    "real": {"train": {"cat": 3, "owl": 1}, "test": {"cat": 1, "dog": 2}},
 }
-SHAPES = [(1, 6, 5), (3, 4, 7)]
 
 
 @pytest.fixture(params=SHAPES, ids=["grey", "rgb"])
@@ -31,78 +48,303 @@ def shape(request: pytest.FixtureRequest) -> tuple[int, int, int]:
     return size
 
 
-def _pixels(image: Any) -> np.ndarray:
+@pytest.fixture(params=[*CASES, "several splits"])
+def whole(request: pytest.FixtureRequest, draw: Any, shape: tuple[int, int, int]) -> Any:
+    """What is to be exported, in all the cases."""
+    if request.param == "several splits":
+        return draw(CASES["ordinary"], shape=shape, **SEVERAL)
+    return draw(CASES[request.param], shape=shape)
+
+
+def _pixels(image: Any, channels: int | None = None) -> np.ndarray:
     array = np.asarray(image)
-    return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+    array = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+    return array if channels is None else array[:channels]
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("name", FORMATS)
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _by_digest(drawn: Any, split: str) -> dict[str, Any]:
+    return {
+        hashlib.sha256(image.tobytes()).hexdigest(): (stem, label, synthetic)
+        for stem, label, image, synthetic in drawn.all_rows(split)
+    }
+
+
+def _same(found: Iterator[tuple[Any, int]], drawn: Any, split: str) -> None:
+    """The pixels and labels that were found are those that were drawn, each once."""
+    channels = drawn.info.image_shape[0]
+    wanted = sorted(
+        (image.tobytes(), label) for _, label, image, _ in drawn.all_rows(split)
+    )  # fmt: skip
+    assert sorted((_pixels(image, channels).tobytes(), int(label)) for image, label in found) == (
+        wanted
+    )
+
+
+@pytest.mark.parametrize("name", ["parquet", "imagefolder"])
 def test_datasets_library_reads_labels_names_and_pixels(
-    name: str, case: str, shape: tuple[int, int, int], draw: Any, load_dataset: Any, tmp_path: Path
+    name: str, whole: Any, load_dataset: Any, tmp_path: Path
 ) -> None:
-    drawn = draw(CASES[case], shape=shape)
-    drawn.write(name, tmp_path / "set")
+    whole.write(name, tmp_path / "set")
     loaded = load_dataset(tmp_path / "set")
-    assert list(loaded) == ["train"]
-    rows = loaded["train"]
-    assert rows.features["label"].names == list(drawn.names)
-    order = np.argsort(rows["index"])
-    assert np.array_equal(np.array(rows["label"])[order], drawn.labels)
-    assert sorted(rows["index"]) == list(range(len(drawn.labels)))
-    for row in rows:
-        assert np.array_equal(_pixels(row["image"]), drawn.images[row["index"]])
+    assert set(loaded) == set(whole.info.counts)
+    for split, rows in loaded.items():
+        assert rows.features["label"].names == list(whole.names)
+        _same(((row["image"], row["label"]) for row in rows), whole, split)
+        kinds = _by_digest(whole, split)
+        for row in rows:
+            pixels = _pixels(row["image"], whole.info.image_shape[0])
+            _, _, synthetic = kinds[hashlib.sha256(pixels.tobytes()).hexdigest()]
+            assert row["synthetic"] is synthetic
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", ["parquet", "imagefolder"])
 def test_datasets_library_reads_where_each_image_comes_from(
-    name: str, drawn: Any, load_dataset: Any, tmp_path: Path
+    name: str, draw: Any, load_dataset: Any, tmp_path: Path
 ) -> None:
+    drawn = draw(CASES["ordinary"], real={"train": {"dog": 1}})
     drawn.write(name, tmp_path / "set")
-    row = next(row for row in load_dataset(tmp_path / "set")["train"] if row["index"] == 7)
-    assert {key: row[key] for key in row if key not in {"image", "file_name"}} == {
+    rows = load_dataset(tmp_path / "set")["train"]
+    made = next(row for row in rows if row["synthetic"] and row["index"] == 7)
+    assert {key: made[key] for key in made if key not in {"image", "file_name"}} == {
         "label": 1,
+        "synthetic": True,
         "index": 7,
+        "job": "0192f0c1-0000-7000-8000-000000000001",
+        "model": "ab" * 32,
+        "sampler": "prior",
         "seed": 9,
         "attempt": 0,
         "score": pytest.approx(0.7059),
         "judged_label": 1,
-        "sampler": "prior",
         "first_source": None,
         "second_source": None,
+        "source_file": None,
         "digest": hashlib.sha256(drawn.files[7]).hexdigest(),
-        "model": "ab" * 32,
+    }
+    (real,) = (row for row in rows if not row["synthetic"])
+    told = {key: real[key] for key in real if real[key] is not None}
+    assert {key: told[key] for key in told if key not in {"image", "file_name", "digest"}} == {
+        "label": 1,
+        "synthetic": False,
+        "index": 0,
+        "source_file": "photos/0.jpg",
     }
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_torchvision_reads_the_class_folders(
-    case: str, shape: tuple[int, int, int], draw: Any, tmp_path: Path
+def test_datasets_library_streams_webdataset(whole: Any, load_dataset: Any, tmp_path: Path) -> None:
+    whole.write("webdataset", tmp_path / "set")
+    loaded = load_dataset(tmp_path / "set")
+    assert set(loaded) == set(whole.info.counts)
+    for split, rows in loaded.items():
+        _same(((row["png"], row["cls"]) for row in rows), whole, split)
+        assert {row["json"]["label_name"] for row in rows} <= set(whole.names)
+
+
+# The library leaves the files that it has read to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_webdataset_reads_its_tars(
+    whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn = draw(CASES[case], shape=shape)
-    drawn.write("imagefolder", tmp_path)
-    folder = ImageFolder(str(tmp_path / "train"))
-    there = [label for label, count in enumerate(CASES[case].values()) if count]
-    assert len(folder.classes) == len(there)
-    assert len(folder) == len(drawn.labels)
-    found = {}
-    for path, label in folder.samples:
-        index = int(Path(path).stem)
-        image, _ = folder[folder.samples.index((path, label))]
-        channels = drawn.images.shape[1]
-        assert np.array_equal(_pixels(image)[:channels], drawn.images[index])
-        found[index] = label
-    # Folders are numbered in the order of their names; each stands for one class of ours.
-    pairs = {(found[index], int(label)) for index, label in enumerate(drawn.labels)}
-    assert len(pairs) == len(there)
+    monkeypatch.setattr(our_webdataset, "ROWS_PER_FILE", 4)
+    whole.write("webdataset", tmp_path)
+    names = (tmp_path / "classes.txt").read_text().split("\n")[:-1]
+    assert len(names) == len(whole.names)
+    for split in whole.info.counts:
+        tars = sorted(str(path) for path in (tmp_path / split).glob("*.tar"))
+        assert len(tars) == -(-int(whole.info.counts[split].sum()) // 4)
+        samples = list(
+            webdataset.WebDataset(tars, shardshuffle=False, empty_check=False).decode("pilrgb" if
+            whole.info.image_shape[0] == 3 else "l8")
+        )  # fmt: skip
+        _same(((sample["png"], sample["cls"]) for sample in samples), whole, split)
+        stems = [stem for stem, *_ in whole.all_rows(split)]
+        assert sorted(sample["__key__"] for sample in samples) == sorted(stems)
+
+
+def test_torchvision_reads_the_class_folders(whole: Any, tmp_path: Path) -> None:
+    whole.write("imagefolder", tmp_path)
+    for split, counts in whole.info.counts.items():
+        folder = ImageFolder(str(tmp_path / split))
+        labels = {stem: label for stem, label, *_ in whole.all_rows(split)}
+        found = {Path(path).stem: label for path, label in folder.samples}
+        assert set(found) == set(labels)
+        # Folders are numbered in the order of their names; each stands for one class of ours.
+        pairs = {(found[stem], labels[stem]) for stem in found}
+        assert len(pairs) == np.count_nonzero(counts) == len(folder.classes)
+        _same(
+            ((folder[number][0], labels[Path(path).stem])
+             for number, (path, _) in enumerate(folder.samples)),
+            whole,
+            split,
+        )  # fmt: skip
 
 
 def test_torchvision_numbers_classes_named_by_number_as_we_do(draw: Any, tmp_path: Path) -> None:
     drawn = draw(CASES["twelve classes named by number"])
     drawn.write("imagefolder", tmp_path)
+    labels = {stem: label for stem, label, *_ in drawn.all_rows("train")}
     folder = ImageFolder(str(tmp_path / "train"))
-    for path, label in folder.samples:
-        assert label == drawn.labels[int(Path(path).stem)]
+    assert all(label == labels[Path(path).stem] for path, label in folder.samples)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_torchvisions_mnist_reads_idx(case: str, draw: Any, tmp_path: Path) -> None:
+    real = {"test": {next(iter(CASES[case])): 3}} if case == "ordinary" else None
+    drawn = draw(CASES[case], real=real)
+    drawn.write("idx", tmp_path)
+    assert len((tmp_path / "classes.txt").read_text().splitlines()) == len(drawn.names)
+    for split, train in (("train", True), ("test", False)):
+        if split in drawn.info.counts:
+            found = MNIST(str(tmp_path), train=train)
+            _same(zip(found.data.numpy(), found.targets, strict=True), drawn, split)
+        else:
+            size = (tmp_path / "MNIST" / "raw" / "t10k-images-idx3-ubyte").stat().st_size
+            assert size == 16
+
+
+def test_numpy_reads_npz_without_pickle(whole: Any, tmp_path: Path) -> None:
+    whole.write("npz", tmp_path)
+    with np.load(tmp_path / "dataset.npz", allow_pickle=False) as arrays:
+        assert arrays["class_names"].tolist() == list(whole.names)
+        for key, split in (("train", "train"), ("val", "validation"), ("test", "test")):
+            if split not in whole.info.counts:
+                assert split == "validation" or len(arrays[f"x_{key}"]) == 0
+                continue
+            images, labels = arrays[f"x_{key}"], arrays[f"y_{key}"]
+            assert (images.dtype, labels.dtype) == (np.uint8, np.uint8)
+            _same(zip(images, labels, strict=True), whole, split)
+
+
+def _examples(path: Path) -> Iterator[dict[str, Any]]:
+    """The features of each record, as TensorFlow would read them, every checksum checked."""
+
+    def unmasked(stored: bytes) -> int:
+        value = (struct.unpack("<I", stored)[0] - 0xA282EAD8) % 2**32
+        return (value << 15 | value >> 17) % 2**32
+
+    with path.open("rb") as file:
+        while head := file.read(8):
+            assert unmasked(file.read(4)) == google_crc32c.value(head)
+            payload = file.read(struct.unpack("<Q", head)[0])
+            assert unmasked(file.read(4)) == google_crc32c.value(payload)
+            ((_, features),) = _fields(payload)
+            found = {}
+            for _, entry in _fields(features):
+                (_, key), (_, feature) = _fields(entry)
+                ((kind, values),) = _fields(feature)
+                ((_, value),) = _fields(values)
+                found[key.decode()] = value if kind == 1 else _varint(value, 0)[0]
+            yield found
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        value |= (data[at] & 0x7F) << shift
+        shift, at = shift + 7, at + 1
+        if not data[at - 1] & 0x80:
+            return value, at
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at < len(data):
+        assert data[at] & 7 == 2
+        number = data[at] >> 3
+        length, at = _varint(data, at + 1)
+        yield number, data[at : at + length]
+        at += length
+
+
+def test_records_hold_fiftyones_features(
+    whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tfrecord, "ROWS_PER_FILE", 5)
+    whole.write("tfrecord", tmp_path)
+    channels, height, width = whole.info.image_shape
+    place = {name: label for label, name in enumerate(whole.names)}
+    for split, counts in whole.info.counts.items():
+        files = sorted((tmp_path / split).iterdir())
+        many = -(-int(counts.sum()) // 5)
+        assert [file.name for file in files] == [
+            f"tf.records-{number:05d}-of-{many:05d}" for number in range(many)
+        ]
+        records = [record for file in files for record in _examples(file)]
+        assert {(row["depth"], row["height"], row["width"]) for row in records} == {
+            (channels, height, width)
+        }
+        assert {row["format"] for row in records} == {b"png"}
+        assert all(row["filename"].endswith(b".png") for row in records)
+        _same(
+            ((Image.open(io.BytesIO(row["image_bytes"])), place[row["label"].decode()])
+             for row in records),
+            whole,
+            split,
+        )  # fmt: skip
+
+
+def test_stylegans_rules_are_kept(whole: Any, tmp_path: Path) -> None:
+    whole.write("stylegan", tmp_path)
+    for split in whole.info.counts:
+        with zipfile.ZipFile(tmp_path / f"{split}.zip") as archive:
+            assert all(member.compress_type == zipfile.ZIP_STORED for member in archive.infolist())
+            labels = dict(json.loads(archive.read("dataset.json"))["labels"])
+            images = [name for name in archive.namelist() if name.endswith(".png")]
+            # What its ImageFolderDataset does: sorted names, a label for every one.
+            assert sorted(images) == sorted(labels)
+            assert images[0] == "00000/img00000000.png"
+            _same(
+                ((Image.open(io.BytesIO(archive.read(name))), labels[name]) for name in images),
+                whole,
+                split,
+            )
+
+
+def test_fiftyones_layout_is_kept(whole: Any, tmp_path: Path) -> None:
+    whole.write("fiftyone", tmp_path)
+    for split in whole.info.counts:
+        document = json.loads((tmp_path / split / "labels.json").read_text())
+        assert document["classes"] == list(whole.names)
+        images = {path.stem: path for path in (tmp_path / split / "data").iterdir()}
+        assert set(images) == set(document["labels"])
+        _same(
+            ((Image.open(images[stem]), told["label"])
+             for stem, told in document["labels"].items()),
+            whole,
+            split,
+        )  # fmt: skip
+        for told in document["labels"].values():
+            assert told["attributes"]["synthetic"] is (told["confidence"] is not None)
+
+
+@pytest.mark.filterwarnings(
+    "ignore:ConjunctiveGraph:DeprecationWarning", "ignore:The inplace keyword:Warning"
+)
+def test_croissant_is_valid_and_reads_every_record(whole: Any, tmp_path: Path) -> None:
+    for name in formats():
+        if name == "idx" and (whole.info.image_shape[0] == 3 or "validation" in whole.info.counts):
+            continue
+        whole.write(name, tmp_path / name)
+        dataset = mlcroissant.Dataset(str(tmp_path / name / "croissant.json"))
+        assert not dataset.metadata.ctx.issues.errors
+        assert not dataset.metadata.ctx.issues.warnings
+        names = {record.id: record for record in dataset.metadata.record_sets}
+        assert [_text(row["labels/name"]) for row in dataset.records("labels")] == list(whole.names)
+        if name not in {"fiftyone", "imagefolder", "parquet"}:
+            assert "images" not in names
+            continue
+        rows = list(dataset.records("images"))
+        assert len(rows) == whole.info.images_total
+        channels = whole.info.image_shape[0]
+        found = sorted(_pixels(row["images/image"], channels).tobytes() for row in rows)
+        assert found == sorted(
+            image.tobytes() for split in whole.info.counts for _, _, image, _ in
+            whole.all_rows(split)
+        )  # fmt: skip
 
 
 def test_card_tells_renamed_folders(draw: Any, tmp_path: Path) -> None:
@@ -115,14 +357,14 @@ def test_card_tells_renamed_folders(draw: Any, tmp_path: Path) -> None:
 def test_parquet_is_cut_into_numbered_files(
     drawn: Any, load_dataset: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("datagen.export.formats.PART_ROWS", 4)
-    monkeypatch.setattr(parquet, "ROWS_PER_FILE", 8)
+    monkeypatch.setattr("datagen.export.writing.PART_ROWS", 4)
+    monkeypatch.setattr(parquet, "ROWS_PER_FILE", 7)
     drawn.write("parquet", tmp_path / "set")
     files = sorted((tmp_path / "set" / "data").iterdir())
     assert [file.name for file in files] == [
         f"train-0000{number}-of-00003.parquet" for number in range(3)
     ]
-    assert [pq.ParquetFile(file).metadata.num_rows for file in files] == [8, 8, 2]
+    assert [pq.ParquetFile(file).metadata.num_rows for file in files] == [7, 7, 4]
     assert load_dataset(tmp_path / "set")["train"]["index"][:] == list(range(18))
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datagen.export.naming import file_name, folder_names
+from datagen.export.naming import folder_names, stem
 
 # The words and marks by which the `datasets` library finds splits in paths (data_files.py).
 SPLIT = re.compile(
@@ -87,6 +87,6 @@ def test_every_name_becomes_a_distinct_safe_folder(names: list[str]) -> None:
 
 
 def test_file_names_stand_in_the_order_of_the_indices() -> None:
-    names = [file_name(index) for index in (0, 9, 10, 99_999_999, 9_999_999_999)]
+    names = [stem("", index) + ".png" for index in (0, 9, 10, 99_999_999, 9_999_999_999)]
     assert names == sorted(names)
     assert names[0] == "0000000000.png"

@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 
 from datagen.errors import InvalidFile, InvalidRequest, StorageFailure
-from datagen.export.formats import write_export
 from datagen.export.sinks import ZipSink
 from datagen.export.unpacking import check_free, unpack
+from datagen.export.writing import write_export
 
 
 @pytest.fixture
 def archive(drawn: Any, tmp_path: Path) -> Path:
     path = tmp_path / "export.zip"
     with path.open("wb") as file, ZipSink(file) as sink:
-        write_export("imagefolder", drawn.batches(), drawn.info, sink)
+        write_export("imagefolder", drawn.splits(), drawn.info, sink)
     return path
 
 
@@ -39,7 +39,13 @@ def _names(folder: Path) -> list[str]:
 def test_out_becomes_the_root_of_the_export(archive: Path, drawn: Any, tmp_path: Path) -> None:
     out = tmp_path / "deep" / "out"
     unpack(archive, out)
-    assert _names(out) == ["README.md", "manifest.json", "train"]
+    assert _names(out) == [
+        "README.md",
+        "contact-sheet.png",
+        "croissant.json",
+        "manifest.json",
+        "train",
+    ]
     assert (out / "train" / "dog" / "0000000004.png").read_bytes() == drawn.files[4]
     assert _names(out.parent) == ["out"]
 

@@ -13,8 +13,11 @@ from sqlalchemy import Engine
 
 from datagen.db.session import writing
 from datagen.db.tables import Model, Owner, new_id
+from datagen.images import encode_png
+from datagen.schemas import JobCreate
+from datagen.service import batches, jobs
 from datagen.service.batch_work import BatchResult, BatchWork
-from datagen.shards import SampleBatch
+from datagen.shards import SampleBatch, ShardInfo, write_shard
 
 CLASS_NAMES = ["ant", "bee", "cat"]
 
@@ -86,3 +89,86 @@ def batch_ids() -> Callable[[list[object]], list[UUID]]:
         return [UUID(m.arguments["batch_id"]) for m in messages if "batch_id" in m.arguments]
 
     return read
+
+
+def made(storage, work):
+    """Do a worker's part: 4 x 4 images whose pixels are their index, in a stored shard.
+
+    The scores of five images in a row are 0.1, 0.3, 0.5, 0.7 and 0.9.
+    """
+    index = np.arange(work.start, work.stop, dtype=np.int64)
+    pixels = np.broadcast_to(
+        (index % 256).astype(np.uint8)[:, None, None, None], (len(index), 1, 4, 4)
+    )
+    images = encode_png(np.ascontiguousarray(pixels))
+    samples = SampleBatch(
+        indices=index,
+        labels=work.labels(),
+        scores=0.1 + (index % 5) * 0.2,
+        judged_labels=work.labels(),
+        attempts=np.zeros(len(index), dtype=np.int64),
+        sources=np.full((len(index), 2), -1, dtype=np.int64),
+        digests=[hashlib.sha256(image).digest() for image in images],
+        images=images,
+    )
+    info = ShardInfo(
+        work.class_names,
+        str(work.job_id),
+        work.model_name,
+        work.model_version,
+        work.files.generator.digest,
+        work.seed,
+        work.temperature,
+    )
+    shard = write_shard(samples, info)
+    key = f"jobs/{work.job_id}/{work.start:012d}.parquet"
+    storage.put(key, shard)
+    return BatchResult(
+        shard_key=key,
+        shard_digest=hashlib.sha256(shard).hexdigest(),
+        shard_bytes=len(shard),
+        device="cpu-fp32",
+        torch_version="2",
+        samples=samples,
+        seconds={},
+    )
+
+
+@pytest.fixture
+def tiny(settings):
+    return settings.model_copy(update={"batch_size": 4, "max_attempts": 3})
+
+
+@pytest.fixture
+def start(engine, tiny, owner, model, batch_ids):
+    """Begin a job; returns it with the ids of its batches."""
+
+    def begin(**labels):
+        request = JobCreate(model="pets", labels=labels, seed=7)
+        with writing(engine) as session:
+            job, messages = jobs.create(session, tiny, owner.id, request)
+        return job, batch_ids(messages)
+
+    return begin
+
+
+@pytest.fixture
+def store(engine, storage, tiny):
+    """Make and close a batch."""
+
+    def close(batch_id):
+        with writing(engine) as session:
+            work = batches.claim(session, tiny, batch_id)
+        with writing(engine) as session:
+            batches.close(session, work, made(storage, work))
+
+    return close
+
+
+@pytest.fixture
+def job(start, store):
+    """A job of 10 images in 3 shards that has succeeded."""
+    job, ids = start(ant=3, cat=7)
+    for batch_id in ids:
+        store(batch_id)
+    return job

@@ -6,107 +6,26 @@ import json
 import zipfile
 from datetime import timedelta
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import select, update
 
 from datagen.db.session import now, reading, writing
 from datagen.db.tables import Batch, Export, Job, new_id
-from datagen.errors import Conflict, InvalidRequest, NotFound, StorageFailure
-from datagen.images import decode_png, encode_png
+from datagen.errors import Conflict, Forbidden, Gone, InvalidRequest, NotFound, StorageFailure
+from datagen.images import decode_png
 from datagen.queue import RUN_EXPORT
-from datagen.schemas import ExportCreate, JobCreate
-from datagen.service import batches, claims, exports, jobs
-from datagen.service.batch_work import BatchResult
+from datagen.schemas import ExportCreate
+from datagen.service import claims, exports, jobs, links
 from datagen.service.stale import requeue_stale
-from datagen.shards import SampleBatch, ShardInfo, write_shard
-
-
-def make(storage, work):
-    """Do a worker's part: 4 x 4 images whose pixels are their index, in a stored shard."""
-    index = np.arange(work.start, work.stop, dtype=np.int64)
-    pixels = np.broadcast_to(
-        (index % 256).astype(np.uint8)[:, None, None, None], (len(index), 1, 4, 4)
-    )
-    images = encode_png(np.ascontiguousarray(pixels))
-    samples = SampleBatch(
-        indices=index,
-        labels=work.labels(),
-        scores=np.full(len(index), 0.5),
-        judged_labels=work.labels(),
-        attempts=np.zeros(len(index), dtype=np.int64),
-        sources=np.full((len(index), 2), -1, dtype=np.int64),
-        digests=[hashlib.sha256(image).digest() for image in images],
-        images=images,
-    )
-    info = ShardInfo(
-        work.class_names,
-        str(work.job_id),
-        work.model_name,
-        work.model_version,
-        work.files.generator.digest,
-        work.seed,
-        work.temperature,
-    )
-    shard = write_shard(samples, info)
-    key = f"jobs/{work.job_id}/{work.start:012d}.parquet"
-    storage.put(key, shard)
-    return BatchResult(
-        shard_key=key,
-        shard_digest=hashlib.sha256(shard).hexdigest(),
-        shard_bytes=len(shard),
-        device="cpu-fp32",
-        torch_version="2",
-        samples=samples,
-        seconds={},
-    )
-
-
-@pytest.fixture
-def tiny(settings):
-    return settings.model_copy(update={"batch_size": 4, "max_attempts": 3})
-
-
-@pytest.fixture
-def start(engine, tiny, owner, model, batch_ids):
-    """Begin a job; returns it with the ids of its batches."""
-
-    def begin(**labels):
-        request = JobCreate(model="pets", labels=labels, seed=7)
-        with writing(engine) as session:
-            job, messages = jobs.create(session, tiny, owner.id, request)
-        return job, batch_ids(messages)
-
-    return begin
-
-
-@pytest.fixture
-def store(engine, storage, tiny):
-    """Make and close a batch."""
-
-    def close(batch_id):
-        with writing(engine) as session:
-            work = batches.claim(session, tiny, batch_id)
-        with writing(engine) as session:
-            batches.close(session, work, make(storage, work))
-
-    return close
-
-
-@pytest.fixture
-def job(start, store):
-    """A job of 10 images in 3 shards that has succeeded."""
-    job, ids = start(ant=3, cat=7)
-    for batch_id in ids:
-        store(batch_id)
-    return job
+from datagen.service.sweep import sweep
+from datagen.settings import Settings
 
 
 def create(engine, owner, job, name="parquet"):
     with writing(engine) as session:
         wanted = ExportCreate(job=job.id, format=name)
-        return exports.create(session, owner.id, wanted)
+        return exports.create(session, Settings(), owner.id, wanted)
 
 
 def state(engine, owner, export):
@@ -119,7 +38,7 @@ def opened(engine, storage, owner, export):
         row = exports.archive(session, owner.id, export.id)
     data = storage.get(row.archive_key)
     assert hashlib.sha256(data).hexdigest() == row.digest
-    assert len(data) == row.bytes
+    assert len(data) == row.size
     return zipfile.ZipFile(io.BytesIO(data))
 
 
@@ -152,7 +71,7 @@ def test_archive_holds_every_image_with_its_label(engine, storage, tiny, owner, 
     pixels = [decode_png(entry["bytes"])[0, 0, 0] for entry in table["image"].to_pylist()]
     assert pixels == list(range(10))
     assert manifest["counts"]["train"] == {"ant": 3, "bee": 0, "cat": 7}
-    assert manifest["job"]["request"]["labels"] == {"ant": 3, "cat": 7}
+    assert manifest["jobs"][0]["request"]["labels"] == {"ant": 3, "cat": 7}
     assert manifest["partial"] is False
 
 
@@ -161,7 +80,11 @@ def test_image_folder_names_files_by_index(engine, storage, tiny, owner, job):
     exports.run(engine, storage, tiny, export.id)
 
     with opened(engine, storage, owner, export) as archive:
-        images = [name for name in archive.namelist() if name.endswith(".png")]
+        images = [
+            name
+            for name in archive.namelist()
+            if name.startswith("train/") and name.endswith("png")
+        ]
     assert len(images) == 10
     assert sum("/cat/" in name for name in images) == 7
 
@@ -201,7 +124,7 @@ def test_cancelled_job_is_exported_as_far_as_it_came(engine, storage, tiny, owne
 
 
 def test_unknown_format_names_the_known_ones(engine, owner, job):
-    with pytest.raises(InvalidRequest, match="imagefolder, parquet") as refused:
+    with pytest.raises(InvalidRequest, match="imagefolder, npz, parquet") as refused:
         create(engine, owner, job, "jpeg2000")
     assert refused.value.field == "format"
 
@@ -228,7 +151,9 @@ def test_anothers_job_and_export_are_not_found(engine, owner, job):
 
     with writing(engine) as session:
         with pytest.raises(NotFound):
-            exports.create(session, stranger, ExportCreate(job=job.id, format="parquet"))
+            exports.create(
+                session, Settings(), stranger, ExportCreate(job=job.id, format="parquet")
+            )
         with pytest.raises(NotFound):
             exports.read(session, stranger, export.id)
         with pytest.raises(NotFound):
@@ -317,7 +242,12 @@ class Overtaken:
 
     def __init__(self, storage, take_over):
         self.open = storage.open
-        self.put = lambda key, data: (storage.put(key, data), take_over())
+        self._storage, self._take_over = storage, take_over
+
+    def put(self, key, data):
+        self._storage.put(key, data)
+        if key.endswith(".zip"):
+            self._take_over()
 
 
 def test_overtaken_worker_does_not_close_the_export(engine, storage, tiny, owner, job):
@@ -345,3 +275,91 @@ def test_failed_job_is_exported_too(engine, storage, tiny, owner, job):
     exports.run(engine, storage, tiny, export.id)
 
     assert state(engine, owner, export).state == "succeeded"
+
+
+def test_cancelled_export_is_not_written(engine, storage, tiny, owner, job):
+    export, _ = create(engine, owner, job)
+    with writing(engine) as session:
+        assert exports.cancel(session, owner.id, export.id).state == "cancelled"
+        with pytest.raises(Conflict, match="cancelled"):
+            exports.cancel(session, owner.id, export.id)
+
+    exports.run(engine, storage, tiny, export.id)
+
+    assert state(engine, owner, export).state == "cancelled"
+    assert not list(storage.list("exports/"))
+
+
+def test_export_cancelled_while_it_is_written_stays_so(engine, storage, tiny, owner, job):
+    export, _ = create(engine, owner, job)
+
+    def stop():
+        with writing(engine) as session:
+            row = session.get_one(Export, export.id)
+            if row.state == "running":
+                exports.cancel(session, owner.id, export.id)
+
+    exports.run(engine, Overtaken(storage, stop), tiny, export.id)
+
+    assert state(engine, owner, export).state == "cancelled"
+
+
+def test_removed_export_is_gone_and_its_files_follow(engine, storage, tiny, owner, job):
+    export, _ = create(engine, owner, job)
+    with writing(engine) as session, pytest.raises(Conflict, match="cancel it first"):
+        exports.remove(session, owner.id, export.id)
+    exports.run(engine, storage, tiny, export.id)
+    with writing(engine) as session:
+        exports.remove(session, owner.id, export.id)
+
+    with reading(engine) as session, pytest.raises(NotFound):
+        exports.read(session, owner.id, export.id)
+    assert len(list(storage.list("exports/"))) == 2
+    sweep(engine, storage, tiny.model_copy(update={"sweep_seconds": 1e-9}))
+    assert not list(storage.list("exports/"))
+
+
+def test_export_expires_and_its_row_says_so(engine, storage, tiny, owner, job):
+    kept, _ = create(engine, owner, job)
+    exports.run(engine, storage, tiny, kept.id)
+    export, _ = create(engine, owner, job)
+    exports.run(engine, storage, tiny.model_copy(update={"export_ttl": 3600.0}), export.id)
+    assert state(engine, owner, export).expires_at is not None
+    assert not state(engine, owner, export).expired
+
+    with writing(engine) as session:
+        past = now(session) - timedelta(seconds=1)
+        session.execute(update(Export).where(Export.id == export.id).values(expires_at=past))
+    assert state(engine, owner, export).expired
+    with reading(engine) as session, pytest.raises(Gone, match="expired on"):
+        exports.archive(session, owner.id, export.id)
+    sweep(engine, storage, tiny.model_copy(update={"sweep_seconds": 1e-9}))
+
+    assert state(engine, owner, export).expired
+    assert {found.key.split("/")[1] for found in storage.list("exports/")} == {str(kept.id)}
+    with reading(engine) as session:
+        exports.archive(session, owner.id, kept.id)
+
+
+def test_link_opens_what_it_was_made_for_until_it_ends(engine, owner, job):
+    export, _ = create(engine, owner, job)
+    with reading(engine) as session, pytest.raises(Forbidden):
+        links.check(session, export.id, "zip", 2**40, "00")
+    with writing(engine) as session:
+        later = int(links.expiry(session, 60).timestamp())
+        good = links.signature(session, export.id, "zip", later)
+        over = links.signature(session, export.id, "zip", 1)
+    with reading(engine) as session:
+        links.check(session, export.id, "zip", later, good)
+        for what, expires, given in (
+            ("tar", later, good),
+            ("zip", later + 1, good),
+            ("zip", later, good[:-1]),
+            ("zip", later, ""),
+        ):
+            with pytest.raises(Forbidden, match="changed"):
+                links.check(session, export.id, what, expires, given)
+        with pytest.raises(Forbidden, match="expired"):
+            links.check(session, export.id, "zip", 1, over)
+        with pytest.raises(Forbidden, match="changed"):
+            links.check(session, new_id(), "zip", later, good)

@@ -1,0 +1,181 @@
+"""Croissant 1.1 metadata of an export, which catalogues of datasets read.
+
+The format is https://docs.mlcommons.org/croissant/docs/croissant-spec-1.1.html: files with their
+hashes, sets of files, and the records that can be read from them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from datagen.export.info import ExportInfo
+from datagen.export.measuring import Entry
+from datagen.export.protocol import Format, Records
+
+NAME = "croissant.json"
+_OWN_TERMS = (
+    "arrayShape", "citeAs", "column", "containedIn", "equivalentProperty", "extract", "field",
+    "fileProperty", "fileObject", "fileSet", "format", "includes", "isArray", "isLiveDataset",
+    "jsonPath", "key", "md5", "parentField", "path", "recordSet", "references", "regex", "repeated",
+    "replace", "samplingRate", "separator", "source", "subField", "transform",
+)  # fmt: skip
+_CONTEXT = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "sc": "https://schema.org/",
+    "cr": "http://mlcommons.org/croissant/",
+    "dct": "http://purl.org/dc/terms/",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "conformsTo": "dct:conformsTo",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "description": {"@container": "@language"},
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "name": {"@container": "@language"},
+} | {term: f"cr:{term}" for term in _OWN_TERMS}
+_ENCODINGS = {
+    ".parquet": "application/x-parquet",
+    ".tar": "application/x-tar",
+    ".zip": "application/zip",
+    ".npz": "application/zip",
+    ".json": "application/json",
+    ".txt": "text/plain",
+}
+_SPLIT_KINDS = {
+    "train": "cr:TrainingSplit",
+    "validation": "cr:ValidationSplit",
+    "test": "cr:TestSplit",
+}
+
+
+def croissant(layout: Format, info: ExportInfo, entries: Iterable[Entry]) -> str:
+    """The metadata as JSON; `entries` are the files that are there so far."""
+    files = [entry for entry in entries if not entry.path.endswith((".png", ".md"))]
+    document = {
+        "@context": _CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": "http://mlcommons.org/croissant/1.1",
+        "name": _identifier(info.title),
+        "description": f"{info.title}: {info.images_total:,} labelled images, written by datagen "
+        f"as {layout.name}. Synthetic images are for training, not for measuring.",
+        "license": info.licence or "unknown",
+        "url": f"urn:datagen:{info.jobs[0].job_id if info.jobs else info.dataset_digest}",
+        "creator": {"@type": "sc:Organization", "name": "datagen"},
+        "citeAs": f"{info.title}, written by datagen from "
+        f"{', '.join(f'job {job.job_id}' for job in info.jobs) or 'real images'}.",
+        "datePublished": info.created_at.date().isoformat(),
+        "version": "1.0.0",
+        "distribution": [
+            *(_file(entry) for entry in files),
+            *(_files(records) for records in layout.records),
+        ],
+        "recordSet": [
+            _splits(info),
+            _labels(info),
+            *(_records(records) for records in layout.records),
+        ],
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _identifier(text: str) -> str:
+    return "".join(char if char.isalnum() or char in "-_ ." else "-" for char in text)[:200]
+
+
+def _file(entry: Entry) -> dict[str, Any]:
+    ending = entry.path[entry.path.rfind(".") :] if "." in entry.path else ""
+    return {
+        "@type": "cr:FileObject",
+        "@id": entry.path,
+        "name": entry.path,
+        "contentUrl": entry.path,
+        "contentSize": f"{entry.bytes} B",
+        "encodingFormat": _ENCODINGS.get(ending, "application/octet-stream"),
+        "sha256": entry.sha256,
+    }
+
+
+def _files(records: Records) -> dict[str, Any]:
+    return {
+        "@type": "cr:FileSet",
+        "@id": f"{records.name}-files",
+        "name": f"{records.name}-files",
+        "encodingFormat": records.encoding,
+        "includes": records.includes,
+    }
+
+
+def _splits(info: ExportInfo) -> dict[str, Any]:
+    return {
+        "@type": "cr:RecordSet",
+        "@id": "splits",
+        "name": "splits",
+        "key": {"@id": "splits/name"},
+        "dataType": "cr:Split",
+        "field": [
+            _field("splits", "name", "sc:Text"),
+            _field("splits", "url", "sc:URL"),
+            _field("splits", "images", "sc:Integer"),
+        ],
+        "data": [
+            {
+                "splits/name": name,
+                "splits/url": f"http://mlcommons.org/croissant/{_SPLIT_KINDS[name][3:]}",
+                "splits/images": int(counts.sum()),
+            }
+            for name, counts in info.counts.items()
+        ],
+    }
+
+
+def _labels(info: ExportInfo) -> dict[str, Any]:
+    return {
+        "@type": "cr:RecordSet",
+        "@id": "labels",
+        "name": "labels",
+        "key": {"@id": "labels/label"},
+        "dataType": "sc:Enumeration",
+        "field": [
+            _field("labels", "label", "sc:Integer"),
+            _field("labels", "name", "sc:Text"),
+        ],
+        "data": [
+            {"labels/label": label, "labels/name": name}
+            for label, name in enumerate(info.class_names)
+        ],
+    }
+
+
+def _records(records: Records) -> dict[str, Any]:
+    fields = []
+    for name, kind, extract, transform in records.fields:
+        source: dict[str, Any] = {"fileSet": {"@id": f"{records.name}-files"}, "extract": extract}
+        if transform:
+            source["transform"] = transform
+        fields.append(_field(records.name, name, kind, source))
+    return {
+        "@type": "cr:RecordSet",
+        "@id": records.name,
+        "name": records.name,
+        "description": records.description,
+        "field": fields,
+    }
+
+
+def _field(
+    where: str, name: str, kind: str, source: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "@type": "cr:Field",
+        "@id": f"{where}/{name}",
+        "name": f"{where}/{name}",
+        "dataType": [kind, "cr:Label"] if name == "label" and where != "labels" else kind,
+    }
+    if source is not None:
+        described["source"] = source
+        if name in {"label", "split"}:
+            target = "labels/label" if name == "label" else "splits/name"
+            described["references"] = {"field": {"@id": target}}
+    return described

@@ -1,0 +1,61 @@
+"""FiftyOne's image classification dataset: `<split>/data/<name>.png` and `<split>/labels.json`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+
+from datagen.export.columns import records
+from datagen.export.info import ExportInfo
+from datagen.export.protocol import Format, Records
+from datagen.export.rows import Rows, Split
+from datagen.export.sinks import Sink
+
+_LOADING = """\
+import fiftyone as fo
+images = fo.Dataset.from_dir(
+    "path/to/this/folder/train", fo.types.FiftyOneImageClassificationDataset
+)"""
+_encoded = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def write(splits: Iterable[Split], info: ExportInfo, sink: Sink) -> None:
+    """Write the images of each split, and what is known of them in one file beside them."""
+    for split in splits:
+        with sink.open(f"{split.name}/labels.json") as labels:
+            head = _encoded({"classes": list(info.class_names)}).removesuffix("}")
+            labels.write(f'{head},"labels":{{'.encode())
+            comma = ""
+            for rows in split.rows:
+                for stem, image in zip(rows.stems(), rows.samples.images, strict=True):
+                    sink.put(f"{split.name}/data/{stem}.png", image)
+                labels.write(f"{comma}{','.join(_lines(rows))}".encode())
+                comma = ","
+            labels.write(b"}}\n")
+
+
+def _lines(rows: Rows) -> Iterator[str]:
+    for stem, record in zip(rows.stems(), records(rows), strict=True):
+        label, score = record.pop("label"), record.get("score")
+        told = {"label": label, "confidence": score, "attributes": record}
+        yield f"\n{_encoded(stem)}:{_encoded(told)}"
+
+
+FORMAT = Format(
+    "fiftyone",
+    "PNG files and labels.json, which FiftyOne imports with all attributes",
+    write,
+    _LOADING,
+    records=(
+        Records(
+            "images",
+            "Every image, with the name by which its label is found in `labels.json`.",
+            "*/data/*.png",
+            "image/png",
+            (
+                ("name", "sc:Text", {"fileProperty": "filename"}, None),
+                ("image", "sc:ImageObject", {"fileProperty": "content"}, None),
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,94 @@
+"""What is kept of every file that is written, in bounded memory: size, hashes and place."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import struct
+import tempfile
+import zlib
+from collections.abc import Iterator
+from typing import IO, BinaryIO, NamedTuple
+
+COPY_BYTES = 1 << 20
+_RECORD = struct.Struct("<QIQI32s")
+
+
+class Entry(NamedTuple):
+    """A file that was written.
+
+    Attributes:
+        path: relative, with forward slashes.
+        bytes: its size.
+        sha256: of its bytes, hexadecimal.
+        crc32: of its bytes.
+        offset: where they begin in the archive; 0 for a file of its own.
+    """
+
+    path: str
+    bytes: int
+    sha256: str
+    crc32: int
+    offset: int
+
+
+class Entries:
+    """What is known of each file, in a temporary file."""
+
+    def __init__(self) -> None:
+        self._file = spooled()
+        self.count = 0
+
+    def add(self, path: str, size: int, crc: int, offset: int, digest: bytes) -> None:
+        """Note a file that is finished."""
+        name = path.encode()
+        self._file.write(_RECORD.pack(size, crc, offset, len(name), digest) + name)
+        self.count += 1
+
+    def __iter__(self) -> Iterator[Entry]:
+        self._file.seek(0)
+        for _ in range(self.count):
+            size, crc, offset, length, digest = _RECORD.unpack(self._file.read(_RECORD.size))
+            yield Entry(self._file.read(length).decode(), size, digest.hex(), crc, offset)
+        self._file.seek(0, os.SEEK_END)
+
+    def close(self) -> None:
+        """Let go of the temporary file."""
+        self._file.close()
+
+
+class Measured(io.RawIOBase, BinaryIO):
+    """A file to write to, which measures what passes through it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__()
+        self._file = file
+        self._sha256 = hashlib.sha256()
+        self.size = 0
+        self.crc = 0
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def tell(self) -> int:
+        """Bytes so far."""
+        return self.size
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]
+        """Pass the bytes on, and count them."""
+        self._sha256.update(data)
+        self.crc = zlib.crc32(data, self.crc)
+        self._file.write(data)
+        self.size += len(data)
+        return len(data)
+
+    def digest(self) -> bytes:
+        """The SHA-256 of what was written, 32 bytes."""
+        return self._sha256.digest()
+
+
+def spooled() -> IO[bytes]:
+    """A temporary file with a buffer."""
+    return tempfile.TemporaryFile(buffering=COPY_BYTES)
