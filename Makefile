@@ -69,6 +69,7 @@ bench-training: $(DEMO_STAMP) ## Training against Pythae's trainer, and the base
 
 bench-export: $(TEST_STAMP) ## Images per second and memory of every export format, beside the plain way (half an hour)
 	$(BIN)/python -m benchmarks.exports $(BENCH_FLAGS)
+	$(BIN)/python -m benchmarks.loading
 
 bench-quality: $(DEMO_STAMP) ## Do the images help? Hours: make bench-quality TRACK=A|B|C MNIST=DIR [BENCH_FLAGS="--seeds 1"]
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps imbalanced-learn==0.14.2 sklearn-compat==0.1.6

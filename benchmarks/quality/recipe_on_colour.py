@@ -137,8 +137,11 @@ def main() -> None:
     for which in given.sets:
         with tempfile.TemporaryDirectory(prefix="datagen-colour-") as folder:
             found.append(run(which, given.budget, Path(folder)))
+    path = RESULTS / "quality-colour.json"
+    kept = json.loads(path.read_text())["sets"] if path.exists() else []
+    found = [*(one for one in kept if one["set"] not in given.sets), *found]
     document = {"budget": given.budget, "machine": machine(os.cpu_count() or 1), "sets": found}
-    (RESULTS / "quality-colour.json").write_text(json.dumps(document, indent=1) + "\n")
+    path.write_text(json.dumps(document, indent=1) + "\n")
     print("\n".join(table(found)))
     print(json.dumps(document))
 

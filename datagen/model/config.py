@@ -140,6 +140,9 @@ PRESETS: dict[str, dict[str, int]] = {
 # keep the number of positions about the same.
 SIDE_OF_STRIDE_4 = 48
 MAX_STRIDE = 32
+# Values of an image, all channels: from here on more steps of fewer images learn more in the time.
+LARGE_VALUES = 8192
+LARGE_BATCH = 128
 COLOUR = 3
 
 
@@ -225,13 +228,17 @@ class TrainingOptions(BaseModel):
             image_shape: channels, height, width.
         """  # noqa: D205 - one sentence
         count, there = sum(counts), [number for number in counts if number]
-        per_epoch = max(1, count // min(self.batch_size, max(1, count)))
         channels, height, width = image_shape
+        batch_size = self.batch_size
+        if channels * height * width >= LARGE_VALUES and "batch_size" not in self.model_fields_set:
+            batch_size = LARGE_BATCH
+        per_epoch = max(1, count // min(batch_size, max(1, count)))
         stride = 4
         while max(height, width) * 4 > SIDE_OF_STRIDE_4 * stride and stride < MAX_STRIDE:
             stride *= 2
         is_small = min(there, default=0) < SMALL_CLASS
         fitting: dict[str, Any] = {
+            "batch_size": batch_size,
             "stride": stride,
             "latent_dim": _latent_dim(count, channels),
             "likelihood": "gaussian" if channels == COLOUR else "bernoulli",

@@ -25,6 +25,7 @@ TIMED_STEPS = 5
 SHARES = {"judge_epochs": 0.2, "epochs": 0.5, "refine_epochs": 0.2}
 # By name, as a training's history has them.
 STAGES = {"judge_epochs": JudgeFit.name, "epochs": Fit.name, "refine_epochs": Refinement.name}
+EPOCHS_OF = {stage: name for name, stage in STAGES.items()}
 
 
 def measured_pace(
@@ -38,7 +39,7 @@ def measured_pace(
     ]
     if options.refine_epochs:
         stages.append(Refinement(copy.deepcopy(model), data, nothing, options))
-    return {stage.name: _seconds_a_step(stage) * stage.steps_per_epoch for stage in stages}
+    return {stage.name: seconds_an_epoch(stage) for stage in stages}
 
 
 def planned_epochs(
@@ -64,10 +65,11 @@ def seconds_after(stage: str, pace: Mapping[str, float], options: TrainingOption
     return sum(epochs[name] * pace.get(own, 0.0) for name, own in STAGES.items() if own in later)
 
 
-def _seconds_a_step(stage: Stage) -> float:
+def seconds_an_epoch(stage: Stage) -> float:
+    """Seconds that an epoch of a stage takes now; a few of its steps are taken for that."""
     for number in range(WARM_UP_STEPS):
         stage.step(number)
     began = time.perf_counter()
     for number in range(TIMED_STEPS):
         stage.step(WARM_UP_STEPS + number)
-    return (time.perf_counter() - began) / TIMED_STEPS
+    return (time.perf_counter() - began) / TIMED_STEPS * stage.steps_per_epoch

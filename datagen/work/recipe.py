@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -31,7 +33,13 @@ from datagen.model.training import Stage, Watch, run_stage
 from datagen.quality.judge import Judge, JudgeFit, Scorer, accuracy, calibrate
 from datagen.quality.training_index import TrainingIndex, index_of, save_index
 from datagen.schemas import STARTING_FROM_IMAGES, Gate, Recommended
-from datagen.work.budget import measured_pace, planned_epochs, seconds_after
+from datagen.work.budget import (
+    EPOCHS_OF,
+    measured_pace,
+    planned_epochs,
+    seconds_after,
+    seconds_an_epoch,
+)
 
 # In this order: what is learnt from, what decides, what measures.
 SPLITS = ("train", "validation", "test")
@@ -109,14 +117,15 @@ def train(
     state = _state(folder / STATE, training_digest)
     watch = Watch(on_progress, check, time.monotonic() + slice_seconds)
     model, judge = _modules(images.image_shape, len(images.class_names), options, device)
-    # Measured once: a training that goes on keeps to its first plan, and so to its result.
+    # Kept: a training that goes on keeps to the plan of the stage that it is in.
     state.pace = state.pace or measured_pace(model, judge, parts.train, options)
     if options.time_budget is not None:
         state.plan = state.plan or planned_epochs(options.time_budget, state.pace, given)
         options = options.model_copy(update=state.plan)
-    if not _run_stages(model, judge, parts, options, state, watch):
+    if not _run_stages(model, judge, parts, options, state, watch, given):
         state.save(folder / STATE)
         return False
+    options = options.model_copy(update=state.plan)
     check()
     temperature = calibrate(judge, parts.validation)
     fitted, examples = _fit_samplers(model, parts, options, folder)
@@ -235,6 +244,7 @@ def _run_stages(
     options: TrainingOptions,
     state: TrainingState,
     watch: Watch,
+    given: AbstractSet[str],
 ) -> bool:
     """Run what is left of judge, fit and refine; False where the slice is over."""
 
@@ -249,6 +259,10 @@ def _run_stages(
     ):
         return False
     if reached in {JudgeFit.name, Fit.name}:
+        if reached == JudgeFit.name:
+            nothing = parts.train.subset(torch.arange(0))
+            trial = Fit(copy.deepcopy(model), parts.train, nothing, options)
+            options = _planned_anew(trial, options, state, given)
         fit = Fit(model, parts.train, parts.validation, options)
         if not run(fit):
             return False
@@ -266,6 +280,21 @@ def _run_stages(
             return False
         model.load_state_dict(refinement.average.state_dict())
     return True
+
+
+def _planned_anew(
+    trial: Stage, options: TrainingOptions, state: TrainingState, given: AbstractSet[str]
+) -> TrainingOptions:
+    """The options with as many epochs of a stage that begins as its time has room for now.
+
+    At the start of a training others may have used the machine, or not yet.
+    """
+    if options.time_budget is None or EPOCHS_OF[trial.name] in given:
+        return options
+    state.pace[trial.name] = seconds_an_epoch(trial)
+    name = EPOCHS_OF[trial.name]
+    state.plan[name] = planned_epochs(options.time_budget, state.pace, given)[name]
+    return options.model_copy(update=state.plan)
 
 
 def _fit_samplers(

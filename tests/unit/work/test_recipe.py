@@ -243,20 +243,33 @@ def test_validation_split_that_came_with_the_data_leaves_all_of_train_to_train_o
     assert max(rows[1]) > 54
 
 
-def test_time_budget_is_planned_once_and_kept_over_slices(train):
+def test_time_budget_is_planned_once_a_stage_and_kept_over_slices(train):
     free = {name: OPTIONS[name] for name in ("batch_size", "width", "latent_dim")}
     done, plans = False, []
     while not done:
         done, folder = train(only=free, time_budget=0.5, slice_seconds=0.05)
         if not done:
-            plans.append(TrainingState.load(folder / STATE).plan)
+            state = TrainingState.load(folder / STATE)
+            plans.append((state.stage, state.plan))
 
     assert len(plans) > 1
-    assert all(plan == plans[0] for plan in plans)
+    for name in ("judge", "fit"):
+        own = [plan for stage, plan in plans if stage == name]
+        assert all(plan == own[0] for plan in own)
+    last = plans[-1][1]
     # Classes so small are not refined.
-    assert set(plans[0]) == {"epochs", "judge_epochs"}
+    assert set(last) == {"epochs", "judge_epochs"}
     header = read_header(folder / GENERATOR)
-    assert {name: header.options[name] for name in plans[0]} == plans[0]
+    assert {name: header.options[name] for name in last} == last
+
+
+def test_epochs_follow_the_pace_at_which_their_stage_begins(train, monkeypatch):
+    free = {name: OPTIONS[name] for name in ("batch_size", "width", "latent_dim")}
+    # Somebody else uses the machine while the training begins, and has gone when it fits.
+    monkeypatch.setattr(recipe, "measured_pace", lambda *_: {"judge": 0.01, "fit": 100.0})
+    _, folder = train(only=free, time_budget=0.5)
+
+    assert read_header(folder / GENERATOR).options["epochs"] > 1
 
 
 def test_longer_budget_plans_more_epochs_of_what_is_not_given(train):
