@@ -72,8 +72,7 @@ class SyntheticDataset(Dataset[Item]):
         """
         export = _Export(job_or_path, Path(cache).expanduser())
         self.transform, self.target_transform = transform, target_transform
-        self.classes = export.classes
-        self.class_to_idx = {name: number for number, name in enumerate(self.classes)}
+        self.classes, self.class_to_idx = export.classes, export.class_to_idx
         self._path = export.arrow_of(split)
         self._open()
 
@@ -145,8 +144,7 @@ class SyntheticStream(IterableDataset[Item]):
             )
         export = _Export(job_or_path, Path(cache).expanduser())
         self.transform, self.target_transform = transform, target_transform
-        self.classes = export.classes
-        self.class_to_idx = {name: number for number, name in enumerate(self.classes)}
+        self.classes, self.class_to_idx = export.classes, export.class_to_idx
         self._files = export.files_of(split)
         self._rows = sum(pq.read_metadata(path).num_rows for path in self._files)
         self._buffer, self._seed, self._epoch = shuffle_buffer, seed, 0
@@ -203,6 +201,7 @@ class _Export:
                 f"{self._folder} is an export in the format {self._format!r}; write one as "
                 f"{_FORMAT!r} for this."
             )
+        self.class_to_idx = {name: number for number, name in enumerate(self.classes)}
         self._digest = hashlib.sha256(text).hexdigest()
 
     def files_of(self, split: str) -> list[Path]:

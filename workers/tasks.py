@@ -25,7 +25,7 @@ from datagen.queue import (
     SETTLE_JOB,
     SWEEP_STORAGE,
 )
-from datagen.service import batches, exports, settling, stale, sweep
+from datagen.service import batches, export_writing, settling, stale, sweep
 from datagen.service.common import parse_id
 from workers.context import context, generation
 
@@ -83,7 +83,7 @@ def run_export(export_id: object = None, **_unknown: Any) -> None:
     """Write one export."""
     if (row_id := _id_in(RUN_EXPORT, export_id)) is not None:
         own = context()
-        own.queue.send(exports.run(own.engine, own.storage, own.settings, row_id))
+        own.queue.send(export_writing.run(own.engine, own.storage, own.settings, row_id))
 
 
 @shared_task(name=SETTLE_JOB)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from datagen.bundled import INDEX, JUDGE, MODEL
 from datagen.images import LabelledImages, decode_pngs
 from datagen.model.checkpoint import load_generator
 from datagen.model.config import TrainingOptions
@@ -19,7 +20,7 @@ from datagen.model.header import read_header
 from datagen.model.samplers import Sampling
 from datagen.quality.judge import Scorer, load_judge
 from datagen.quality.training_index import load_index
-from datagen.schemas import Recommended
+from datagen.schemas import STARTING_FROM_IMAGES, Recommended
 from datagen.work import recipe
 from datagen.work.candidates import Candidates, Drawing, Wanted
 from datagen.work.generators import Generator
@@ -74,8 +75,29 @@ def drawn(folder: Path, labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.n
         load_index(folder / recipe.INDEX, shape, classes),
     )
     found = Recommended.model_validate(header.metrics["recommended"])
-    drawing = Drawing(Sampling(found.samplers[0]), seed, found.gate)
+    return made(generator, Drawing(Sampling(found.samplers[0]), seed, found.gate), labels)
+
+
+def bundled(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """The same from the model that ships, as everybody gets it: its examples do not ship."""
+    model, header = load_generator(MODEL, CPU)
+    judge, _ = load_judge(JUDGE, CPU)
+    index = load_index(INDEX, model.config.image_shape, model.config.class_count)
+    generator = Generator(model, Decoder(model, CPU), Scorer(judge, CPU), None, index)
+    found = Recommended.model_validate(header.metrics["recommended"])
+    sampler = next(name for name in found.samplers if name not in STARTING_FROM_IMAGES)
+    return made(generator, Drawing(Sampling(sampler), seed, found.gate), labels)
+
+
+def made(
+    generator: Generator, drawing: Drawing, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Images, their labels, and how many candidates were refused."""
     index = np.arange(len(labels))
     wanted = Wanted(index, np.zeros_like(index), labels)
-    made, refused = Candidates(drawing, generator, Stopwatch()).make(wanted)
-    return decode_pngs(made.images), made.labels, 0 if refused is None else len(refused.indices)
+    samples, refused = Candidates(drawing, generator, Stopwatch()).make(wanted)
+    return (
+        decode_pngs(samples.images),
+        samples.labels,
+        0 if refused is None else len(refused.indices),
+    )

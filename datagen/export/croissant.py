@@ -7,7 +7,7 @@ hashes, sets of files, and the records that can be read from them.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from datagen.export.info import ExportInfo
@@ -44,9 +44,9 @@ _ENCODINGS = {
     ".txt": "text/plain",
 }
 _SPLIT_KINDS = {
-    "train": "cr:TrainingSplit",
-    "validation": "cr:ValidationSplit",
-    "test": "cr:TestSplit",
+    "train": "TrainingSplit",
+    "validation": "ValidationSplit",
+    "test": "TestSplit",
 }
 
 
@@ -108,43 +108,36 @@ def _files(records: Records) -> dict[str, Any]:
 
 
 def _splits(info: ExportInfo) -> dict[str, Any]:
-    return {
-        "@type": "cr:RecordSet",
-        "@id": "splits",
-        "name": "splits",
-        "key": {"@id": "splits/name"},
-        "dataType": "cr:Split",
-        "field": [
-            _field("splits", "name", "sc:Text"),
-            _field("splits", "url", "sc:URL"),
-            _field("splits", "images", "sc:Integer"),
-        ],
-        "data": [
-            {
-                "splits/name": name,
-                "splits/url": f"http://mlcommons.org/croissant/{_SPLIT_KINDS[name][3:]}",
-                "splits/images": int(counts.sum()),
-            }
-            for name, counts in info.counts.items()
-        ],
-    }
+    kinds = {"name": "sc:Text", "url": "sc:URL", "images": "sc:Integer"}
+    rows = [
+        {
+            "name": name,
+            "url": f"http://mlcommons.org/croissant/{_SPLIT_KINDS[name]}",
+            "images": int(counts.sum()),
+        }
+        for name, counts in info.counts.items()
+    ]
+    return _listed("splits", "cr:Split", kinds, rows)
 
 
 def _labels(info: ExportInfo) -> dict[str, Any]:
+    kinds = {"label": "sc:Integer", "name": "sc:Text"}
+    rows = [{"label": label, "name": name} for label, name in enumerate(info.class_names)]
+    return _listed("labels", "sc:Enumeration", kinds, rows)
+
+
+def _listed(
+    name: str, kind: str, kinds: Mapping[str, str], rows: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Records that stand in the metadata themselves; their first field is the key."""
     return {
         "@type": "cr:RecordSet",
-        "@id": "labels",
-        "name": "labels",
-        "key": {"@id": "labels/label"},
-        "dataType": "sc:Enumeration",
-        "field": [
-            _field("labels", "label", "sc:Integer"),
-            _field("labels", "name", "sc:Text"),
-        ],
-        "data": [
-            {"labels/label": label, "labels/name": name}
-            for label, name in enumerate(info.class_names)
-        ],
+        "@id": name,
+        "name": name,
+        "key": {"@id": f"{name}/{next(iter(kinds))}"},
+        "dataType": kind,
+        "field": [_field(name, field, own) for field, own in kinds.items()],
+        "data": [{f"{name}/{field}": value for field, value in row.items()} for row in rows],
     }
 
 

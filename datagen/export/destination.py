@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Self
 
 from datagen.errors import InvalidRequest, StorageFailure
 from datagen.export.manifest import MANIFEST
-from datagen.export.measuring import COPY_BYTES, Entries, Entry, Measured, spooled
+from datagen.export.measuring import COPY_BYTES, Counted, Entries, Measured, spooled
 
 # Lies where an export is being written in place; what has it and no manifest may be written over.
 UNFINISHED = ".datagen-unfinished"
@@ -24,7 +24,7 @@ WAITING_FILES = 256
 WAITING_BYTES = 8 << 20
 
 
-class DestinationSink:
+class DestinationSink(Counted):
     """Takes an export's files to a place that a URL names.
 
     Args:
@@ -162,15 +162,6 @@ class DestinationSink:
         stale = [name for name in self._files.find(self._final) if name not in own]
         if stale:
             self._files.rm(stale)
-
-    @property
-    def count(self) -> int:
-        """How many files are finished."""
-        return self._entries.count
-
-    def entries(self) -> Iterator[Entry]:
-        """The files so far, in the order in which they were finished."""
-        return iter(self._entries)
 
     def close(self) -> None:
         """Nothing more; leaving the context makes the export visible."""

@@ -58,6 +58,21 @@ class Entries:
         self._file.close()
 
 
+class Counted:
+    """What a sink says of the files that it has."""
+
+    _entries: Entries
+
+    @property
+    def count(self) -> int:
+        """How many files are finished."""
+        return self._entries.count
+
+    def entries(self) -> Iterator[Entry]:
+        """The files so far, in the order in which they were finished."""
+        return iter(self._entries)
+
+
 class Measured(io.RawIOBase, BinaryIO):
     """A file to write to, which measures what passes through it."""
 

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, BinaryIO, Protocol, Self
 
-from datagen.export.measuring import COPY_BYTES, Entries, Entry, Measured, spooled
+from datagen.export.measuring import COPY_BYTES, Counted, Entries, Entry, Measured, spooled
 
 # The zip format: APPNOTE 6.3.10 of PKWARE, sections 4.3.7 to 4.3.16 and 4.5.3.
 _LOCAL = struct.Struct("<4s5H3I2H")
@@ -52,7 +52,7 @@ class Sink(Protocol):
         """Finish; nothing can be written any more."""
 
 
-class FolderSink:
+class FolderSink(Counted):
     """Files in a folder, which is made if need be. A file that is there already is an error."""
 
     def __init__(self, root: Path) -> None:
@@ -80,15 +80,6 @@ class FolderSink:
             yield measured
         self._entries.add(path, measured.size, measured.crc, 0, measured.digest())
 
-    @property
-    def count(self) -> int:
-        """How many files are finished."""
-        return self._entries.count
-
-    def entries(self) -> Iterator[Entry]:
-        """The files so far, in the order in which they were finished."""
-        return iter(self._entries)
-
     def close(self) -> None:
         """Finish; nothing can be written any more."""
         self._entries.close()
@@ -101,7 +92,7 @@ class FolderSink:
         return open(f"{self._root}/{path}", "xb", buffering=0)  # noqa: PTH123 - a Path a file costs as much as the file
 
 
-class ZipSink:
+class ZipSink(Counted):
     """A zip archive, streamed: nothing is read back or sought, so any writable file will do.
 
     Members are stored, not deflated: PNG and Parquet do not get smaller. The headers are written
@@ -147,15 +138,6 @@ class ZipSink:
         start = self._position + len(header)
         self._position = start + measured.size
         self._entries.add(path, measured.size, measured.crc, start, measured.digest())
-
-    @property
-    def count(self) -> int:
-        """How many files are finished."""
-        return self._entries.count
-
-    def entries(self) -> Iterator[Entry]:
-        """The files so far, in the order in which they were finished."""
-        return iter(self._entries)
 
     def close(self) -> None:
         """Write the archive's directory; the file itself stays open."""

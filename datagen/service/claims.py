@@ -85,23 +85,25 @@ def release(
     session: Session, settings: Settings, kind: type[Row], row_id: UUID, attempt: int, reason: str
 ) -> bool:
     """Give a claimed row back after a failure that may pass; False where it was taken over."""
-    moment = now(session)
     floor = session.scalar(select(kind.attempt_floor).where(kind.id == row_id)) or 0
-    return change(
-        session,
-        kind,
-        row_id,
-        attempt,
-        state="queued",
-        lease_until=None,
-        sent_at=None,
-        available_at=moment + backoff(settings, attempt - floor),
-        error=reason,
-    )
+    wait = backoff(settings, attempt - floor)
+    return _give_back(session, kind, row_id, attempt, wait, error=reason)
 
 
 def postpone(session: Session, kind: type[Row], row_id: UUID, attempt: int, seconds: float) -> bool:
     """Give a claimed row back that waits for something; that counts as no attempt."""
+    wait = timedelta(seconds=seconds)
+    return _give_back(session, kind, row_id, attempt, wait, attempt_floor=attempt)
+
+
+def _give_back(
+    session: Session,
+    kind: type[Row],
+    row_id: UUID,
+    attempt: int,
+    wait: timedelta,
+    **values: object,
+) -> bool:
     return change(
         session,
         kind,
@@ -110,8 +112,8 @@ def postpone(session: Session, kind: type[Row], row_id: UUID, attempt: int, seco
         state="queued",
         lease_until=None,
         sent_at=None,
-        attempt_floor=attempt,
-        available_at=now(session) + timedelta(seconds=seconds),
+        available_at=now(session) + wait,
+        **values,
     )
 
 

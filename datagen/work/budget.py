@@ -43,19 +43,24 @@ def measured_pace(
 
 
 def planned_epochs(
-    budget: float, pace: Mapping[str, float], given: AbstractSet[str]
+    budget: float, pace: Mapping[str, float], given: AbstractSet[str], most_judge_epochs: int
 ) -> dict[str, int]:
     """Epochs of each stage that fit into so many seconds, but for those that are `given`.
 
-    A stage that is left out, and has no pace, gives its time to the others.
+    A stage that is left out, and has no pace, gives its time to the others; so does a judge that
+    has as many epochs as it takes to be good.
     """
-    running = {name: SHARES[name] for name, stage in STAGES.items() if stage in pace}
-    whole = sum(SHARES.values()) * budget / sum(running.values())
-    return {
-        name: max(1, int(share * whole / pace[STAGES[name]]))
-        for name, share in running.items()
-        if name not in given
-    }
+    waiting = {name: SHARES[name] for name, stage in STAGES.items() if stage in pace}
+    left, plan = sum(SHARES.values()) * budget, {}
+    for name, stage in STAGES.items():
+        if stage not in pace:
+            continue
+        seconds = left * waiting[name] / sum(waiting.values())
+        epochs = max(1, int(seconds / pace[stage]))
+        plan[name] = min(epochs, most_judge_epochs) if name == "judge_epochs" else epochs
+        left -= plan[name] * pace[stage]
+        del waiting[name]
+    return {name: epochs for name, epochs in plan.items() if name not in given}
 
 
 def seconds_after(stage: str, pace: Mapping[str, float], options: TrainingOptions) -> float:

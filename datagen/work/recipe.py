@@ -120,7 +120,9 @@ def train(
     # Kept: a training that goes on keeps to the plan of the stage that it is in.
     state.pace = state.pace or measured_pace(model, judge, parts.train, options)
     if options.time_budget is not None:
-        state.plan = state.plan or planned_epochs(options.time_budget, state.pace, given)
+        state.plan = state.plan or planned_epochs(
+            options.time_budget, state.pace, given, options.judge_epochs
+        )
         options = options.model_copy(update=state.plan)
     if not _run_stages(model, judge, parts, options, state, watch, given):
         state.save(folder / STATE)
@@ -293,7 +295,8 @@ def _planned_anew(
         return options
     state.pace[trial.name] = seconds_an_epoch(trial)
     name = EPOCHS_OF[trial.name]
-    state.plan[name] = planned_epochs(options.time_budget, state.pace, given)[name]
+    plan = planned_epochs(options.time_budget, state.pace, given, options.judge_epochs)
+    state.plan[name] = plan[name]
     return options.model_copy(update=state.plan)
 
 

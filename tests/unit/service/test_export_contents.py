@@ -18,7 +18,7 @@ from datagen.db.tables import Dataset, Model
 from datagen.errors import Conflict, InvalidRequest, NotFound
 from datagen.images import LabelledImages, decode_png
 from datagen.schemas import SPLITS, ExportCreate
-from datagen.service import datasets, exports
+from datagen.service import datasets, export_writing, exports
 from datagen.service.export_contents import NOWHERE, Contents, resolve
 from datagen.settings import Settings
 
@@ -52,7 +52,7 @@ def exported(engine, storage, tiny, owner):
         request = ExportCreate(**{"format": "parquet"} | wanted)
         with writing(engine) as session:
             made, _ = exports.create(session, Settings(), owner.id, request)
-        exports.run(engine, storage, tiny, made.id)
+        export_writing.run(engine, storage, tiny, made.id)
         with reading(engine) as session:
             row = exports.archive(session, owner.id, made.id)
             shown = exports.read(session, owner.id, made.id)

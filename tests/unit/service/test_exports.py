@@ -16,7 +16,7 @@ from datagen.errors import Conflict, Forbidden, Gone, InvalidRequest, NotFound, 
 from datagen.images import decode_png
 from datagen.queue import RUN_EXPORT
 from datagen.schemas import ExportCreate
-from datagen.service import claims, exports, jobs, links
+from datagen.service import claims, export_writing, exports, jobs, links
 from datagen.service.stale import requeue_stale
 from datagen.service.sweep import sweep
 from datagen.settings import Settings
@@ -59,7 +59,7 @@ def test_export_is_queued_and_a_worker_is_told(engine, owner, job):
 
 def test_archive_holds_every_image_with_its_label(engine, storage, tiny, owner, job):
     export, _ = create(engine, owner, job)
-    exports.run(engine, storage, tiny, export.id)
+    export_writing.run(engine, storage, tiny, export.id)
 
     done = state(engine, owner, export)
     assert (done.state, done.images_written) == ("succeeded", 10)
@@ -77,7 +77,7 @@ def test_archive_holds_every_image_with_its_label(engine, storage, tiny, owner, 
 
 def test_image_folder_names_files_by_index(engine, storage, tiny, owner, job):
     export, _ = create(engine, owner, job, "imagefolder")
-    exports.run(engine, storage, tiny, export.id)
+    export_writing.run(engine, storage, tiny, export.id)
 
     with opened(engine, storage, owner, export) as archive:
         images = [
@@ -93,7 +93,7 @@ def test_same_job_gives_the_same_archive_again(engine, storage, tiny, owner, job
     digests = set()
     for _ in range(2):
         export, _ = create(engine, owner, job)
-        exports.run(engine, storage, tiny, export.id)
+        export_writing.run(engine, storage, tiny, export.id)
         digests.add(state(engine, owner, export).digest)
 
     assert len(digests) == 1
@@ -102,7 +102,7 @@ def test_same_job_gives_the_same_archive_again(engine, storage, tiny, owner, job
 def test_export_told_of_twice_is_written_once(engine, storage, tiny, owner, job):
     export, _ = create(engine, owner, job)
     for _ in range(2):
-        exports.run(engine, storage, tiny, export.id)
+        export_writing.run(engine, storage, tiny, export.id)
 
     with reading(engine) as session:
         assert session.get_one(Export, export.id).attempt == 1
@@ -115,7 +115,7 @@ def test_cancelled_job_is_exported_as_far_as_it_came(engine, storage, tiny, owne
         jobs.cancel(session, owner.id, job.id)
 
     export, _ = create(engine, owner, job)
-    exports.run(engine, storage, tiny, export.id)
+    export_writing.run(engine, storage, tiny, export.id)
 
     with opened(engine, storage, owner, export) as archive:
         manifest = json.loads(archive.read("manifest.json"))
@@ -193,7 +193,7 @@ def test_spoilt_shard_fails_the_export_at_once(engine, storage, tiny, owner, job
         spoil(storage, session.scalars(select(Batch.shard_key).order_by(Batch.start)).all()[1])
     export, _ = create(engine, owner, job)
 
-    exports.run(engine, storage, tiny, export.id)
+    export_writing.run(engine, storage, tiny, export.id)
 
     failed = state(engine, owner, export)
     assert failed.state == "failed"
@@ -216,7 +216,7 @@ class FullDisk:
 def test_full_disk_gives_the_export_back_until_the_last_attempt(engine, storage, tiny, owner, job):
     export, _ = create(engine, owner, job)
     for expected in ("queued", "queued", "failed"):
-        exports.run(engine, FullDisk(storage), tiny, export.id)
+        export_writing.run(engine, FullDisk(storage), tiny, export.id)
         assert state(engine, owner, export).state == expected
         let_the_wait_pass(engine)
 
@@ -225,13 +225,13 @@ def test_full_disk_gives_the_export_back_until_the_last_attempt(engine, storage,
 
 def test_export_succeeds_when_the_disk_has_room_again(engine, storage, tiny, owner, job):
     export, _ = create(engine, owner, job)
-    exports.run(engine, FullDisk(storage), tiny, export.id)
+    export_writing.run(engine, FullDisk(storage), tiny, export.id)
     let_the_wait_pass(engine)
     with writing(engine) as session:
         messages = requeue_stale(session, tiny)
     assert [m.arguments["export_id"] for m in messages] == [str(export.id)]
 
-    exports.run(engine, storage, tiny, export.id)
+    export_writing.run(engine, storage, tiny, export.id)
 
     done = state(engine, owner, export)
     assert (done.state, done.error) == ("succeeded", None)
@@ -259,20 +259,20 @@ def test_overtaken_worker_does_not_close_the_export(engine, storage, tiny, owner
             session.execute(update(Export).values(lease_until=past))
             assert claims.claim(session, tiny, Export, export.id).attempt == 2
 
-    exports.run(engine, Overtaken(storage, take_over), tiny, export.id)
+    export_writing.run(engine, Overtaken(storage, take_over), tiny, export.id)
 
     assert state(engine, owner, export).state == "running"
 
 
 def test_unknown_export_is_let_be(engine, storage, tiny, owner):
-    exports.run(engine, storage, tiny, new_id())
+    export_writing.run(engine, storage, tiny, new_id())
 
 
 def test_failed_job_is_exported_too(engine, storage, tiny, owner, job):
     with writing(engine) as session:
         session.execute(update(Job).where(Job.id == job.id).values(state="failed"))
     export, _ = create(engine, owner, job)
-    exports.run(engine, storage, tiny, export.id)
+    export_writing.run(engine, storage, tiny, export.id)
 
     assert state(engine, owner, export).state == "succeeded"
 
@@ -284,7 +284,7 @@ def test_cancelled_export_is_not_written(engine, storage, tiny, owner, job):
         with pytest.raises(Conflict, match="cancelled"):
             exports.cancel(session, owner.id, export.id)
 
-    exports.run(engine, storage, tiny, export.id)
+    export_writing.run(engine, storage, tiny, export.id)
 
     assert state(engine, owner, export).state == "cancelled"
     assert not list(storage.list("exports/"))
@@ -299,7 +299,7 @@ def test_export_cancelled_while_it_is_written_stays_so(engine, storage, tiny, ow
             if row.state == "running":
                 exports.cancel(session, owner.id, export.id)
 
-    exports.run(engine, Overtaken(storage, stop), tiny, export.id)
+    export_writing.run(engine, Overtaken(storage, stop), tiny, export.id)
 
     assert state(engine, owner, export).state == "cancelled"
 
@@ -308,7 +308,7 @@ def test_removed_export_is_gone_and_its_files_follow(engine, storage, tiny, owne
     export, _ = create(engine, owner, job)
     with writing(engine) as session, pytest.raises(Conflict, match="cancel it first"):
         exports.remove(session, owner.id, export.id)
-    exports.run(engine, storage, tiny, export.id)
+    export_writing.run(engine, storage, tiny, export.id)
     with writing(engine) as session:
         exports.remove(session, owner.id, export.id)
 
@@ -321,9 +321,9 @@ def test_removed_export_is_gone_and_its_files_follow(engine, storage, tiny, owne
 
 def test_export_expires_and_its_row_says_so(engine, storage, tiny, owner, job):
     kept, _ = create(engine, owner, job)
-    exports.run(engine, storage, tiny, kept.id)
+    export_writing.run(engine, storage, tiny, kept.id)
     export, _ = create(engine, owner, job)
-    exports.run(engine, storage, tiny.model_copy(update={"export_ttl": 3600.0}), export.id)
+    export_writing.run(engine, storage, tiny.model_copy(update={"export_ttl": 3600.0}), export.id)
     assert state(engine, owner, export).expires_at is not None
     assert not state(engine, owner, export).expired
 

@@ -10,7 +10,7 @@ from datagen.db.session import now, reading, writing
 from datagen.db.tables import Batch, Export, Job, Model, Sample
 from datagen.queue import REPAIR_BATCH, RUN_EXPORT
 from datagen.schemas import ExportCreate, JobCreate
-from datagen.service import exports, jobs
+from datagen.service import export_writing, exports, jobs
 from datagen.work.repair import repair_batch
 
 GATE = {"min_score": 0.0, "reject_copies": False, "reject_duplicates": True}
@@ -59,7 +59,7 @@ def exported(engine, storage, settings, owner, queue, worker):
             with writing(engine) as session:
                 past = now(session) - timedelta(seconds=1)
                 session.execute(update(Export).values(available_at=past))
-            queue.send(exports.run(engine, storage, settings, UUID(export_id)))
+            queue.send(export_writing.run(engine, storage, settings, UUID(export_id)))
 
         generation = worker()
         queue.tasks = {

@@ -1,0 +1,82 @@
+"""What all wire types stand on: limits, names, pages, and the form of an error."""
+
+from __future__ import annotations
+
+from typing import Annotated, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+ENDED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
+
+MAX_SEED = 2**63 - 1
+MAX_IMAGES = 10_000_000_000
+# Candidates of one image that a gate may refuse before it is given up.
+MAX_ATTEMPTS = 1000
+MAX_TEMPERATURE = 10.0
+MAX_TRUNCATION = 10.0
+Sampler = Literal["prior", "density", "neighbour", "interpolate"]
+# Those that begin with a real image of the label.
+STARTING_FROM_IMAGES = frozenset({"neighbour", "interpolate"})
+SPLITS = ("train", "validation", "test")
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+
+Name = Annotated[
+    str,
+    Field(
+        pattern=NAME_PATTERN,
+        description="Lower-case letters, digits, '.', '_' and '-', at most 64.",
+        examples=["defects"],
+    ),
+]
+License = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=200,
+        pattern=r"^[^\x00-\x1f]+$",
+        description="Under which the images may be used, best as an SPDX identifier.",
+        examples=["cc-by-4.0"],
+    ),
+]
+Count = Annotated[int, Field(ge=1, le=MAX_IMAGES, strict=True)]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED, strict=True)]
+
+
+class Request(BaseModel):
+    """A body that a client sends."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Resource(BaseModel):
+    """Something that the API answers with."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, from_attributes=True)
+
+
+Item = TypeVar("Item")
+
+
+class Page(Resource, Generic[Item]):
+    """Some items of a list; `next_cursor` asks for those that follow."""
+
+    items: list[Item]
+    next_cursor: str | None = None
+
+
+class Readiness(Resource):
+    """Which parts of the service answer."""
+
+    ready: bool
+    parts: dict[str, str] = Field(description="Part, and 'ok' or what is wrong with it.")
+
+
+class Problem(Resource):
+    """An error, as `application/problem+json` (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    field: str | None = None

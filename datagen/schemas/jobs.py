@@ -1,0 +1,190 @@
+"""Jobs: what is asked for, and what has become of it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from pydantic import Field, model_validator
+
+from datagen.schemas.base import (
+    MAX_ATTEMPTS,
+    MAX_TEMPERATURE,
+    MAX_TRUNCATION,
+    Count,
+    Request,
+    Resource,
+    Sampler,
+    Seed,
+    State,
+)
+
+
+class Gate(Request):
+    """Which candidates become images of a job; the others are drawn again."""
+
+    min_score: float = Field(
+        default=0.5,
+        ge=0.0,
+        le=1.0,
+        allow_inf_nan=False,
+        description="Least probability of the label that the judge may give.",
+    )
+    max_attempts: int = Field(
+        default=20, ge=1, le=MAX_ATTEMPTS, strict=True, description="Candidates an image."
+    )
+    reject_copies: bool = Field(
+        default=True,
+        description="Refuse what is much nearer to an image that the model was trained on than "
+        "such images are to each other.",
+    )
+    reject_duplicates: bool = Field(
+        default=True, description="Refuse what the job has already, pixel by pixel."
+    )
+    on_shortfall: Literal["fail", "keep"] = Field(
+        default="fail",
+        description="When no candidate of an image passes: end the job as failed, or leave the "
+        "image out and tell how many were.",
+    )
+
+
+class Recommended(Resource):
+    """How images of a model are best drawn, as its training found."""
+
+    samplers: tuple[Sampler, ...] = Field(
+        default=(), description="The best one that the owner of a job may use is taken."
+    )
+    gate: Gate | None = None
+
+
+class JobCreate(Request):
+    """A request for images: counts by label name, the same for all labels, or so many in all."""
+
+    model: str = Field(
+        min_length=1,
+        max_length=200,
+        description="Name, name@version or id of a model.",
+        examples=["mnist"],
+    )
+    labels: dict[str, Count] | None = Field(
+        default=None, max_length=100_000, examples=[{"3": 500, "8": 200}]
+    )
+    all: Count | None = Field(default=None, description="This many of every label.")
+    count: Count | None = Field(
+        default=None,
+        description="This many of a model that knows no labels; the judge then gives them.",
+    )
+    seed: Seed | None = Field(default=None, description="Drawn, and told, if absent.")
+    temperature: float = Field(default=1.0, ge=0.0, le=MAX_TEMPERATURE, allow_inf_nan=False)
+    sampler: Sampler | Literal["recommended"] = Field(
+        default="recommended",
+        description="How latents are drawn: from the model's prior of the label, from the density "
+        "of its posterior samples, round a real image, or between two of them. By default as the "
+        "model's training found best, under `metrics.recommended`.",
+    )
+    truncation: float | None = Field(
+        default=None,
+        gt=0.0,
+        le=MAX_TRUNCATION,
+        allow_inf_nan=False,
+        description="Keeps standard normals within this distance of 0.",
+    )
+    gate: Gate | None = Field(
+        default=None,
+        description="What an image must pass; `{}` takes the gate's defaults, null takes every "
+        "image. Left out, it is what the model's training recommends, under "
+        "`metrics.recommended`.",
+    )
+    exports: list[str] = Field(
+        default_factory=list, max_length=8, description="Formats to export when it has succeeded."
+    )
+
+    @property
+    def leaves_gate_to_model(self) -> bool:
+        """Whether no gate was named: null is one, that lets every image pass."""
+        return "gate" not in self.model_fields_set
+
+    @model_validator(mode="after")
+    def _one_plan(self) -> JobCreate:
+        if [self.labels, self.all, self.count].count(None) != 2:  # noqa: PLR2004 - one is left
+            raise ValueError("give one of 'labels', 'all' and 'count'")
+        if self.labels is not None and not self.labels:
+            raise ValueError("'labels' is empty; ask for at least one image")
+        return self
+
+
+class LabelProgress(Resource):
+    """How far a job is with one label."""
+
+    label: str
+    requested: int | None = Field(description="Null where the judge gave the labels.")
+    stored: int
+    mean_score: float | None = Field(description="Mean of the judge's probability of the label.")
+    agreement: float | None = Field(
+        description="Share of images that the judge gives this label; null where it gave all."
+    )
+    rejected: dict[str, int] = Field(
+        default_factory=dict,
+        description="Candidates that the gate refused: by `score`, as a `copy` of an image of the "
+        "training set, or as a `duplicate` of another image of the job.",
+    )
+    short: int = Field(default=0, description="Left out: no candidate passed the gate.")
+
+
+class ModelRef(Resource):
+    """The model that a job used."""
+
+    id: UUID
+    name: str
+    version: int
+    digest: str | None
+
+
+class StageSeconds(Resource):
+    """Worker seconds that a job spent, summed over all its batches."""
+
+    latents: float
+    decode: float
+    score: float
+    encode: float
+    store: float
+
+
+class Job(Resource):
+    """A request for images and what has become of it."""
+
+    id: UUID
+    state: State
+    model: ModelRef
+    seed: int
+    sampler: str
+    temperature: float
+    truncation: float | None
+    gate: Gate | None = None
+    images_requested: int
+    images_stored: int
+    images_short: int = Field(default=0, description="Left out: no candidate passed the gate.")
+    labelled_by: Literal["request", "judge"] = "request"
+    labels: list[LabelProgress]
+    seconds: StageSeconds
+    exports: list[UUID] = Field(default_factory=list)
+    error: str | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+class Sample(Resource):
+    """One image with its label and metadata."""
+
+    index: int
+    label: str
+    score: float
+    judged_label: str
+    attempt: int
+    sampler: str
+    sources: list[int] = Field(
+        description="Rows of the real images, in the training split, that it was made from."
+    )
+    digest: str = Field(description="SHA-256 of the PNG, hexadecimal.")

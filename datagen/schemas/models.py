@@ -1,0 +1,124 @@
+"""Models: how they are trained, what they are, and pictures of what they have learnt."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from datagen.schemas.base import Name, Request, Resource, Seed, State
+
+
+class TrainingOptionsIn(Request):
+    """Options of a training; absent means the recommended value."""
+
+    preset: Literal["small", "base", "large"] | None = None
+    time_budget: float | None = Field(
+        default=None,
+        gt=0,
+        le=30 * 86_400,
+        allow_inf_nan=False,
+        description="Seconds that the training may take, measuring aside; sets the epochs.",
+    )
+    family: Literal["autoencoder", "vae", "cvae"] | None = None
+    likelihood: Literal["bernoulli", "gaussian", "discretized_logistic"] | None = None
+    prior: Literal["standard", "normal", "learnt"] | None = Field(
+        default=None, description="What the sampler `prior` draws from; the better one if absent."
+    )
+    epochs: int | None = Field(default=None, ge=1, le=10_000)
+    refine_epochs: int | None = Field(default=None, ge=0, le=10_000)
+    judge_epochs: int | None = Field(default=None, ge=1, le=10_000)
+    latent_dim: int | None = Field(default=None, ge=1, le=1024)
+    width: int | None = Field(default=None, ge=8, le=2048)
+    batch_size: int | None = Field(default=None, ge=2, le=65_536)
+    learning_rate: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
+    patience: int | None = Field(default=None, ge=0, le=10_000)
+    average: float | None = Field(default=None, ge=0, lt=1, allow_inf_nan=False)
+    balanced: bool | None = None
+    augment: Literal["none", "affine"] | None = Field(
+        default=None, description="Turn, scale, shear and shift images a little while training."
+    )
+    refine: bool | None = Field(
+        default=None,
+        description="True refines even where small classes or colours speak against it; "
+        "`refine_epochs` 0 refines nothing.",
+    )
+    refine_sampler: Literal["prior", "density", "neighbour"] | None = Field(
+        default=None, description="What the refinement draws latents from."
+    )
+    beta: float | None = Field(default=None, ge=0, le=1000, allow_inf_nan=False)
+    kl_schedule: Literal["constant", "linear", "cyclical"] | None = None
+    kl_warmup: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
+    free_bits: float | None = Field(default=None, ge=0, le=100, allow_inf_nan=False)
+    label_dropout: float | None = Field(default=None, ge=0, lt=1, allow_inf_nan=False)
+    no_kl: bool | None = None
+    no_reconstruction: bool | None = None
+    density: bool | None = None
+    examples_per_class: int | None = Field(default=None, ge=0, le=100_000)
+    seed: Seed | None = None
+
+
+class ModelCreate(Request):
+    """A generator to be trained on a dataset."""
+
+    name: Name
+    dataset: str = Field(min_length=1, max_length=200, description="Name, name@version or id.")
+    options: TrainingOptionsIn = TrainingOptionsIn()
+
+
+class Model(Resource):
+    """A trained generator, or one in training."""
+
+    id: UUID
+    name: str
+    version: int
+    state: State
+    visibility: Literal["private", "public"]
+    dataset: UUID | None
+    class_names: list[str]
+    image_shape: list[int]
+    digest: str | None
+    judge_digest: str | None
+    index_digest: str | None = Field(
+        default=None, description="Of what copies of training images are known by."
+    )
+    dataset_digest: str | None = Field(description="What it was trained on, whatever became of it.")
+    options: dict[str, Any]
+    config: dict[str, Any] = Field(description="The architecture that the options came to.")
+    seconds: float = Field(description="That the training took, over all its slices.")
+    device: str | None = Field(description="Kind of device that it ended on.")
+    metrics: dict[str, Any]
+    progress: dict[str, Any]
+    error: str | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+class FiguresCreate(Request):
+    """Pictures of what a model has learnt, to be drawn."""
+
+    dataset: str | None = Field(
+        default=None,
+        max_length=200,
+        description="Real images to show beside: name, name@version or id of a dataset of yours. "
+        "By default what the model was trained on, if that is yours.",
+    )
+
+
+class Figures(Resource):
+    """Pictures of what a model has learnt."""
+
+    id: UUID
+    model: UUID
+    dataset: UUID | None
+    state: State
+    names: list[str] = Field(description="Each is there as `.png`, `.svg` and `.json`.")
+    bytes: int | None
+    digest: str | None = Field(description="SHA-256 of all of them as one archive.")
+    error: str | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
