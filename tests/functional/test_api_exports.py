@@ -234,3 +234,13 @@ def test_exports_of_a_job_follow_it(stack: Any) -> None:
     (export_id,) = ended["exports"]
     followed = stack.ended(f"/v1/exports/{export_id}")
     assert (followed["state"], followed["format"]) == ("succeeded", "parquet")
+
+
+def test_destination_that_the_operator_has_not_named_is_refused(stack: Any, job: Any) -> None:
+    wanted = {"job": job["id"], "format": "npz", "destination": "s3://anywhere"}
+    answer = stack.http.post("/v1/exports", json=wanted)
+    assert answer.status_code == 422
+    assert answer.json()["field"] == "destination"
+    assert "DATAGEN_EXPORT_DESTINATIONS" in answer.json()["detail"]
+    stray = stack.http.post("/v1/exports", json={"job": job["id"], "format": "npz", "path": "x"})
+    assert stray.status_code == 422

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -89,3 +94,35 @@ def test_what_a_format_cannot_hold_is_refused(
 @pytest.mark.parametrize("name", formats.formats())
 def test_ordinary_images_are_held(name: str) -> None:
     known_format(name).refuse((1, 32, 32), ["a", "b"], ["train", "test"])
+
+
+def test_example_of_the_documentation_is_a_format_once_its_package_is_installed(
+    tmp_path: Path,
+) -> None:
+    text = (Path(__file__).parents[3] / "docs" / "formats.md").read_text()
+    code = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)[-1]
+    (tmp_path / "my_formats.py").write_text(code)
+    installed = tmp_path / "my_formats-1.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: my-formats\nVersion: 1.0\n")
+    (installed / "entry_points.txt").write_text(f"[{formats.ENTRY_POINTS}]\ncsv = my_formats:CSV\n")
+    support = Path(__file__).parents[2] / "support"
+    script = f"""
+import sys
+sys.path.insert(0, {str(support)!r})
+from pathlib import Path
+from drawing import Drawn
+from datagen.export.manifest import problems
+out = Path({str(tmp_path / "out")!r})
+Drawn({{"cat": 3, "dog": 2}}, real={{"test": {{"dog": 1}}}}).write("csv", out)
+assert problems(out) == []
+lines = (out / "train.csv").read_text().splitlines()
+assert lines[0] == "label,synthetic,png" and len(lines) == 6
+assert lines[1].startswith("cat,True,")
+assert (out / "test.csv").read_text().splitlines()[1].startswith("dog,False,")
+"""
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    ran = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
