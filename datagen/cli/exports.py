@@ -294,7 +294,7 @@ def verify(
     from datagen.export.manifest import verify as verified  # noqa: PLC0415
 
     total, wrong = files_count(folder), []
-    with progress("verifying") as tell:
+    with progress("verifying", "files") as tell:
         for checked, problem in enumerate(verified(folder), start=1):
             tell(min(checked, total), total)
             if problem is not None:
