@@ -25,6 +25,8 @@ _COLOUR_TYPE = {1: 0, 3: 2}
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # The bits a value stand in the first chunk of every PNG.
 _DEPTH_AT = 24
+# After the signature and the first chunk.
+_IDAT_AT = 33
 _ORIENTATION = 0x0112
 _END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 # The second filter type of PNG takes the row above away: on smooth colour it saves a third of the
@@ -187,6 +189,47 @@ def decode_png(data: bytes, name: str = "The image") -> np.ndarray:
 
 def decode_pngs(files: Sequence[bytes]) -> np.ndarray:
     """Pixels of PNG files of one size, uint8 of shape (N, C, H, W). Raises InvalidFile."""
+    own = _decode_own(files)
+    return _decode_any(files) if own is None else own
+
+
+def _decode_own(files: Sequence[bytes]) -> np.ndarray | None:
+    """The pixels, if all files are framed as `encode_png` frames them; a tenth of the time."""
+    head = files[0][:_IDAT_AT]
+    if not head.startswith(_SIGNATURE) or head[12:16] != b"IHDR":
+        return None
+    width, height, depth, colour, *rest = struct.unpack_from(">IIBBBBB", head, 16)
+    channels = {kind: number for number, kind in _COLOUR_TYPE.items()}.get(colour)
+    size = height * (1 + width * (channels or 0))
+    if channels is None or depth != 8 or any(rest) or size > MAX_PIXELS:  # noqa: PLR2004 - bits
+        return None
+    lines: list[bytes] = []
+    for data in files:
+        if not data.startswith(head) or data[_IDAT_AT + 4 : _IDAT_AT + 8] != b"IDAT":
+            return None
+        stop = _IDAT_AT + 8 + int.from_bytes(data[_IDAT_AT : _IDAT_AT + 4], "big")
+        if data[stop + 4 :] != _END or isal_zlib.crc32(data[_IDAT_AT + 4 : stop]) != int.from_bytes(
+            data[stop : stop + 4], "big"
+        ):
+            return None
+        try:
+            lines.append(isal_zlib.decompress(data[_IDAT_AT + 8 : stop], bufsize=size))
+        except isal_zlib.error:
+            return None
+        if len(lines[-1]) != size:
+            return None
+    found = np.frombuffer(b"".join(lines), np.uint8).reshape(len(files), height, -1)
+    filters, pixels = found[:, :, 0], found[:, :, 1:]
+    if np.all(filters[:, 1:] == _UP) and not filters[:, 0].any():
+        # Each row was written less the one above it.
+        pixels = np.cumsum(pixels, axis=1, dtype=np.uint8)
+    elif filters.any():
+        return None
+    pixels = pixels.reshape(len(files), height, width, channels)
+    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+
+
+def _decode_any(files: Sequence[bytes]) -> np.ndarray:
     first = decode_png(files[0])
     images = np.empty((len(files), *first.shape), dtype=np.uint8)
     images[0] = first

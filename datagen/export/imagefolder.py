@@ -20,7 +20,7 @@ from datagen.export.sinks import Sink
 from datagen.shards import loader_metadata
 
 # Every row group has an entry in the footer, which is held until the end: few, then.
-PARTS_TOGETHER = 100
+PARTS_TOGETHER = 25
 COLUMNS = (("file_name", pa.string()), *PROVENANCE)
 _LOADING = """\
 from torchvision.datasets import ImageFolder

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import re
-from collections import deque
 from collections.abc import Iterator
 from importlib.metadata import version
 from itertools import islice
@@ -50,8 +49,7 @@ def write_manifest(format_name: str, info: ExportInfo, sink: Sink) -> dict[str, 
         files = {"files_in": FILES, "files_count": sink.count}
         with sink.open(FILES) as file:
             _write_files(sink.entries(), file)
-        last = deque(sink.entries(), maxlen=1).pop()
-        files["files"] = {FILES: _told(last.bytes, last.sha256)}
+        files["files"] = {FILES: _told(sink.last.bytes, sink.last.sha256)}
     text = json.dumps(document | files, indent=2, ensure_ascii=False)
     sink.put(MANIFEST, f"{text}\n".encode(errors="surrogatepass"))
     return document

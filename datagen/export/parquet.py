@@ -35,10 +35,11 @@ def write(splits: Iterable[Split], info: ExportInfo, sink: Sink) -> None:
 
 def _write_file(parts: Iterator[Rows], schema: pa.Schema, file: BinaryIO) -> None:
     # Images are compressed already; only the columns beside them gain from it.
+    compression = dict.fromkeys(["image.path", *(name for name, _ in PROVENANCE)], "zstd")
     with pq.ParquetWriter(
         file,
         schema,
-        compression="zstd",
+        compression=compression | {"image.bytes": "none"},
         use_dictionary=list(REPEATED),
         write_statistics=[name for name, _ in PROVENANCE],
     ) as writer:

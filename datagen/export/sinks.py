@@ -45,6 +45,10 @@ class Sink(Protocol):
     def count(self) -> int:
         """How many files are finished."""
 
+    @property
+    def last(self) -> Entry:
+        """The file that was finished last."""
+
     def entries(self) -> Iterator[Entry]:
         """The files so far, in the order in which they were finished."""
 

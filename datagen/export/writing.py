@@ -19,7 +19,7 @@ from datagen.export.sinks import Sink
 from datagen.shards import SampleBatch
 
 # Parts of one size, whatever the batches were: the bytes of an export depend on its rows alone.
-PART_ROWS = 250
+PART_ROWS = 1000
 CARD, CROISSANT, SHEET = "README.md", "croissant.json", "contact-sheet.png"
 
 

@@ -219,3 +219,30 @@ def test_contact_sheet_shows_one_row_a_label():
 def test_contact_sheet_needs_a_name_a_row():
     with pytest.raises(InvalidRequest):
         contact_sheet([np.zeros((1, 1, 4, 4), dtype=np.uint8)], [])
+
+
+@pytest.mark.parametrize("shape", [(5, 1, 6, 5), (3, 3, 7, 4), (2, 1, 1, 1), (2, 3, 1, 3)])
+def test_own_files_are_decoded_as_any_reader_decodes_them(shape):
+    images = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+    files = encode_png(images)
+
+    assert np.array_equal(decode_pngs(files), images)
+    assert np.array_equal(np.stack([decode_png(file) for file in files]), images)
+
+
+def test_files_of_others_among_own_ones_are_decoded_too():
+    images = np.random.default_rng(2).integers(0, 256, (3, 1, 6, 5), dtype=np.uint8)
+    files = encode_png(images)
+    out = io.BytesIO()
+    Image.fromarray(images[1, 0]).save(out, "PNG")
+
+    assert np.array_equal(decode_pngs([files[0], out.getvalue(), files[2]]), images)
+
+
+@pytest.mark.parametrize("place", [20, 45])
+def test_spoilt_own_file_is_refused(place):
+    first, second = encode_png(np.full((2, 1, 6, 5), 7, np.uint8))
+    spoilt = bytearray(second)
+    spoilt[place] ^= 0x55
+    with pytest.raises(InvalidFile):
+        decode_pngs([first, bytes(spoilt)])

@@ -369,7 +369,7 @@ def test_parquet_is_cut_into_numbered_files(
 
 
 def test_parquet_has_row_groups_that_are_cheap_to_fetch(draw: Any, tmp_path: Path) -> None:
-    draw({"a": 600}).write("parquet", tmp_path)
+    draw({"a": 2100}).write("parquet", tmp_path)
     metadata = pq.ParquetFile(tmp_path / "data" / "train-00000-of-00001.parquet").metadata
     rows = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
-    assert rows == [250, 250, 100]
+    assert rows == [1000, 1000, 100]
