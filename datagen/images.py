@@ -214,7 +214,7 @@ def _decode_own(files: Sequence[bytes]) -> np.ndarray | None:
             return None
         try:
             lines.append(isal_zlib.decompress(data[_IDAT_AT + 8 : stop], bufsize=size))
-        except isal_zlib.error:
+        except isal_zlib.IsalError:  # type: ignore[misc]  # its stub has an instance there
             return None
         if len(lines[-1]) != size:
             return None
