@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.machine import machine
 from benchmarks.quality.classifiers import tested
-from benchmarks.quality.generator import bundled
+from benchmarks.quality.generator import CPU, bundled
 from benchmarks.quality.mnist import CLASS_NAMES, Mnist
 from benchmarks.quality.track_a import EPOCHS, KINDS, LEARNING, MADE
 from datagen.quality.learning import Part
@@ -35,7 +35,7 @@ def main() -> None:
     learning = replace(LEARNING, steps=EPOCHS * len(labels) // LEARNING.batch_size)
     test = Mnist(given.mnist).test
     accuracy = {
-        kind: tested(kind, [Part(images, labels)], learning, given.seed, test).accuracy
+        kind: tested(kind, [Part(images, labels)], learning, given.seed, test, CPU).accuracy
         for kind in KINDS
     }
     told = {"images": len(labels), "refused": refused, "accuracy": accuracy}

@@ -13,8 +13,6 @@ from torchvision.models import resnet18
 from datagen.images import LabelledImages
 from datagen.quality.learning import Learning, Part, learn, predicted
 
-CPU = torch.device("cpu")
-
 
 class Symmetric(nn.Module):
     """Pixels from [0, 1] to [-1, 1], as the published protocols have them."""
@@ -148,16 +146,17 @@ def tested(
     learning: Learning,
     seed: int,
     held_out: LabelledImages,
+    device: torch.device,
 ) -> Counted:
     """What a classifier of a kind, having learnt from some images, gets right of others.
 
-    The seed decides all of it.
+    The seed decides all of it, on one kind of device.
     """
     channels, side, _ = held_out.image_shape
     classes = len(held_out.class_names)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = CLASSIFIERS[name](channels, side, classes)
-    learn(network, parts, learning, seed=seed, device=CPU)
-    found = predicted(network, held_out.images, CPU).argmax(axis=1)
+    learn(network, parts, learning, seed=seed, device=device)
+    found = predicted(network, held_out.images, device).argmax(axis=1)
     return counted(found, held_out.labels, classes)

@@ -29,15 +29,25 @@ from datagen.work.stopwatch import Stopwatch
 CPU = torch.device("cpu")
 
 
-def trained(folder: Path, splits: Mapping[str, LabelledImages], options: TrainingOptions) -> None:
+def is_trained(folder: Path) -> bool:
+    """Whether a generator lies in a folder, whole."""
+    return (folder / recipe.JUDGE).exists()
+
+
+def trained(
+    folder: Path,
+    splits: Mapping[str, LabelledImages],
+    options: TrainingOptions,
+    device: torch.device,
+) -> None:
     """Train into a folder, or find it trained; a training that was cut off begins anew."""
     folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / recipe.JUDGE).exists():
+    if not is_trained(folder):
         recipe.train(
             splits,
             options,
             folder=folder,
-            device=CPU,
+            device=device,
             training_digest="0" * 64,
             on_progress=lambda _progress: None,
             check=lambda: None,
@@ -52,25 +62,28 @@ def told(folder: Path, options: TrainingOptions) -> dict[str, Any]:
     return {"given": options.model_dump(exclude_unset=True), "came_to": header.options} | measured
 
 
-def drawn(folder: Path, labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, int]:
+def drawn(
+    folder: Path, labels: np.ndarray, seed: int, device: torch.device
+) -> tuple[np.ndarray, np.ndarray, int]:
     """Images as a job of that seed draws them where it leaves sampler and gate to the model.
 
     Args:
         folder: where the model lies.
         labels: what is asked for, int64 (N,).
         seed: the job's.
+        device: what draws.
 
     Returns:
         uint8 (M, C, H, W), their labels (M,), and how many candidates the gate refused; M is less
         than N where none of an image's candidates passed.
     """
-    model, header = load_generator(folder / recipe.GENERATOR, CPU)
-    judge, _ = load_judge(folder / recipe.JUDGE, CPU)
+    model, header = load_generator(folder / recipe.GENERATOR, device)
+    judge, _ = load_judge(folder / recipe.JUDGE, device)
     shape, classes = model.config.image_shape, model.config.class_count
     generator = Generator(
         model,
-        Decoder(model, CPU),
-        Scorer(judge, CPU),
+        Decoder(model, device),
+        Scorer(judge, device),
         load_examples(folder / recipe.EXAMPLES, model.config.latent_dim),
         load_index(folder / recipe.INDEX, shape, classes),
     )

@@ -27,6 +27,7 @@ from benchmarks.commands import datagen
 from benchmarks.machine import machine
 from benchmarks.quality import colour
 from benchmarks.quality.classifiers import tested
+from benchmarks.quality.generator import CPU
 from benchmarks.quality.results import RESULTS, commit
 from datagen.images import LabelledImages, contact_sheet, decode_pngs
 from datagen.quality.learning import Learning, Part
@@ -82,7 +83,9 @@ def run(which: str, budget: str, folder: Path) -> dict[str, Any]:
     (PICTURES / f"colour-{which}.png").write_bytes(contact_sheet(rows, names, scale=1))
 
     def learnt(kind: str, images: LabelledImages) -> float:
-        return tested(kind, [Part(images.images, images.labels)], LEARNING, 0, held_out).accuracy
+        return tested(
+            kind, [Part(images.images, images.labels)], LEARNING, 0, held_out, CPU
+        ).accuracy
 
     metrics = model["metrics"]
     return {

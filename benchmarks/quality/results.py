@@ -7,8 +7,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import machine
-
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 
@@ -35,11 +33,7 @@ class Results:
     def add(self, name: str, found: dict[str, Any]) -> None:
         """Keep what a cell gave, with the commit that gave it; written whole or not at all."""
         self.cells[name] = found | {"commit": commit()}
-        document = {
-            "settings": self.settings,
-            "machine": machine(1),
-            "cells": dict(sorted(self.cells.items())),
-        }
+        document = {"settings": self.settings, "cells": dict(sorted(self.cells.items()))}
         incoming = self.path.with_suffix(".incoming")
         incoming.write_text(json.dumps(document, indent=1) + "\n")
         incoming.replace(self.path)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
+from benchmarks.quality.cells import Place
 from benchmarks.quality.classifiers import tested
 from benchmarks.quality.generator import drawn, told, trained
 from benchmarks.quality.mnist import CLASS_NAMES, Mnist
@@ -52,31 +52,38 @@ def phases(seeds: int) -> list[list[str]]:
     ]
 
 
-def run(name: str, mnist: Mnist, held_out: LabelledImages, work: Path) -> dict[str, Any]:
+def folder_of(name: str, work: Path) -> Path:
+    """Where the generator of a cell lies."""
+    return work / f"A-{name.partition('/')[0]}"
+
+
+def run(name: str, mnist: Mnist, held_out: LabelledImages, place: Place) -> dict[str, Any]:
     """What one cell gives."""
     number, _, what = name.partition("/")
-    seed, folder = int(number), work / f"A-{number}"
+    seed, folder = int(number), folder_of(name, place.work)
     if what == "generator":
         options = TrainingOptions(seed=seed)
-        trained(folder, {"train": mnist.learnt, "validation": mnist.choosing}, options)
+        splits = {"train": mnist.learnt, "validation": mnist.choosing}
+        trained(folder, splits, options, place.device)
         return told(folder, options)
     if what == "measures":
-        images, labels, refused = _synthetic(folder, seed)
+        images, labels, refused = _synthetic(folder, seed, place)
         subject = Subject(images, labels, mnist.learnt, held_out, gated=True)
-        found = run_step(MEASURE, subject, FULL, torch.device("cpu"), lambda: None)
+        found = run_step(MEASURE, subject, FULL, place.device, lambda: None)
         found["parts"]["copying"].pop("pairs")
         return found | {"refused": refused}
     kind, _, arm = what.partition("/")
     images, labels = mnist.learnt.images, mnist.learnt.labels
     if arm == "synthetic":
-        images, labels, _ = _synthetic(folder, seed)
+        images, labels, _ = _synthetic(folder, seed, place)
     learning = replace(LEARNING, steps=EPOCHS * len(labels) // LEARNING.batch_size)
-    return asdict(tested(kind, [Part(images, labels)], learning, seed, held_out))
+    parts = [Part(images, labels)]
+    return asdict(tested(kind, parts, learning, seed, held_out, place.device))
 
 
-def _synthetic(folder: Path, seed: int) -> tuple[np.ndarray, np.ndarray, int]:
+def _synthetic(folder: Path, seed: int, place: Place) -> tuple[np.ndarray, np.ndarray, int]:
     labels = np.arange(MADE, dtype=np.int64) % len(CLASS_NAMES)
-    return drawn(folder, labels, seed)
+    return drawn(folder, labels, seed, place.device)
 
 
 def table(cells: dict[str, dict[str, Any]]) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from imblearn.over_sampling import SMOTE
 
+from benchmarks.quality.cells import Place
 from benchmarks.quality.classifiers import tested
 from benchmarks.quality.generator import drawn, told, trained
 from benchmarks.quality.mnist import CLASS_NAMES, Mnist
@@ -64,18 +65,23 @@ def phases(seeds: int) -> list[list[str]]:
     ]
 
 
-def run(name: str, mnist: Mnist, held_out: LabelledImages, work: Path) -> dict[str, Any]:
+def folder_of(name: str, work: Path) -> Path:
+    """Where the generator of a cell lies."""
+    return work / f"B-{name.partition('/')[0]}"
+
+
+def run(name: str, mnist: Mnist, held_out: LabelledImages, place: Place) -> dict[str, Any]:
     """What one cell gives."""
     number, _, what = name.partition("/")
-    seed, folder = int(number), work / f"B-{number}"
+    seed, folder = int(number), folder_of(name, place.work)
     real = mnist.some(COUNTS, seed)
     if what == "generator":
         options = TrainingOptions(seed=seed)
-        trained(folder, {"train": real}, options)
+        trained(folder, {"train": real}, options, place.device)
         return told(folder, options)
     network, _, arm = what.partition("/")
-    parts = _with_ours(real, folder, seed) if arm == OURS else [_baseline(arm, real, seed)]
-    return asdict(tested(network, parts, LEARNING, seed, held_out))
+    parts = _with_ours(real, folder, seed, place) if arm == OURS else [_baseline(arm, real, seed)]
+    return asdict(tested(network, parts, LEARNING, seed, held_out, place.device))
 
 
 def _baseline(arm: str, real: LabelledImages, seed: int) -> Part:
@@ -101,11 +107,11 @@ def _smote(images: np.ndarray, labels: np.ndarray, seed: int) -> tuple[np.ndarra
     return pixels, filled.astype(np.int64)
 
 
-def _with_ours(real: LabelledImages, folder: Path, seed: int) -> list[Part]:
+def _with_ours(real: LabelledImages, folder: Path, seed: int, place: Place) -> list[Part]:
     # As many of each, and not what is lacking to FILLED: a share of every batch is theirs, in which
     # no class should be missing.
     labels = np.repeat(np.arange(len(COUNTS), dtype=np.int64), MADE)
-    images, labels, _ = drawn(folder, labels, seed)
+    images, labels, _ = drawn(folder, labels, seed, place.device)
     share = SYNTHETIC_SHARE
     return [
         Part(real.images, real.labels, 1 - share, balanced=True, affine=True),

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.quality.cells import Place
 from benchmarks.quality.classifiers import tested
 from benchmarks.quality.generator import drawn, told, trained
 from benchmarks.quality.mnist import CLASS_NAMES, Mnist
@@ -52,19 +53,26 @@ def phases(seeds: int) -> list[list[str]]:
     ]
 
 
-def run(name: str, mnist: Mnist, held_out: LabelledImages, work: Path) -> dict[str, Any]:
+def folder_of(name: str, work: Path) -> Path:
+    """Where the generator of a cell lies."""
+    count, seed, _ = name.split("/")
+    return work / f"C-{count}-{seed}"
+
+
+def run(name: str, mnist: Mnist, held_out: LabelledImages, place: Place) -> dict[str, Any]:
     """What one cell gives."""
     count, number, what = name.split("/")
-    seed, folder = int(number), work / f"C-{count}-{number}"
+    seed, folder = int(number), folder_of(name, place.work)
     real = mnist.some([int(count)] * len(CLASS_NAMES), seed)
     if what == "generator":
         options = TrainingOptions(seed=seed)
-        trained(folder, {"train": real}, options)
+        trained(folder, {"train": real}, options, place.device)
         return told(folder, options)
-    return asdict(tested(NETWORK, _parts(what, real, folder, seed), LEARNING, seed, held_out))
+    parts = _parts(what, real, folder, seed, place)
+    return asdict(tested(NETWORK, parts, LEARNING, seed, held_out, place.device))
 
 
-def _parts(what: str, real: LabelledImages, folder: Path, seed: int) -> list[Part]:
+def _parts(what: str, real: LabelledImages, folder: Path, seed: int, place: Place) -> list[Part]:
     arm, _, made = what.partition("-")
     affine = arm.startswith("affine")
     share = {"synthetic": 1.0, "real": 0.0, "affine": 0.0}.get(
@@ -75,7 +83,7 @@ def _parts(what: str, real: LabelledImages, folder: Path, seed: int) -> list[Par
         parts.append(Part(real.images, real.labels, 1 - share, balanced=True, affine=affine))
     if share > 0:
         labels = np.repeat(np.arange(len(CLASS_NAMES), dtype=np.int64), int(made))
-        images, labels, _ = drawn(folder, labels, seed)
+        images, labels, _ = drawn(folder, labels, seed, place.device)
         parts.append(Part(images, labels, share, balanced=True))
     return parts
 
