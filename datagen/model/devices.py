@@ -43,7 +43,13 @@ def gains_from_bf16(device: torch.device) -> bool:
 
 def fast_precision(device: torch.device) -> torch.autocast:
     """A context in which networks compute in bfloat16 where the device gains from it."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=gains_from_bf16(device))
+    # Weights are not kept cast, where a recording of kernels would keep those of its first step.
+    return torch.autocast(
+        device.type,
+        torch.bfloat16,
+        enabled=gains_from_bf16(device),
+        cache_enabled=device.type != "cuda",
+    )
 
 
 def kind_of(device: torch.device) -> str:

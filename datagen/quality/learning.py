@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's own abbreviation
 from torch import Tensor, nn
 
 from datagen.model.bending import bent
-from datagen.model.data import generator_at, looked_at_once
+from datagen.model.data import TrainingData, generator_at, looked_at_once
 from datagen.model.devices import fast_precision
 from datagen.model.training import one_cycle
 
@@ -66,15 +67,17 @@ class Learning:
 class _Drawn:
     """The images of a part, as a classifier's training draws them."""
 
-    def __init__(self, part: Part, count: int, name: str) -> None:
+    def __init__(self, part: Part, count: int, name: str, device: torch.device) -> None:
         self._part, self._count, self._name = part, count, name
+        self._data = TrainingData.on(device, part.images, part.labels)
         self._labels = torch.from_numpy(part.labels)
         self._order = torch.argsort(self._labels, stable=True)
         self._known, self._counts = torch.unique(self._labels, return_counts=True)
         self._first = self._counts.cumsum(0) - self._counts
-        self._weights = None if part.weights is None else torch.from_numpy(part.weights).float()
+        weights = np.ones(1) if part.weights is None else part.weights
+        self._weights = torch.from_numpy(weights).float().to(device)
 
-    def batch(self, seed: int, step: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    def batch(self, seed: int, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Images in [0, 1], labels, and weights in the loss, of one step."""
         generator = generator_at(seed, self._name, step)
         drawn = torch.rand(2, self._count, generator=generator, dtype=torch.float64)
@@ -84,12 +87,13 @@ class _Drawn:
             rows = self._order[place]
         else:
             rows = (drawn[0] * len(self._labels)).long()
-        image = torch.from_numpy(self._part.images[rows.numpy()]).to(device).float().div_(255.0)
-        label = self._labels[rows]
-        weight = torch.ones(self._count) if self._weights is None else self._weights[label]
+        image, label = self._data.rows(rows)
+        weight = self._weights.expand(self._count)
+        if self._part.weights is not None:
+            weight = self._weights[label]
         if self._part.affine:
             image = bent(image, generator)
-        return image, label.to(device), weight.to(device)
+        return image, label, weight
 
 
 def learn(
@@ -113,7 +117,7 @@ def learn(
     """
     network = network.to(device).to(memory_format=torch.channels_last).train()
     drawn = [
-        _Drawn(part, count, f"learn-{number}")
+        _Drawn(part, count, f"learn-{number}", device)
         for number, (part, count) in enumerate(
             zip(parts, _counts(parts, learning.batch_size), strict=True)
         )
@@ -124,22 +128,37 @@ def learn(
         optimizer: torch.optim.Optimizer = torch.optim.Adam(network.parameters(), rate, fused=True)
     else:
         optimizer = torch.optim.AdamW(network.parameters(), rate, weight_decay=1e-2, fused=True)
-    for step in range(learning.steps):
-        check()
-        batches = [each.batch(seed, step, device) for each in drawn]
-        image, label, weight = (torch.cat(values) for values in zip(*batches, strict=True))
-        if not learning.constant:
-            optimizer.param_groups[0]["lr"] = one_cycle(step, learning.steps, rate)
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            # Dropout draws from the global state, which must be left as it was.
+    precision = partial(fast_precision, device) if learning.fast else nullcontext
+    # Dropout draws from the global state, which must be left as it was.
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        for step in range(learning.steps):
+            check()
+            batches = [each.batch(seed, step) for each in drawn]
+            image, label, weight = (torch.cat(values) for values in zip(*batches, strict=True))
+            image = image.to(memory_format=torch.channels_last)
+            if not learning.constant:
+                optimizer.param_groups[0]["lr"] = one_cycle(step, learning.steps, rate)
             torch.manual_seed(generator_at(seed, "dropout", step).initial_seed())
-            with fast_precision(device) if learning.fast else nullcontext():
-                logits = network(image.to(memory_format=torch.channels_last))
+            with precision():
+                if step == 0 and device.type == "cuda":
+                    _record(network, image)
+                logits = network(image)
             losses = F.cross_entropy(logits.float(), label, reduction="none")
-        optimizer.zero_grad(set_to_none=True)
-        (weight * losses).mean().backward()  # type: ignore[no-untyped-call]  # torch has no type here
-        optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            (weight * losses).mean().backward()  # type: ignore[no-untyped-call]  # torch has no type here
+            optimizer.step()
+    if "forward" in vars(network):
+        del network.forward  # Its recording, and the memory that it holds.
     return network.eval()
+
+
+def _record(network: nn.Module, image: Tensor) -> None:
+    """Have a GPU replay the network's kernels, forward and back: for images as small as a
+    classifier's here, launching each takes many times as long as computing it.
+
+    The statistics of batch normalization see the first batch a few times more.
+    """  # noqa: D205 - one sentence
+    torch.cuda.make_graphed_callables(network, (image,))
 
 
 def _counts(parts: Sequence[Part], size: int) -> list[int]:
