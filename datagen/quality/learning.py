@@ -74,7 +74,7 @@ class _Drawn:
         self._order = torch.argsort(self._labels, stable=True)
         self._known, self._counts = torch.unique(self._labels, return_counts=True)
         self._first = self._counts.cumsum(0) - self._counts
-        weights = np.ones(1) if part.weights is None else part.weights
+        weights = np.ones(int(self._known[-1]) + 1) if part.weights is None else part.weights
         self._weights = torch.from_numpy(weights).float().to(device)
 
     def batch(self, seed: int, step: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -88,9 +88,7 @@ class _Drawn:
         else:
             rows = (drawn[0] * len(self._labels)).long()
         image, label = self._data.rows(rows)
-        weight = self._weights.expand(self._count)
-        if self._part.weights is not None:
-            weight = self._weights[label]
+        weight = self._weights[label]
         if self._part.affine:
             image = bent(image, generator)
         return image, label, weight
