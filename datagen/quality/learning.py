@@ -156,6 +156,8 @@ def _record(network: nn.Module, image: Tensor) -> None:
 
     The statistics of batch normalization see the first batch a few times more.
     """  # noqa: D205 - one sentence
+    # Gradients of the recording come from a stream of its own; torch would warn of each network.
+    torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
     torch.cuda.make_graphed_callables(network, (image,))
 
 

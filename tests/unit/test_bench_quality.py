@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.quality import classifiers, colour, paired, results
+from benchmarks.quality import __main__ as quality
+from benchmarks.quality import classifiers, colour, paired, results, track_b
+from datagen.work import recipe
 
 
 def test_figures_of_an_imbalanced_set_are_means_over_classes():
@@ -60,6 +62,25 @@ def test_cells_of_a_track_have_names_of_their_own(track):
     # A table of nothing has all its rows, and no figures.
     assert len(module.table({})) > 5
     json.dumps(module.SETTINGS)
+
+
+def test_generator_that_is_not_kept_is_trained_again_where_a_cell_needs_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
+    (tmp_path / "results").mkdir()
+    found = results.Results("B", track_b.SETTINGS)
+    phases = track_b.phases(2)
+    for name in (name for phase in phases for name in phase):
+        found.cells[name] = {}
+    assert quality.missing(track_b, phases, found, tmp_path) == [[], [], []]
+
+    del found.cells["1/small_cnn/ours"]
+    lacking = quality.missing(track_b, phases, found, tmp_path)
+    assert lacking == [["1/generator"], ["1/small_cnn/ours"], []]
+
+    (tmp_path / "B-1").mkdir()
+    (tmp_path / "B-1" / recipe.JUDGE).touch()
+    lacking = quality.missing(track_b, phases, found, tmp_path)
+    assert lacking == [[], ["1/small_cnn/ours"], []]
 
 
 def test_results_go_on_with_the_same_settings_and_no_others(monkeypatch, tmp_path):
