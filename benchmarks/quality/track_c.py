@@ -101,17 +101,20 @@ def table(cells: dict[str, dict[str, Any]]) -> list[str]:
         found = [_seeds(cells, count, arm) for count in EXAMPLES]
         lines.append(f"| {shown} | {' | '.join(mean(list(each.values())) for each in found)} |")
     for made in MADE:
-        gains = [_gain(cells, count, f"affine_synthetic-{made}") for count in EXAMPLES]
-        lines.append(f"| gain over real, affine, with {made:,} a class | {' | '.join(gains)} |")
+        gains = [paired_gain(cells, count, made) for count in EXAMPLES]
+        shown = " | ".join(in_words(each) if each else "" for each in gains)
+        lines.append(f"| gain over real, affine, with {made:,} a class | {shown} |")
     return lines
 
 
-def _gain(cells: dict[str, dict[str, Any]], count: int, arm: str) -> str:
-    ours, theirs = _seeds(cells, count, arm), _seeds(cells, count, "affine")
+def paired_gain(cells: dict[str, dict[str, Any]], count: int, made: int) -> dict[str, Any] | None:
+    """Real and synthetic images, so many of each, against real ones, both with transforms."""
+    ours = _seeds(cells, count, f"affine_synthetic-{made}")
+    theirs = _seeds(cells, count, "affine")
     both = sorted(set(ours) & set(theirs))
     if not both:
-        return ""
-    return in_words(gain([ours[seed] for seed in both], [theirs[seed] for seed in both]))
+        return None
+    return gain([ours[seed] for seed in both], [theirs[seed] for seed in both])
 
 
 def _seeds(cells: dict[str, dict[str, Any]], count: int, arm: str) -> dict[str, float]:
