@@ -174,9 +174,9 @@ def _listed(folder: Path, manifest: dict[str, Any]) -> Iterator[tuple[str, Any]]
                 yield path, _told(size, sha256)
 
 
-def problems(folder: Path) -> list[str]:
-    """What is wrong with an export, a sentence each; see `verify`."""
-    return [problem for problem in verify(folder) if problem is not None]
+def problems(folder: Path, most: int | None = None) -> list[str]:
+    """What is wrong with an export, a sentence each, the first ones; see `verify`."""
+    return list(islice((problem for problem in verify(folder) if problem is not None), most))
 
 
 def files_count(folder: Path) -> int:

@@ -18,15 +18,17 @@ from typing import IO, BinaryIO, Protocol, Self
 from datagen.export.measuring import COPY_BYTES, Counted, Entries, Entry, Measured, spooled
 
 # The zip format: APPNOTE 6.3.10 of PKWARE, sections 4.3.7 to 4.3.16 and 4.5.3.
-_LOCAL = struct.Struct("<4s5H3I2H")
+LOCAL = struct.Struct("<4s5H3I2H")
 _CENTRAL = struct.Struct("<4s6H3I5H2I")
 _END64 = struct.Struct("<4sQ2H2I4Q")
 _END64_LOCATOR = struct.Struct("<4sIQI")
 _END = struct.Struct("<4s4H2IH")
-_MAX16, _MAX32 = 0xFFFF, 0xFFFFFFFF
+LOCAL_MARK, CENTRAL_MARK = b"PK\3\4", b"PK\1\2"
+_MAX16, MAX32 = 0xFFFF, 0xFFFFFFFF
 _VERSION, _VERSION_64 = 20, 45
 _UNIX = 3 << 8
-_UTF8_NAME = 1 << 11
+UTF8_NAME = 1 << 11
+ZIP64 = 1
 # 1 January 1980, the format's first day: the same files give the same archive.
 _DATE, _TIME = 1 << 5 | 1, 0
 _MODE = 0o100644 << 16
@@ -151,31 +153,31 @@ class ZipSink(Counted):
         count, start, size = self._entries.count, self._position, self._central.tell()
         self._central.seek(0)
         shutil.copyfileobj(self._central, self._file, COPY_BYTES)
-        if count >= _MAX16 or start >= _MAX32 or size >= _MAX32:
+        if count >= _MAX16 or start >= MAX32 or size >= MAX32:
             self._file.write(
                 _END64.pack(
                     b"PK\6\6", 44, _VERSION_64, _VERSION_64, 0, 0, count, count, size, start
                 )
                 + _END64_LOCATOR.pack(b"PK\6\7", 0, start + size, 1)
             )
-        counted, sized, started = min(count, _MAX16), min(size, _MAX32), min(start, _MAX32)
+        counted, sized, started = min(count, _MAX16), min(size, MAX32), min(start, MAX32)
         self._file.write(_END.pack(b"PK\5\6", 0, 0, counted, counted, sized, started, 0))
         self._release()
 
     def _begin(self, path: str, size: int, crc: int) -> bytes:
         """A member's local header; its entry in the directory is noted."""
         name, offset = path.encode(), self._position
-        large, far = size >= _MAX32, offset >= _MAX32
+        large, far = size >= MAX32, offset >= MAX32
         version = _VERSION_64 if large or far else _VERSION
         sizes = (size, size) if large else ()
-        shown = _MAX32 if large else size
-        common = (version, _UTF8_NAME, 0, _TIME, _DATE, crc, shown, shown, len(name))
+        shown = MAX32 if large else size
+        common = (version, UTF8_NAME, 0, _TIME, _DATE, crc, shown, shown, len(name))
         extra = _extra(sizes)
-        local = _LOCAL.pack(b"PK\3\4", *common, len(extra)) + name + extra
+        local = LOCAL.pack(LOCAL_MARK, *common, len(extra)) + name + extra
         extra = _extra((*sizes, offset) if far else sizes)
-        rest = (len(extra), 0, 0, 0, _MODE, min(offset, _MAX32))
+        rest = (len(extra), 0, 0, 0, _MODE, min(offset, MAX32))
         self._central.write(
-            _CENTRAL.pack(b"PK\1\2", _UNIX | version, *common, *rest) + name + extra
+            _CENTRAL.pack(CENTRAL_MARK, _UNIX | version, *common, *rest) + name + extra
         )
         return local
 
@@ -189,4 +191,4 @@ def _extra(numbers: tuple[int, ...]) -> bytes:
     """The zip64 field, for what 32 bits do not hold."""
     if not numbers:
         return b""
-    return struct.pack(f"<2H{len(numbers)}Q", 1, 8 * len(numbers), *numbers)
+    return struct.pack(f"<2H{len(numbers)}Q", ZIP64, 8 * len(numbers), *numbers)

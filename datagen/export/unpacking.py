@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import shutil
-import stat
+import struct
 import tempfile
-import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from datagen.errors import InvalidFile, InvalidRequest, StorageFailure
 from datagen.export.manifest import MANIFEST, problems, safe_name
 from datagen.export.measuring import COPY_BYTES
+from datagen.export.sinks import CENTRAL_MARK, LOCAL, LOCAL_MARK, MAX32, UTF8_NAME, ZIP64
 
 NAMED_PROBLEMS = 3
-_ENCRYPTED = 1
+_STORED = 0
 
 
 def check_free(out: Path, *, overwrite: bool = False) -> None:
@@ -52,9 +54,8 @@ def unpack(archive: Path, out: Path, *, overwrite: bool = False) -> None:
             incoming = Path(name, "export")
             incoming.mkdir()
             _extract(archive, incoming)
-            wrong = problems(incoming)
-            if wrong:
-                raise InvalidFile("The export is damaged: " + " ".join(wrong[:NAMED_PROBLEMS]))
+            if wrong := problems(incoming, NAMED_PROBLEMS):
+                raise InvalidFile("The export is damaged: " + " ".join(wrong))
             if out.exists():
                 shutil.rmtree(out)
             incoming.replace(out)
@@ -65,33 +66,64 @@ def unpack(archive: Path, out: Path, *, overwrite: bool = False) -> None:
 
 
 def _extract(archive: Path, folder: Path) -> None:
+    made = {folder}
     try:
-        with zipfile.ZipFile(archive) as files:
-            seen: set[str] = set()
-            made: set[Path] = set()
-            for member in files.infolist():
-                _check_member(member, seen)
-                target = folder / member.filename
+        with archive.open("rb") as file:
+            for name, size in _members(file):
+                target = folder / name
                 if target.parent not in made:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     made.add(target.parent)
-                with files.open(member) as source, target.open("xb") as copy:
-                    shutil.copyfileobj(source, copy, COPY_BYTES)
-    except (zipfile.BadZipFile, EOFError, ValueError, FileExistsError, NotADirectoryError) as error:
+                with target.open("xb") as copy:
+                    _copy(file, copy, size)
+    except (FileExistsError, NotADirectoryError) as error:
         raise InvalidFile(f"The export's archive is damaged: {error}.") from error
 
 
-def _check_member(member: zipfile.ZipInfo, seen: set[str]) -> None:
-    name = member.filename
-    if not safe_name(name.removesuffix("/")):
-        raise InvalidFile(f"The archive holds the unsafe name {name!r}.")
-    # An export has plain files, stored as they are: nothing can grow while it is read.
-    kind = stat.S_IFMT(member.external_attr >> 16)
-    plain = (
-        kind in {0, stat.S_IFREG}
-        and not member.is_dir()
-        and member.compress_type == zipfile.ZIP_STORED
-    )
-    if not plain or member.flag_bits & _ENCRYPTED or name in seen:
-        raise InvalidFile(f"The archive holds {name!r} in a way that no export does.")
-    seen.add(name)
+def _members(file: BinaryIO) -> Iterator[tuple[str, int]]:
+    """Names and sizes, one after the other; the file then stands at the first byte of each.
+
+    Read as `ZipSink` wrote them, since `zipfile` keeps an object for each of a million members.
+    Whatever the archive's directory says beside, only plain files come out of this.
+    """
+    while (mark := _exactly(file, len(LOCAL_MARK))) == LOCAL_MARK:
+        rest = _exactly(file, LOCAL.size - len(mark))
+        _, _, flags, method, _, _, _, packed, size, letters, extras = LOCAL.unpack(mark + rest)
+        raw = _exactly(file, letters)
+        try:
+            name = raw.decode()
+        except UnicodeDecodeError:
+            raise InvalidFile(f"The archive holds the unsafe name {raw!r}.") from None
+        if not safe_name(name):
+            raise InvalidFile(f"The archive holds the unsafe name {name!r}.")
+        extra = _exactly(file, extras)
+        if size == MAX32:
+            packed = size = _large(extra)
+        # An export has plain files, stored as they are: nothing can grow while it is read.
+        if method != _STORED or flags & ~UTF8_NAME or packed != size:
+            raise InvalidFile(f"The archive holds {name!r} in a way that no export does.")
+        yield name, size
+    if mark != CENTRAL_MARK:
+        raise InvalidFile("The export's archive is damaged: its directory is missing.")
+
+
+def _large(extra: bytes) -> int:
+    """The size that 32 bits do not hold, from the zip64 field."""
+    if len(extra) < struct.calcsize("<2HQ") or extra[:2] != struct.pack("<H", ZIP64):
+        raise InvalidFile("The export's archive is damaged: a large file's size is missing.")
+    size: int = struct.unpack_from("<Q", extra, 4)[0]
+    return size
+
+
+def _exactly(file: BinaryIO, count: int) -> bytes:
+    data = file.read(count)
+    if len(data) < count:
+        raise InvalidFile("The export's archive is damaged: it ends too early.")
+    return data
+
+
+def _copy(file: BinaryIO, copy: BinaryIO, size: int) -> None:
+    while size:
+        data = _exactly(file, min(size, COPY_BYTES))
+        copy.write(data)
+        size -= len(data)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import stat
+import struct
 import warnings
 import zipfile
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from datagen.errors import InvalidFile, InvalidRequest, StorageFailure
+from datagen.export import sinks
 from datagen.export.sinks import ZipSink
 from datagen.export.unpacking import check_free, unpack
 from datagen.export.writing import write_export
@@ -93,12 +95,36 @@ def test_unsafe_name_is_refused_before_anything_appears(name: str, tmp_path: Pat
     assert _names(tmp_path) == ["bad.zip"]
 
 
-def test_link_is_refused(tmp_path: Path) -> None:
+def test_link_is_refused(archive: Path, tmp_path: Path) -> None:
     link = zipfile.ZipInfo("train/link")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
-    with pytest.raises(InvalidFile, match="in a way that no export does"):
-        unpack(_zip(tmp_path / "bad.zip", link), tmp_path / "out")
-    assert _names(tmp_path) == ["bad.zip"]
+    with zipfile.ZipFile(archive, "a") as more:
+        more.writestr(link, str(tmp_path / "secret"))
+    with pytest.raises(InvalidFile, match="train/link is not in the manifest"):
+        unpack(archive, tmp_path / "out")
+    assert _names(tmp_path) == ["export.zip"]
+
+
+def test_size_of_a_file_beyond_four_gigabytes_is_read_from_its_zip64_field(
+    archive: Path, tmp_path: Path
+) -> None:
+    # A small file whose header is written like a large one's.
+    data = archive.read_bytes()
+    at = data.index(b"README.md") - sinks.LOCAL.size
+    fields = list(sinks.LOCAL.unpack_from(data, at))
+    size, letters = fields[8], fields[9]
+    fields[7] = fields[8] = sinks.MAX32
+    fields[10] = 20
+    head = sinks.LOCAL.pack(*fields) + b"README.md"
+    extra = struct.pack("<2H2Q", sinks.ZIP64, 16, size, size)
+    rest = data[at + sinks.LOCAL.size + letters :]
+    archive.write_bytes(data[:at] + head + extra + rest)
+    unpack(archive, tmp_path / "out")
+    assert (tmp_path / "out" / "README.md").stat().st_size == size
+
+    archive.write_bytes(data[:at] + head + b"\0" * 20 + rest)
+    with pytest.raises(InvalidFile, match="a large file's size is missing"):
+        unpack(archive, tmp_path / "other")
 
 
 def test_compressed_member_is_refused_because_it_could_grow(tmp_path: Path) -> None:
