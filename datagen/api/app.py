@@ -16,7 +16,17 @@ from datagen.api.guards import BodyLimit, HostGuard, RequestLog
 from datagen.api.openapi import install_openapi, operation_id
 from datagen.api.preparation import prepare
 from datagen.api.readiness import Looks
-from datagen.api.routes import datasets, exports, figures, formats, health, jobs, models, reports
+from datagen.api.routes import (
+    datasets,
+    exports,
+    figures,
+    formats,
+    health,
+    jobs,
+    keys,
+    models,
+    reports,
+)
 from datagen.client.address import is_loopback
 from datagen.queue import Queue
 from datagen.settings import Settings
@@ -62,8 +72,9 @@ def create_app(
     app.state.looks = Looks()
     install_error_answers(app)
     install_openapi(app)
-    for room in (jobs, exports, datasets, models, figures, reports, formats, health):
+    for room in (jobs, exports, datasets, models, figures, reports, formats, keys, health):
         app.include_router(room.router)
+    app.include_router(keys.me_router)
     # The last one added is the first that a request meets.
     app.add_middleware(BodyLimit, limit_of=_body_limits(settings))
     if is_loopback(host):

@@ -34,3 +34,6 @@ def needs(scope: str) -> Callable[[Wired, Credentials], Principal]:
 
 Reader = Annotated[Principal, Depends(needs("read"))]
 Writer = Annotated[Principal, Depends(needs("write"))]
+_admin = Depends(needs("admin"))
+Admin = Annotated[Principal, _admin]
+ADMINS_ALONE = _admin

@@ -17,6 +17,7 @@ from datagen.cli import (
     figures,
     generate,
     jobs,
+    keys,
     models,
     reports,
     servers,
@@ -77,7 +78,7 @@ app.command("api")(servers.api)
 app.command("worker")(servers.worker)
 app.command("beat")(servers.beat)
 models.group.command("report")(figures.report)
-for _group in (jobs.group, datasets.group, exports.group, models.group, db.group):
+for _group in (jobs.group, datasets.group, exports.group, models.group, keys.group, db.group):
     _group.callback(invoke_without_command=True)(_help_without_command)
     app.add_typer(_group)
 

@@ -11,9 +11,11 @@ from datagen.client.datasets import Datasets
 from datagen.client.exports import Exports
 from datagen.client.figures import FigureSets
 from datagen.client.jobs import Jobs
+from datagen.client.keys import Keys
 from datagen.client.models import Models
 from datagen.client.reports import Reports
 from datagen.client.transport import Transport
+from datagen.schemas import Me
 from datagen.settings import load_settings
 
 
@@ -59,6 +61,11 @@ class Client:
         self.models = Models(self._transport)
         self.figures = FigureSets(self._transport)
         self.reports = Reports(self._transport)
+        self.keys = Keys(self._transport)
+
+    def me(self) -> Me:
+        """Who your key belongs to, how far it reaches, and what is used of the quota."""
+        return self._transport.get("/v1/me", Me)
 
     def close(self) -> None:
         """Close the connections; a `with` block does it too."""

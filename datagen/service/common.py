@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -201,6 +202,19 @@ def decode_index_cursor(cursor: str) -> int:
     if not isinstance(position, int) or not 0 <= position < 2**63:
         raise _bad_cursor(cursor)
     return position
+
+
+def decode_moment_cursor(cursor: str) -> tuple[datetime, str]:
+    """The moment and the text that a cursor holds. Raises InvalidRequest."""
+    position = decode_cursor(cursor)
+    try:
+        moment, text = position
+        found = datetime.fromisoformat(moment), text
+    except (TypeError, ValueError):
+        raise _bad_cursor(cursor) from None
+    if found[0].tzinfo is None or not isinstance(text, str) or "\0" in text:
+        raise _bad_cursor(cursor)
+    return found
 
 
 def _bad_cursor(cursor: str) -> InvalidRequest:

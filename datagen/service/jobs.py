@@ -7,24 +7,23 @@ from collections import defaultdict
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import case, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from datagen import schemas
 from datagen.db.session import now
-from datagen.db.tables import Batch, ExportJob, Job, JobLabel, Model, Owner, Sample, new_id
+from datagen.db.tables import Batch, ExportJob, Job, JobLabel, Model, Sample, new_id
 from datagen.errors import (
     Conflict,
     InvalidRequest,
     NotFound,
-    QuotaExceeded,
     UnknownLabel,
 )
 from datagen.export.formats import known_format
 from datagen.quality.gate import REASONS
 from datagen.queue import MAKE_BATCHES, Message
-from datagen.schemas import ENDED, MAX_IMAGES, STARTING_FROM_IMAGES, Gate, JobCreate, Page
-from datagen.service import batch_work, batches, counting
+from datagen.schemas import ENDED, STARTING_FROM_IMAGES, Gate, JobCreate, Page
+from datagen.service import batch_work, batches, counting, quotas
 from datagen.service.common import (
     MAX_PAGE,
     decode_id_cursor,
@@ -73,7 +72,7 @@ def create(
     for name in request.exports:
         known_format(name).refuse(image_shape(model), model.class_names, ["train"])
     total = sum(count for _, count in counts)
-    _within_quota(session, settings, owner_id, total)
+    quotas.take_images(session, settings, owner_id, total)
     moment = now(session)
     job = Job(
         id=new_id(),
@@ -168,25 +167,6 @@ def _plan(job_id: UUID, counts: Sequence[tuple[int, int]]) -> list[JobLabel]:
         )
         start += count
     return parts
-
-
-def _within_quota(session: Session, settings: Settings, owner_id: UUID, wanted: int) -> None:
-    # The owner's row is locked, so that requests that come together are counted one by one.
-    owner = session.scalars(select(Owner).where(Owner.id == owner_id).with_for_update()).one()
-    quota = settings.quota_images if owner.quota_images is None else owner.quota_images
-    ended = Job.state.in_(sorted(ENDED))
-    used = session.scalar(
-        select(
-            func.coalesce(func.sum(case((ended, Job.images_stored), else_=Job.images_requested)), 0)
-        ).where(Job.owner_id == owner_id)
-    )
-    left = max(0, quota - int(used or 0))
-    if wanted > min(left, MAX_IMAGES):
-        raise QuotaExceeded(
-            f"The job asks for {wanted:,} images and {left:,} of the quota of {quota:,} are left; "
-            "ask for fewer, or have the quota raised.",
-            field="labels",
-        )
 
 
 def read(session: Session, owner_id: UUID, job_id: UUID) -> schemas.Job:

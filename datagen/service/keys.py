@@ -12,20 +12,31 @@ import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import and_, or_, select, update
 from sqlalchemy.orm import Session
 
+from datagen import schemas
 from datagen.db.session import now
 from datagen.db.tables import ApiKey, Owner, new_id
-from datagen.errors import Forbidden, InvalidRequest, Unauthorized
-from datagen.service.common import insert_if_absent
+from datagen.errors import Conflict, Forbidden, InvalidRequest, NotFound, Unauthorized
+from datagen.schemas import ImagesUsed, KeyCreate, KeyMade, Me, Page
+from datagen.service import quotas
+from datagen.service.common import (
+    MAX_PAGE,
+    decode_moment_cursor,
+    encode_cursor,
+    insert_if_absent,
+)
+from datagen.settings import Settings
 
 SCOPES = ("read", "write", "admin")
 SECRET_BYTES = 32
 _ID_BYTES = 6
+_ID_FORM = re.compile(r"[0-9a-z]{1,16}", re.ASCII)
 _FORM = re.compile(r"dg_([0-9a-z]{1,16})_([0-9A-Za-z_-]{43,128})", re.ASCII)
 
 
@@ -60,6 +71,124 @@ def create_key(
     key_id, secret = secrets.token_hex(_ID_BYTES), secrets.token_hex(SECRET_BYTES)
     _add(session, key_id, secret, ensure_owner(session, owner_name), scopes, expires_at)
     return f"dg_{key_id}_{secret}"
+
+
+def create(session: Session, wanted: KeyCreate) -> KeyMade:
+    """Make a key for an owner, who is made where there is none, and set what is told of quotas."""
+    owner_id = ensure_owner(session, wanted.owner)
+    if wanted.quota_images is not None:
+        session.execute(
+            update(Owner).where(Owner.id == owner_id).values(quota_images=wanted.quota_images)
+        )
+    expires_at = None
+    if wanted.expires_in is not None:
+        expires_at = now(session) + timedelta(seconds=wanted.expires_in)
+    return _made(session, create_key(session, wanted.owner, wanted.scopes, expires_at=expires_at))
+
+
+def list_keys(
+    session: Session, *, owner: str | None = None, limit: int = 50, cursor: str | None = None
+) -> Page[schemas.Key]:
+    """Keys of all owners, or of one, newest first. Raises InvalidRequest for a bad cursor."""
+    query = select(ApiKey, Owner).join(Owner, Owner.id == ApiKey.owner_id)
+    if owner is not None:
+        query = query.where(Owner.name == owner)
+    if cursor is not None:
+        moment, key_id = decode_moment_cursor(cursor)
+        same = and_(ApiKey.created_at == moment, ApiKey.id < key_id)
+        query = query.where(or_(ApiKey.created_at < moment, same))
+    limit = min(limit, MAX_PAGE)
+    newest = (ApiKey.created_at.desc(), ApiKey.id.desc())
+    rows = session.execute(query.order_by(*newest).limit(limit + 1)).all()
+    following = None
+    if len(rows) > limit:
+        last = rows[limit - 1][0]
+        following = encode_cursor([last.created_at.isoformat(), last.id])
+    moment = now(session)
+    return Page(
+        items=[_shown(key, of.name, moment) for key, of in rows[:limit]], next_cursor=following
+    )
+
+
+def revoke(session: Session, asker: Principal, key_id: str) -> schemas.Key:
+    """End a key now; safe to repeat.
+
+    Raises:
+        NotFound: no such key.
+        Conflict: it is the very key that asks.
+    """
+    key, owner = _named(session, key_id)
+    if key.id == asker.key_id:
+        raise Conflict(
+            f"The key {key_id!r} is the one that you ask with; rotate it, or revoke it with "
+            "another."
+        )
+    if key.revoked_at is None:
+        key.revoked_at = now(session)
+    session.flush()
+    return _shown(key, owner.name, now(session))
+
+
+def rotate(session: Session, key_id: str, grace: int) -> KeyMade:
+    """A new key with owner, scopes and end of a former one, which opens for `grace` seconds more.
+
+    Raises:
+        NotFound: no such key.
+        Conflict: it was revoked or has expired.
+    """
+    key, owner = _named(session, key_id)
+    moment = now(session)
+    state = _state(key, moment)
+    if state != "valid":
+        raise Conflict(f"The key {key_id!r} is {state}; create a new one.")
+    made = create_key(session, owner.name, key.scopes, expires_at=key.expires_at)
+    if grace:
+        last = moment + timedelta(seconds=grace)
+        key.expires_at = last if key.expires_at is None else min(last, key.expires_at)
+    else:
+        key.revoked_at = moment
+    session.flush()
+    return _made(session, made)
+
+
+def read_key(session: Session, key_id: str) -> schemas.Key:
+    """A key without its secret. Raises NotFound."""
+    key, owner = _named(session, key_id)
+    return _shown(key, owner.name, now(session))
+
+
+def me(session: Session, settings: Settings, asker: Principal) -> Me:
+    """Who asks, and what is used of their quota."""
+    quota, used = quotas.images(session, settings, asker.owner_id)
+    return Me(
+        owner=asker.owner_name,
+        key=read_key(session, asker.key_id),
+        images=ImagesUsed(quota=quota, used=used),
+    )
+
+
+def _named(session: Session, key_id: str) -> tuple[ApiKey, Owner]:
+    found = _key_with_owner(session, key_id) if _ID_FORM.fullmatch(key_id) else None
+    if found is None:
+        raise NotFound(f"There is no key {key_id[:80]!r}; `datagen key list` shows them.")
+    return found
+
+
+def _made(session: Session, text: str) -> KeyMade:
+    key = read_key(session, text.split("_")[1])
+    return KeyMade(**key.model_dump(), key=text)
+
+
+def _state(key: ApiKey, moment: datetime) -> str:
+    if key.revoked_at is not None:
+        return "revoked"
+    return "expired" if key.expires_at is not None and key.expires_at <= moment else "valid"
+
+
+def _shown(key: ApiKey, owner: str, moment: datetime) -> schemas.Key:
+    told: dict[str, Any] = {"owner": owner, "state": _state(key, moment)}
+    names = ("id", "scopes", "created_at", "expires_at", "revoked_at")
+    return schemas.Key.model_validate({name: getattr(key, name) for name in names} | told)
 
 
 def ensure_key(session: Session, plain_key: str, owner_name: str) -> None:

@@ -1,0 +1,73 @@
+"""API keys, for administrators; and who a key belongs to, for everybody."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Response
+
+from datagen.api.auth import ADMINS_ALONE, Admin, Reader
+from datagen.api.backends import Wired
+from datagen.api.openapi import problems
+from datagen.api.routes.jobs import Cursor, Limit
+from datagen.db.session import reading, writing
+from datagen.schemas import Key, KeyCreate, KeyMade, KeyRotate, Me, Page
+from datagen.service import keys
+
+router = APIRouter(prefix="/v1/keys", tags=["keys"], dependencies=[ADMINS_ALONE])
+me_router = APIRouter(prefix="/v1/me", tags=["keys"])
+
+KeyId = Annotated[str, Path(max_length=80, description="The part between `dg_` and the secret.")]
+
+
+@router.post("", status_code=201, summary="Make a key", responses=problems())
+def create_key(wanted: KeyCreate, answer: Response, backends: Wired) -> KeyMade:
+    """Make a key, and its owner where there is none; the answer alone has the key's text."""
+    with writing(backends.engine) as session:
+        made = keys.create(session, wanted)
+    answer.headers["Location"] = f"{router.prefix}/{made.id}"
+    return made
+
+
+@router.get("", summary="List keys, newest first", responses=problems())
+def list_keys(
+    backends: Wired,
+    owner: Annotated[str | None, Query(max_length=64, description="Only this owner's.")] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[Key]:
+    """Keys of all owners, in pages, without their secrets."""
+    with reading(backends.engine) as session:
+        return keys.list_keys(session, owner=owner, limit=limit, cursor=cursor)
+
+
+@router.get("/{key_id}", summary="Read a key", responses=problems(404))
+def read_key(key_id: KeyId, backends: Wired) -> Key:
+    """Owner, scopes and state of a key, without its secret."""
+    with reading(backends.engine) as session:
+        return keys.read_key(session, key_id)
+
+
+@router.post("/{key_id}/revoke", summary="Revoke a key", responses=problems(404, 409))
+def revoke_key(key_id: KeyId, backends: Wired, asker: Admin) -> Key:
+    """End a key now; the one that asks cannot end itself."""
+    with writing(backends.engine) as session:
+        return keys.revoke(session, asker, key_id)
+
+
+@router.post(
+    "/{key_id}/rotate", status_code=201, summary="Replace a key", responses=problems(404, 409)
+)
+def rotate_key(key_id: KeyId, wanted: KeyRotate, answer: Response, backends: Wired) -> KeyMade:
+    """A new key with owner, scopes and end of this one, which opens for `grace` seconds more."""
+    with writing(backends.engine) as session:
+        made = keys.rotate(session, key_id, wanted.grace)
+    answer.headers["Location"] = f"{router.prefix}/{made.id}"
+    return made
+
+
+@me_router.get("", summary="Read who asks", responses=problems())
+def read_me(backends: Wired, asker: Reader) -> Me:
+    """Owner and scopes of the key that asks, and what is used of the owner's quota."""
+    with reading(backends.engine) as session:
+        return keys.me(session, backends.settings, asker)
