@@ -20,6 +20,7 @@ RUN_FIGURES = "datagen.run_figures"
 RUN_REPORT = "datagen.run_report"
 RUN_TRAINING = "datagen.run_training"
 SETTLE_JOB = "datagen.settle_job"
+REMOVE_JOBS = "datagen.remove_jobs"
 MAKE_BATCHES = "datagen.make_batches"
 REQUEUE_STALE = "datagen.requeue_stale"
 SWEEP_STORAGE = "datagen.sweep_storage"
@@ -38,6 +39,8 @@ QUEUE_OF = {
     RUN_EXPORT: EXPORT,
     # Sorts the digests of a whole job: long for the queue of the ticks.
     SETTLE_JOB: EXPORT,
+    # Deletes what may be millions of rows.
+    REMOVE_JOBS: EXPORT,
     MAKE_BATCHES: CONTROL,
     REQUEUE_STALE: CONTROL,
     SWEEP_STORAGE: CONTROL,

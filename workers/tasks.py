@@ -15,6 +15,7 @@ from celery import shared_task
 from datagen.db.session import writing
 from datagen.queue import (
     MAKE_BATCHES,
+    REMOVE_JOBS,
     REPAIR_BATCH,
     REQUEUE_STALE,
     RUN_BATCH,
@@ -25,7 +26,7 @@ from datagen.queue import (
     SETTLE_JOB,
     SWEEP_STORAGE,
 )
-from datagen.service import batches, export_writing, settling, stale, sweep
+from datagen.service import batches, export_writing, job_changes, settling, stale, sweep
 from datagen.service.common import parse_id
 from workers.context import context, generation
 
@@ -94,6 +95,13 @@ def settle_job(job_id: object = None, **_unknown: Any) -> None:
         own.queue.send(settling.settle(own.engine, row_id))
 
 
+@shared_task(name=REMOVE_JOBS)
+def remove_jobs(**_unknown: Any) -> None:
+    """Delete rows and files of the jobs that were removed."""
+    own = context()
+    job_changes.clear_removed(own.engine, own.storage)
+
+
 @shared_task(name=MAKE_BATCHES)
 def make_batches(**_unknown: Any) -> None:
     """Cut batches from the jobs that wait."""
@@ -114,8 +122,11 @@ def requeue_stale(**_unknown: Any) -> None:
 
 @shared_task(name=SWEEP_STORAGE)
 def sweep_storage(**_unknown: Any) -> None:
-    """Remove stored files that no row names."""
+    """Remove what is over, and stored files that no row names."""
     own = context()
+    with writing(own.engine) as session:
+        messages = job_changes.expire(session)
+    own.queue.send(messages)
     sweep.sweep(own.engine, own.storage, own.settings)
 
 

@@ -11,12 +11,22 @@ import typer
 
 from datagen.cli.connect import Connection, connected
 from datagen.cli.exports import check_out, fetch_export
-from datagen.cli.jobs import end_code, follow_job, print_job
-from datagen.cli.output import AsJson, note, print_json, say, usage_error
+from datagen.cli.jobs import Detach, end_code, follow_job, parse_labels, print_job
+from datagen.cli.output import (
+    AsJson,
+    note,
+    print_fields,
+    print_json,
+    print_table,
+    say,
+    usage_error,
+)
+from datagen.embedded import Workers
 from datagen.errors import DatagenError
 
 if TYPE_CHECKING:
-    from datagen.schemas import Job, Sampler
+    from datagen.client.jobs import JobOptions
+    from datagen.schemas import Job, Priority, Sampler
 
 DEFAULT_FORMAT = "parquet"
 SEED_LIMIT = 2**63
@@ -34,6 +44,13 @@ def generate(
     count: Annotated[
         int | None,
         typer.Option(min=1, help="This many of a model without labels; the judge gives them."),
+    ] = None,
+    balance: Annotated[
+        str | None,
+        typer.Option(metavar="DATASET", help="What this dataset lacks to have classes alike."),
+    ] = None,
+    to: Annotated[
+        int | None, typer.Option(min=1, help="With --balance: images that every class comes to.")
     ] = None,
     seed: Annotated[
         int | None, typer.Option(metavar="INTEGER", help="Same seed, same images.")
@@ -77,7 +94,21 @@ def generate(
     out: Annotated[
         Path | None, typer.Option(help="Folder that becomes the export's root; not there yet.")
     ] = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Answer at once; do not wait.")] = False,
+    priority: Annotated[
+        str | None,
+        typer.Option(help="interactive for few images, bulk for many; by their number otherwise."),
+    ] = None,
+    metadata: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Noted with the job; may be given again."),
+    ] = None,
+    retention_days: Annotated[
+        int | None, typer.Option(min=1, help="Days after which the job and its images are removed.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan, and make nothing.")
+    ] = False,
+    detach: Detach = False,
     as_json: AsJson = False,
 ) -> int:
     """Generate labelled images, wait for them, and export them.
@@ -86,29 +117,33 @@ def generate(
     --max-attempts, --reject-copies, --reject-duplicates and --on-shortfall sets up a gate, with its
     defaults for the others; so does --gate alone, and --no-gate takes every image.
     """
-    counts = _parse_labels(labels)
-    _check(counts, per_label, count, seed, temperature)
+    counts = parse_labels(labels)
+    _check(counts, per_label, count, balance, to, seed, temperature)
+    wanted: JobOptions = {
+        "per_label": per_label,
+        "count": count,
+        "balance": None if balance is None else {"dataset": balance, "to": to},
+        "seed": seed,
+        "temperature": temperature,
+        "sampler": _sampler(sampler),
+        "truncation": truncation,
+        "gate": _chosen_gate(
+            gate, _gate(min_score, max_attempts, reject_copies, reject_duplicates, on_shortfall)
+        ),
+        "priority": _priority(priority),
+        "metadata": _metadata(metadata or []),
+        "retention_days": retention_days,
+    }
+    if dry_run:
+        return _plan(model, counts, wanted, as_json=as_json)
     if out is not None:
         if detach:
             raise usage_error("--out waits for the images and --detach does not; leave one out.")
         check_out(out)
         export_format = export_format or DEFAULT_FORMAT
     with connected(must_run=detach) as connection:
-        job = connection.client.jobs.create(
-            model,
-            counts,
-            per_label=per_label,
-            count=count,
-            seed=seed,
-            temperature=temperature,
-            sampler=_sampler(sampler),
-            truncation=truncation,
-            gate=_chosen_gate(
-                gate,
-                _gate(min_score, max_attempts, reject_copies, reject_duplicates, on_shortfall),
-            ),
-            exports=[] if export_format is None else [export_format],
-        )
+        wanted["exports"] = [] if export_format is None else [export_format]
+        job = connection.client.jobs.create(model, counts, **wanted)
         if not detach:
             job = _wait(connection, job)
             job = _finish(connection, job, out)
@@ -121,6 +156,42 @@ def generate(
         if out is not None and job.state == "succeeded":
             say(f"The {export_format} export is in {out}")
     return 0 if detach else end_code(job)
+
+
+def _plan(model: str, counts: dict[str, int] | None, wanted: JobOptions, *, as_json: bool) -> int:
+    with connected(Workers.NONE) as connection:
+        plan = connection.client.jobs.plan(model, counts, **wanted)
+    if as_json:
+        print_json(plan)
+        return 0
+    print_fields(
+        {
+            "model": f"{plan.model.name}@{plan.model.version}",
+            "sampler": plan.sampler,
+            "images": f"{plan.images:,} in {plan.batches:,} batches",
+            "time": None if plan.seconds is None else f"about {plan.seconds:,.0f} s",
+            "storage": None if plan.bytes is None else f"about {plan.bytes / 1e6:,.1f} MB",
+            "left of the quota": f"{plan.images_left:,} images",
+        }
+    )
+    print_table(["label", "images"], list(plan.labels.items()))
+    return 0
+
+
+def _priority(name: str | None) -> Priority | None:
+    if name not in {None, "interactive", "bulk"}:
+        raise usage_error(f"--priority is {name!r}; give interactive or bulk.")
+    return cast("Priority | None", name)
+
+
+def _metadata(pairs: list[str]) -> dict[str, str]:
+    found = {}
+    for pair in pairs:
+        name, separator, value = pair.partition("=")
+        if not name or not separator:
+            raise usage_error(f"--metadata is {pair!r}; write NAME=VALUE.")
+        found[name] = value
+    return found
 
 
 def _chosen_gate(
@@ -172,37 +243,22 @@ def _sampler(name: str | None) -> Sampler | Literal["recommended"]:
     return cast('Sampler | Literal["recommended"]', name or "recommended")
 
 
-def _parse_labels(text: str | None) -> dict[str, int] | None:
-    if text is None:
-        return None
-    counts: dict[str, int] = {}
-    for part in text.split(","):
-        label, _, count = part.strip().rpartition("=")
-        if not label or not (count.isascii() and count.isdigit() and len(count) < 20):  # noqa: PLR2004
-            raise usage_error(f"--labels has {part!r}; write LABEL=N, such as 3=500,8=200.")
-        if label in counts:
-            raise usage_error(f"--labels names {label!r} twice; name each label once.")
-        counts[label] = int(count)
-    return counts
-
-
 def _check(
     counts: dict[str, int] | None,
     per_label: int | None,
     count: int | None,
+    balance: str | None,
+    to: int | None,
     seed: int | None,
     temperature: float | None,
 ) -> None:
-    if [counts, per_label, count].count(None) != 2:  # noqa: PLR2004 - one is left
+    if sum(way is not None for way in (counts, per_label, count, balance)) != 1:
         raise usage_error(
-            "Give one of --labels, such as 3=500,8=200, --per-label N and, for a model that knows "
-            "no labels, --count N."
+            "Give one of --labels, such as 3=500,8=200, --per-label N, --balance DATASET and, for "
+            "a model that knows no labels, --count N."
         )
-    zero = [label for label, count in (counts or {}).items() if count == 0]
-    if zero:
-        raise usage_error(
-            f"--labels asks for 0 of {zero[0]!r}; ask for at least 1, or leave it out."
-        )
+    if to is not None and balance is None:
+        raise usage_error(f"--to {to} says how far --balance DATASET goes; give that too.")
     check_seed(seed)
     if temperature is not None and not (math.isfinite(temperature) and temperature >= 0):
         raise usage_error(f"--temperature is {temperature}; give a number that is not negative.")

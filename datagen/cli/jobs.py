@@ -1,7 +1,8 @@
-"""`datagen job …`: list, show, watch, cancel."""
+"""`datagen job …`: list, show, watch, cancel, retry, extend, remove."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -19,6 +20,7 @@ from datagen.cli.output import (
     print_table,
     progress,
     say,
+    usage_error,
 )
 from datagen.embedded import Workers
 
@@ -26,16 +28,26 @@ if TYPE_CHECKING:
     from datagen.client import Client
     from datagen.schemas import Gate, Job, LabelProgress, State
 
-group = typer.Typer(name="job", help="Requests for images: list, show, watch, cancel.")
+group = typer.Typer(
+    name="job", help="Requests for images: list, show, watch, cancel, retry, extend, remove."
+)
 
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
 Limit = Annotated[int, typer.Option(min=1, max=1000, help="Items to show.")]
 Cursor = Annotated[str | None, typer.Option(help="next_cursor of the page before.")]
+Detach = Annotated[bool, typer.Option("--detach", help="Answer at once; do not wait.")]
+MOST_DIGITS = 20
 
 
 @group.command("list")
 def list_jobs(
     state: Annotated[str | None, typer.Option(help="Only jobs in this state.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Only jobs of this name, name@version or id.")
+    ] = None,
+    oldest_first: Annotated[
+        bool, typer.Option("--oldest-first", help="Begin with the oldest.")
+    ] = False,
     limit: Limit = 50,
     cursor: Cursor = None,
     as_json: AsJson = False,
@@ -43,7 +55,11 @@ def list_jobs(
     """List jobs, newest first."""
     with connected(Workers.NONE) as connection:
         page = connection.client.jobs.list(
-            state=cast("State | None", state), limit=limit, cursor=cursor
+            state=cast("State | None", state),
+            model=model,
+            sort="created_at" if oldest_first else "-created_at",
+            limit=limit,
+            cursor=cursor,
         )
     if as_json:
         print_json(page)
@@ -93,6 +109,81 @@ def cancel_job(job_id: JobId, as_json: AsJson = False) -> None:
         say(f"Job {job.id} is {job.state}; {job.images_stored:,} images are stored.")
 
 
+@group.command("retry")
+def retry_job(job_id: JobId, detach: Detach = False, as_json: AsJson = False) -> int:
+    """Have a job that failed or was cancelled go on, and follow it; what it has stored stays."""
+    with connected(must_run=detach) as connection:
+        job = connection.client.jobs.retry(job_id)
+        return _go_on(connection.client, job, detach=detach, as_json=as_json)
+
+
+@group.command("extend")
+def extend_job(
+    job_id: JobId,
+    labels: Annotated[
+        str | None, typer.Option(metavar="LABEL=N,…", help="Such as 3=500,8=200.")
+    ] = None,
+    per_label: Annotated[int | None, typer.Option(min=1, help="This many of every label.")] = None,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="This many of a model without labels.")
+    ] = None,
+    detach: Detach = False,
+    as_json: AsJson = False,
+) -> int:
+    """Ask a job for more images, the next indices by the same seed, and follow it."""
+    with connected(must_run=detach) as connection:
+        job = connection.client.jobs.extend(
+            job_id, parse_labels(labels), per_label=per_label, count=count
+        )
+        return _go_on(connection.client, job, detach=detach, as_json=as_json)
+
+
+@group.command("remove")
+def remove_job(
+    job_id: JobId,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also where exports or reports name it; they stay.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take an ended job away for good, with its images."""
+    with connected(Workers.NONE) as connection:
+        connection.client.jobs.remove(job_id, force=force)
+    print_json({"removed": job_id}) if as_json else say(f"Job {job_id} is removed.")
+
+
+def _go_on(client: Client, job: Job, *, detach: bool, as_json: bool) -> int:
+    if not detach:
+        job = follow_job(client, job.id)
+    if as_json:
+        print_json(job)
+    elif detach:
+        say(f"Job {job.id} is {job.state}; follow it with: datagen job watch {job.id}")
+    else:
+        print_job(job)
+    return 0 if detach else end_code(job)
+
+
+def parse_labels(text: str | None) -> dict[str, int] | None:
+    """Counts by label from LABEL=N,LABEL=N. Raises InvalidRequest."""
+    if text is None:
+        return None
+    counts: dict[str, int] = {}
+    for part in text.split(","):
+        label, _, count = part.strip().rpartition("=")
+        if not label or not (count.isascii() and count.isdigit() and len(count) < MOST_DIGITS):
+            raise usage_error(f"--labels has {part!r}; write LABEL=N, such as 3=500,8=200.")
+        if label in counts:
+            raise usage_error(f"--labels names {label!r} twice; name each label once.")
+        counts[label] = int(count)
+    zero = [label for label, count in counts.items() if count == 0]
+    if zero:
+        raise usage_error(
+            f"--labels asks for 0 of {zero[0]!r}; ask for at least 1, or leave it out."
+        )
+    return counts
+
+
 def follow_job(client: Client, job_id: object) -> Job:
     """Wait for a job's end with a progress bar."""
     with progress("generating") as tell:
@@ -122,11 +213,19 @@ def print_job(job: Job) -> None:
             "truncation": job.truncation,
             "gate": None if job.gate is None else ", ".join(_said(job.gate)),
             "images": f"{job.images_stored:,} of {job.images_requested:,}",
+            "pace": None if job.images_per_second is None else _pace(job),
+            "metadata": json.dumps(job.metadata) if job.metadata else None,
+            "removed": None if job.expires_at is None else f"on {job.expires_at:%Y-%m-%d}",
             "exports": ", ".join(map(str, job.exports)) or None,
             "error": job.error,
         }
     )
     print_labels(job.labels, gated=job.gate is not None)
+
+
+def _pace(job: Job) -> str:
+    left = "" if job.seconds_left is None else f", about {job.seconds_left:,.0f} s left"
+    return f"{job.images_per_second:,.0f} images/s{left}"
 
 
 def _said(gate: Gate) -> list[str]:

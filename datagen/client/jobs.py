@@ -3,18 +3,99 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from datetime import datetime
+from typing import Any, Literal, TypedDict, Unpack
 from uuid import UUID
 
 from datagen.client.transport import Transport, quoted
 from datagen.client.waiting import wait_for
-from datagen.schemas import Gate, Job, Page, Sample, Sampler, State
+from datagen.schemas import (
+    Balance,
+    Gate,
+    Job,
+    JobPlan,
+    Page,
+    Priority,
+    Sample,
+    Sampler,
+    State,
+)
 
 SAMPLES_PER_PAGE = 1000
 
 
+class JobOptions(TypedDict, total=False):
+    """What a request for images may say beside model and labels.
+
+    Attributes:
+        per_label: instead of labels, this many of every label.
+        count: instead of labels, this many of a model that knows none; the judge gives them.
+        balance: instead of labels, what a dataset lacks: `{"dataset": "defects", "to": 5000}`, or
+            up to its largest class without `to`.
+        seed: the same request with the same seed gives the same bytes; drawn if None.
+        temperature: scales the latents; below 1 is safer and less varied.
+        sampler: `prior`, `density`, `neighbour` or `interpolate`; by default the one that the
+            model's training found best, of those that you may use.
+        truncation: keeps the latents' normals within this distance of 0.
+        gate: what an image must pass, such as `{"min_score": 0.9}`; what does not is drawn again.
+            `{}` takes the defaults of `datagen.schemas.Gate`, None takes every image; by default it
+            is what the model's training recommends.
+        exports: formats to export as soon as the job has succeeded.
+        priority: `interactive` for few images that somebody waits for, `bulk` for others; by its
+            size if None.
+        metadata: anything of yours that JSON can hold; told again with the job.
+        retention_days: days after its end at which it is removed with its images.
+    """
+
+    per_label: int | None
+    count: int | None
+    balance: Balance | Mapping[str, Any] | None
+    seed: int | None
+    temperature: float | None
+    sampler: Sampler | Literal["recommended"]
+    truncation: float | None
+    gate: Gate | Mapping[str, Any] | Literal["recommended"] | None
+    exports: Sequence[str]
+    priority: Priority | None
+    metadata: Mapping[str, Any]
+    retention_days: int | None
+
+
+_PLANS = ("per_label", "count", "balance")
+
+
+def _wanted(labels: Mapping[str, int] | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Labels and counts as the API takes them."""
+    balance = options.get("balance")
+    wanted = {
+        "labels": None if labels is None else dict(labels),
+        "all": options.get("per_label"),
+        "count": options.get("count"),
+        "balance": balance.model_dump() if isinstance(balance, Balance) else balance,
+    }
+    return {name: value for name, value in wanted.items() if value is not None}
+
+
+def _body(
+    model: str, labels: Mapping[str, int] | None, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    unknown = sorted(set(options) - set(JobOptions.__annotations__))
+    if unknown:
+        raise TypeError(f"{unknown[0]!r} is no option of a job; see datagen.client.jobs.JobOptions")
+    rest = {
+        name: value
+        for name, value in options.items()
+        if name not in {*_PLANS, "gate"} and value is not None
+    }
+    gate = options.get("gate", "recommended")
+    if gate != "recommended":
+        # None says something here: that every image is taken.
+        rest["gate"] = gate.model_dump() if isinstance(gate, Gate) else gate
+    return {"model": model, **_wanted(labels, options), **rest}
+
+
 class Jobs:
-    """Create, follow and cancel jobs; read their samples."""
+    """Create, follow, change and remove jobs; read their samples."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -23,63 +104,107 @@ class Jobs:
         self,
         model: str = "mnist",
         labels: Mapping[str, int] | None = None,
-        *,
-        per_label: int | None = None,
-        count: int | None = None,
-        seed: int | None = None,
-        temperature: float | None = None,
-        sampler: Sampler | Literal["recommended"] = "recommended",
-        truncation: float | None = None,
-        gate: Gate | Mapping[str, Any] | Literal["recommended"] | None = "recommended",
-        exports: Sequence[str] = (),
+        **options: Unpack[JobOptions],
     ) -> Job:
         """Ask for images; answers at once, while workers do the work.
 
         Args:
             model: name, name@version or id.
-            labels: how many of each, by label name, such as `{"3": 500, "8": 200}`.
-            per_label: instead of `labels`, this many of every label.
-            count: instead of both, this many of a model that knows no labels; the judge gives them.
-            seed: the same request with the same seed gives the same bytes; drawn if None.
-            temperature: scales the latents; below 1 is safer and less varied.
-            sampler: `prior`, `density`, `neighbour` or `interpolate`; by default the one that the
-                model's training found best, of those that you may use.
-            truncation: keeps the latents' normals within this distance of 0.
-            gate: what an image must pass, such as `{"min_score": 0.9}`; what does not is drawn
-                again. `{}` takes the defaults of `datagen.schemas.Gate`, None takes every image; by
-                default it is what the model's training recommends.
-            exports: formats to export as soon as the job has succeeded.
+            labels: how many of each, by the label's name or index, such as `{"3": 500, "8": 200}`.
+            options: see `JobOptions`; `per_label`, `count` and `balance` stand in place of labels.
 
         Raises:
             InvalidRequest: a value cannot be used; `field` names it.
-            NotFound: there is no such model.
+            NotFound: there is no such model or dataset.
         """
-        wanted: dict[str, Any] = {
-            "model": model,
-            "labels": None if labels is None else dict(labels),
-            "all": per_label,
-            "count": count,
-            "seed": seed,
-            "temperature": temperature,
-            "sampler": sampler,
-            "truncation": truncation,
-            "exports": list(exports) or None,
-        }
-        body = {name: value for name, value in wanted.items() if value is not None}
-        if gate != "recommended":
-            # None says something here: that every image is taken.
-            body["gate"] = gate.model_dump() if isinstance(gate, Gate) else gate
-        return self._transport.post("/v1/jobs", Job, body)
+        return self._transport.post("/v1/jobs", Job, _body(model, labels, options))
+
+    def plan(
+        self,
+        model: str = "mnist",
+        labels: Mapping[str, int] | None = None,
+        **options: Unpack[JobOptions],
+    ) -> JobPlan:
+        """What a job would do, and about how long it would take; nothing is made.
+
+        Takes what `create` takes, and raises what it raises.
+        """
+        body = _body(model, labels, options)
+        return self._transport.post("/v1/jobs?dry_run=true", JobPlan, body)
+
+    def extend(
+        self,
+        job_id: UUID | str,
+        labels: Mapping[str, int] | None = None,
+        *,
+        per_label: int | None = None,
+        count: int | None = None,
+        balance: Balance | Mapping[str, Any] | None = None,
+    ) -> Job:
+        """Ask a job for more images: the next indices, by the same seed, sampler and gate.
+
+        Raises:
+            InvalidRequest: a value cannot be used; `field` names it.
+            NotFound: there is no such job.
+            Conflict: it failed or was cancelled, or an export of it is being written.
+        """
+        body = _wanted(labels, {"per_label": per_label, "count": count, "balance": balance})
+        return self._transport.post(f"/v1/jobs/{quoted(job_id)}/extend", Job, body)
+
+    def retry(self, job_id: UUID | str) -> Job:
+        """Have a job that failed or was cancelled go on where it ended.
+
+        Raises:
+            NotFound: there is no such job.
+            Conflict: it goes on, has succeeded, or would fail at its gate again.
+        """
+        return self._transport.post(f"/v1/jobs/{quoted(job_id)}/retry", Job)
+
+    def remove(self, job_id: UUID | str, *, force: bool = False) -> None:
+        """Take an ended job away for good, with its images; exports of it stay.
+
+        Raises:
+            NotFound: there is no such job.
+            Conflict: it goes on, or exports or reports name it and `force` is not set.
+        """
+        self._transport.delete(f"/v1/jobs/{quoted(job_id)}", force="true" if force else None)
 
     def get(self, job_id: UUID | str) -> Job:
         """The job as it is now. Raises NotFound."""
         return self._transport.get(f"/v1/jobs/{quoted(job_id)}", Job)
 
     def list(
-        self, *, state: State | None = None, limit: int = 50, cursor: str | None = None
+        self,
+        *,
+        state: State | None = None,
+        model: str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        sort: Literal["-created_at", "created_at"] = "-created_at",
+        limit: int = 50,
+        cursor: str | None = None,
     ) -> Page[Job]:
-        """One page of jobs, newest first; `cursor` is the page before's `next_cursor`."""
-        return self._transport.get("/v1/jobs", Page[Job], state=state, limit=limit, cursor=cursor)
+        """One page of jobs, newest first; `cursor` is the page before's `next_cursor`.
+
+        Args:
+            state: only jobs in it.
+            model: only jobs of this name, name@version or id.
+            created_after, created_before: only jobs from and before a moment that has a zone.
+            sort: `created_at` gives the oldest first.
+            limit: jobs on a page.
+            cursor: where the page begins.
+        """
+        return self._transport.get(
+            "/v1/jobs",
+            Page[Job],
+            state=state,
+            model=model,
+            created_after=None if created_after is None else created_after.isoformat(),
+            created_before=None if created_before is None else created_before.isoformat(),
+            sort=sort,
+            limit=limit,
+            cursor=cursor,
+        )
 
     def cancel(self, job_id: UUID | str) -> Job:
         """Stop the job; what is stored stays. Raises Conflict when it has ended."""

@@ -20,6 +20,7 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     CheckConstraint,
+    Connection,
     DateTime,
     Dialect,
     Float,
@@ -33,8 +34,9 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
     Uuid,
+    event,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, Mapper, mapped_column
 
 STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 
@@ -261,6 +263,15 @@ class Job(Table):
     next_index: Mapped[int] = mapped_column(BigInteger, default=0)
     batch_size: Mapped[int]
     follow_exports: Mapped[list[str]]
+    # `interactive` or `bulk`; None where its size decides.
+    priority: Mapped[str | None] = mapped_column(String(16))
+    # Whatever its owner noted; an attribute called `metadata` would be SQLAlchemy's.
+    noted: Mapped[dict[str, Any] | None] = mapped_column("metadata", JSON)
+    retention_days: Mapped[int | None]
+    # Gone for everybody; its rows and files go piece by piece.
+    removed_at: Mapped[datetime | None]
+    # Raised by every change, for those who follow the job.
+    revision: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     seconds_latents: Mapped[float] = mapped_column(Float, default=0.0)
     seconds_decode: Mapped[float] = mapped_column(Float, default=0.0)
     seconds_score: Mapped[float] = mapped_column(Float, default=0.0)
@@ -270,6 +281,11 @@ class Job(Table):
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
+
+
+@event.listens_for(Job, "before_update")
+def _revise(_mapper: Mapper[Job], _connection: Connection, job: Job) -> None:
+    job.revision += 1
 
 
 class Report(Archived, Claimed, Table):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal, Self
 from uuid import UUID
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from datagen.schemas.base import (
     MAX_ATTEMPTS,
@@ -19,6 +20,31 @@ from datagen.schemas.base import (
     Seed,
     State,
 )
+
+Priority = Literal["interactive", "bulk"]
+MOST_INTERACTIVE = 10_000
+LARGEST_METADATA = 8192
+
+
+def _small(metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    try:
+        text = json.dumps(metadata, allow_nan=False)
+    except ValueError:
+        raise ValueError("it holds a number that JSON has no form for; leave it out") from None
+    if len(text) > LARGEST_METADATA:
+        raise ValueError(f"it is {len(text):,} bytes of JSON; {LARGEST_METADATA:,} at most")
+    return metadata
+
+
+Metadata = Annotated[
+    dict[str, JsonValue],
+    AfterValidator(_small),
+    Field(
+        description=f"Anything of yours, {LARGEST_METADATA:,} bytes of JSON at most; told again "
+        "with the job.",
+        examples=[{"ticket": "VIS-17"}],
+    ),
+]
 
 
 class Gate(Request):
@@ -58,22 +84,58 @@ class Recommended(Resource):
     gate: Gate | None = None
 
 
-class JobCreate(Request):
-    """A request for images: counts by label name, the same for all labels, or so many in all."""
+class Balance(Request):
+    """As many images of each class as a dataset's training images lack."""
+
+    dataset: str = Field(
+        min_length=1, max_length=200, description="Name, name@version or id of a dataset."
+    )
+    to: Count | None = Field(
+        default=None, description="Images that every class comes to; as the largest, if absent."
+    )
+
+
+class Wanted(Request):
+    """How many images of which label: one of four ways to say it."""
+
+    labels: dict[str, Count] | None = Field(
+        default=None,
+        max_length=100_000,
+        description="So many of each, by the label's name, or by its index where no label has "
+        "that name.",
+        examples=[{"3": 500, "8": 200}],
+    )
+    all: Count | None = Field(default=None, description="This many of every label.")
+    count: Count | None = Field(
+        default=None,
+        description="This many of a model that knows no labels; the judge then gives them.",
+    )
+    balance: Balance | None = Field(
+        default=None, description="What a dataset lacks to be balanced."
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        ways = [self.labels, self.all, self.count, self.balance]
+        if sum(way is not None for way in ways) != 1:
+            raise ValueError("give one of 'labels', 'all', 'count' and 'balance'")
+        if self.labels is not None and not self.labels:
+            raise ValueError("'labels' is empty; ask for at least one image")
+        return self
+
+
+class JobExtend(Wanted):
+    """A request for more images of a job: the next indices, by the same seed."""
+
+
+class JobCreate(Wanted):
+    """A request for images."""
 
     model: str = Field(
         min_length=1,
         max_length=200,
         description="Name, name@version or id of a model.",
         examples=["mnist"],
-    )
-    labels: dict[str, Count] | None = Field(
-        default=None, max_length=100_000, examples=[{"3": 500, "8": 200}]
-    )
-    all: Count | None = Field(default=None, description="This many of every label.")
-    count: Count | None = Field(
-        default=None,
-        description="This many of a model that knows no labels; the judge then gives them.",
     )
     seed: Seed | None = Field(default=None, description="Drawn, and told, if absent.")
     temperature: float = Field(default=1.0, ge=0.0, le=MAX_TEMPERATURE, allow_inf_nan=False)
@@ -99,19 +161,54 @@ class JobCreate(Request):
     exports: list[str] = Field(
         default_factory=list, max_length=8, description="Formats to export when it has succeeded."
     )
+    priority: Priority | None = Field(
+        default=None,
+        description="`interactive` before the batches of large jobs, for at most "
+        f"{MOST_INTERACTIVE:,} images; `bulk` in turn with them. By default a job of one batch is "
+        "interactive, and so are the first images of any.",
+    )
+    metadata: Metadata = Field(default_factory=dict)
+    retention_days: int | None = Field(
+        default=None,
+        ge=1,
+        le=36_500,
+        strict=True,
+        description="Days after its end at which the job and its images are removed; never, if "
+        "absent.",
+    )
 
     @property
     def leaves_gate_to_model(self) -> bool:
         """Whether no gate was named: null is one, that lets every image pass."""
         return "gate" not in self.model_fields_set
 
-    @model_validator(mode="after")
-    def _one_plan(self) -> JobCreate:
-        if [self.labels, self.all, self.count].count(None) != 2:  # noqa: PLR2004 - one is left
-            raise ValueError("give one of 'labels', 'all' and 'count'")
-        if self.labels is not None and not self.labels:
-            raise ValueError("'labels' is empty; ask for at least one image")
-        return self
+
+class ModelRef(Resource):
+    """The model that a job used."""
+
+    id: UUID
+    name: str
+    version: int
+    digest: str | None
+
+
+class JobPlan(Resource):
+    """What a job would do, told by a dry run; nothing is written."""
+
+    model: ModelRef
+    seed: int | None = Field(description="Null where one would be drawn.")
+    sampler: str
+    temperature: float
+    truncation: float | None
+    gate: Gate | None
+    labels: dict[str, int] = Field(description="Empty where the judge would give them.")
+    images: int
+    batches: int
+    seconds: float | None = Field(
+        description="At the pace of the model's jobs before; null where there was none."
+    )
+    bytes: int | None = Field(description="Of what is stored, likewise.")
+    images_left: int = Field(description="Of the owner's quota, after this job.")
 
 
 class LabelProgress(Resource):
@@ -130,15 +227,6 @@ class LabelProgress(Resource):
         "training set, or as a `duplicate` of another image of the job.",
     )
     short: int = Field(default=0, description="Left out: no candidate passed the gate.")
-
-
-class ModelRef(Resource):
-    """The model that a job used."""
-
-    id: UUID
-    name: str
-    version: int
-    digest: str | None
 
 
 class StageSeconds(Resource):
@@ -165,6 +253,20 @@ class Job(Resource):
     images_requested: int
     images_stored: int
     images_short: int = Field(default=0, description="Left out: no candidate passed the gate.")
+    stage: Literal["waiting", "generating", "settling"] | None = Field(
+        default=None,
+        description="Null once it has ended; `settling` draws duplicates anew.",
+    )
+    images_per_second: float | None = Field(
+        default=None, description="Over the last minute; null while nothing was stored in it."
+    )
+    seconds_left: float | None = Field(default=None, description="At that pace.")
+    priority: Priority | None = None
+    metadata: dict[str, JsonValue] = Field(default_factory=dict)
+    retention_days: int | None = None
+    expires_at: datetime | None = Field(
+        default=None, description="When it is removed with its images."
+    )
     labelled_by: Literal["request", "judge"] = "request"
     labels: list[LabelProgress]
     seconds: StageSeconds

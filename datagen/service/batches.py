@@ -63,9 +63,39 @@ def make_batches(session: Session, settings: Settings, most: int | None = None) 
     return messages
 
 
+def count_of(images: int, batch_size: int) -> int:
+    """How many batches a job of so many images is cut into."""
+    first = min(FIRST_BATCH, batch_size)
+    return 1 + max(0, -(-(images - first) // batch_size))
+
+
+def reopen(session: Session, job: Job) -> list[Message]:
+    """Queue the batches of a job again that were not made, with attempts of their own."""
+    moment = now(session)
+    rows = session.execute(
+        update(Batch)
+        .where(Batch.job_id == job.id, Batch.state.in_(("failed", "cancelled")))
+        .values(
+            state="queued",
+            attempt_floor=Batch.attempt,
+            available_at=moment,
+            sent_at=moment,
+            ended_at=None,
+            error=None,
+        )
+        .returning(Batch.id)
+    )
+    messages = [Message(RUN_BATCH, {"batch_id": str(batch_id)}) for batch_id in rows.scalars()]
+    if not messages and is_whole(session, job):
+        messages = _whole(session, job, moment)
+    return messages
+
+
 def _told(job: Job, batch: Batch) -> Message:
     # Somebody looks at the first images of a job, and waits for the whole of a small one.
     urgent = batch.start == 0 or job.images_requested <= job.batch_size
+    if job.priority is not None:
+        urgent = job.priority == "interactive"
     return Message(RUN_BATCH, {"batch_id": str(batch.id)}, urgent=urgent)
 
 

@@ -38,7 +38,8 @@ def owned(session: Session, kind: type[Owned], owner_id: UUID, row_id: UUID) -> 
         NotFound: no such row, or another owner's.
     """
     row = session.get(kind, row_id)
-    if row is None or row.owner_id != owner_id:
+    removed = isinstance(row, Job) and row.removed_at is not None
+    if row is None or row.owner_id != owner_id or removed:
         raise NotFound(f"There is no {kind.__name__.lower()} {row_id}.")
     return row
 
@@ -100,6 +101,19 @@ def find_model(session: Session, owner_id: UUID, reference: str, *, usable: bool
     if row is None:
         raise NotFound(f"There is no model {reference!r}; `datagen model list` shows them.")
     return row
+
+
+def models_named(session: Session, owner_id: UUID, reference: str) -> list[UUID]:
+    """Ids of the models that a name means, in all versions; or the one of `name@version` or an id.
+
+    Raises:
+        NotFound: there is none such.
+    """
+    one = find_model(session, owner_id, reference)
+    if "@" in reference or parse_id(reference) is not None:
+        return [one.id]
+    visible = or_(Model.owner_id == owner_id, Model.visibility == "public")
+    return list(session.scalars(select(Model.id).where(Model.name == one.name, visible)))
 
 
 def the_only_version(

@@ -23,7 +23,7 @@ def images(session: Session, settings: Settings, owner_id: UUID) -> tuple[int, i
     used = session.scalar(
         select(
             func.coalesce(func.sum(case((ended, Job.images_stored), else_=Job.images_requested)), 0)
-        ).where(Job.owner_id == owner_id)
+        ).where(Job.owner_id == owner_id, Job.removed_at.is_(None))
     )
     quota = settings.quota_images if owner.quota_images is None else owner.quota_images
     return quota, int(used or 0)

@@ -63,12 +63,16 @@ def api(settings: Settings, engine: Engine) -> Iterator[Api]:
 
 def bodies(path: str) -> dict[str, Any]:
     """A body that each route can read, so that the key alone decides."""
-    return {
+    known: dict[str, dict[str, Any]] = {
         "/v1/jobs": {"json": {"model": "mnist", "all": 1}},
         "/v1/exports": {"json": {"job": ANY_ID, "format": "parquet"}},
         "/v1/models": {"json": {"name": "m", "dataset": "d"}},
         "/v1/datasets": {"params": {"name": "d"}, "content": b"tar"},
-    }.get(path, {})
+        "/v1/keys": {"json": {"owner": "o"}},
+        "extend": {"json": {"all": 1}},
+        "rotate": {"json": {}},
+    }
+    return known.get(path) or known.get(path.rpartition("/")[2], {})
 
 
 def test_keys_that_do_not_open_are_401_on_every_route(api: Api) -> None:
@@ -101,7 +105,16 @@ def test_key_to_read_does_not_write(api: Api) -> None:
     for method, path in api.routes():
         body = bodies(path) if method == "POST" else {}
         status = api(method, path, key=reader, **body).status_code
-        assert (status == 403) == (method in {"POST", "DELETE"}), (method, path, status)
+        beyond = method in {"POST", "DELETE"} or path.startswith("/v1/keys")
+        assert (status == 403) == beyond, (method, path, status)
+
+
+def test_key_to_write_makes_no_keys(api: Api) -> None:
+    writer = api.new_key("me", "write")
+    for method, path in api.routes():
+        if path.startswith("/v1/keys"):
+            answer = api(method, path, key=writer, **bodies(path))
+            assert answer.status_code == 403, (method, path)
 
 
 def test_what_is_another_owners_is_404_on_every_route(api: Api) -> None:
@@ -110,7 +123,8 @@ def test_what_is_another_owners_is_404_on_every_route(api: Api) -> None:
     stranger = api.new_key("stranger", "admin")
     for method, path in api.routes():
         if "/v1/jobs/" in path:
-            answer = api(method, path.replace(ANY_ID, job["id"]), key=stranger)
+            own = path.replace(ANY_ID, job["id"])
+            answer = api(method, own, key=stranger, **bodies(path))
             assert answer.status_code == 404, (method, path)
     assert api("GET", "/v1/jobs", key=stranger).json()["items"] == []
     export = api("POST", "/v1/exports", key=stranger, json={"job": job["id"], "format": "parquet"})

@@ -21,7 +21,7 @@ from datagen.errors import (
 )
 from datagen.queue import MAKE_BATCHES, RUN_BATCH, RUN_EXPORT
 from datagen.schemas import JobCreate
-from datagen.service import batch_work, batches, jobs
+from datagen.service import batch_work, batches, jobs, samples
 
 
 def create(engine, settings, owner, **request):
@@ -98,7 +98,7 @@ def test_sampler_is_kept_with_the_job_and_told_with_each_sample(
 
     assert (job.sampler, job.truncation) == ("density", 2.0)
     with reading(engine) as session:
-        sample = jobs.read_sample(session, owner.id, job.id, 0)
+        sample = samples.read_sample(session, owner.id, job.id, 0)
     assert (sample.sampler, sample.sources) == ("density", [])
 
 
@@ -249,8 +249,8 @@ def test_another_owners_job_is_not_found(engine, settings, owner, model):
     with reading(engine) as session:
         for ask in (
             lambda: jobs.read(session, stranger, job.id),
-            lambda: jobs.list_samples(session, stranger, job.id),
-            lambda: jobs.read_sample(session, stranger, job.id, 0),
+            lambda: samples.list_samples(session, stranger, job.id),
+            lambda: samples.read_sample(session, stranger, job.id, 0),
         ):
             with pytest.raises(NotFound):
                 ask()
@@ -288,7 +288,7 @@ def test_cancelled_while_running_keeps_what_was_stored(
     assert late is None
     with reading(engine) as session:
         assert jobs.read(session, owner.id, job.id).images_stored == 3
-        assert len(jobs.list_samples(session, owner.id, job.id).items) == 3
+        assert len(samples.list_samples(session, owner.id, job.id).items) == 3
 
 
 def test_cancel_of_an_ended_job_is_a_conflict(engine, settings, owner, model, batch_ids, result_of):
@@ -320,8 +320,8 @@ def test_samples_are_filtered_by_label_and_paged(
     finish(engine, settings, messages, batch_ids, result_of)
 
     with reading(engine) as session:
-        page = jobs.list_samples(session, owner.id, job.id, label="bee", limit=3)
-        rest = jobs.list_samples(
+        page = samples.list_samples(session, owner.id, job.id, label="bee", limit=3)
+        rest = samples.list_samples(
             session, owner.id, job.id, label="bee", limit=3, cursor=page.next_cursor
         )
     assert [sample.index for sample in page.items] == [4, 5, 6]
@@ -335,7 +335,7 @@ def test_foreign_cursor_is_refused(engine, settings, owner, model, cursor):
     job, _ = create(engine, settings, owner, all=1)
     with reading(engine) as session:
         with pytest.raises(InvalidRequest, match="cursor"):
-            jobs.list_samples(session, owner.id, job.id, cursor=cursor)
+            samples.list_samples(session, owner.id, job.id, cursor=cursor)
         with pytest.raises(InvalidRequest, match="cursor"):
             jobs.list_jobs(session, owner.id, cursor=cursor)
 
@@ -344,7 +344,7 @@ def test_foreign_cursor_is_refused(engine, settings, owner, model, cursor):
 def test_sample_that_is_not_stored_is_not_found(engine, settings, owner, model, index):
     job, _ = create(engine, settings, owner, all=1)
     with reading(engine) as session, pytest.raises(NotFound):
-        jobs.read_sample(session, owner.id, job.id, index)
+        samples.read_sample(session, owner.id, job.id, index)
 
 
 @pytest.fixture
@@ -382,13 +382,13 @@ def test_labels_that_the_judge_gave_are_counted_and_listed(
             assert set(work.labels()) == {batch_work.UNLABELLED}
             found = np.arange(work.start, work.stop) % 2 + 1
             made = result_of(work)
-            samples = replace(made.samples, labels=found, judged_labels=found)
-            batches.close(session, work, replace(made, samples=samples))
+            given = replace(made.samples, labels=found, judged_labels=found)
+            batches.close(session, work, replace(made, samples=given))
 
     with reading(engine) as session:
         ended = jobs.read(session, owner.id, job.id)
-        bees = jobs.list_samples(session, owner.id, job.id, label="bee").items
-        ants = jobs.list_samples(session, owner.id, job.id, label="ant").items
+        bees = samples.list_samples(session, owner.id, job.id, label="bee").items
+        ants = samples.list_samples(session, owner.id, job.id, label="ant").items
     assert ended.state == "succeeded"
     assert [(one.label, one.requested, one.stored) for one in ended.labels] == [
         ("bee", None, 4),

@@ -22,7 +22,7 @@ from datagen.quality.judge import Scorer
 from datagen.quality.training_index import index_of, save_index
 from datagen.queue import RUN_BATCH, SETTLE_JOB
 from datagen.schemas import JobCreate
-from datagen.service import jobs, settling
+from datagen.service import jobs, samples, settling
 from datagen.service.stale import requeue_stale
 from datagen.service.stored_samples import read_samples
 
@@ -241,7 +241,7 @@ def test_what_was_drawn_anew_is_what_shards_and_rows_hold(
         assert not session.scalars(select(Redraw)).all()
         assert set(session.scalars(select(Batch.state))) == {"succeeded"}
         parts = session.scalars(select(JobLabel).where(JobLabel.job_id == job.id)).all()
-        png = jobs.sample_image(session, storage, owner.id, job.id, 5)
+        png = samples.sample_image(session, storage, owner.id, job.id, 5)
     for part in parts:
         own = [row for row in rows if row.label == part.label]
         assert part.score_sum == sum(round(row.score * 10_000) for row in own)
@@ -307,7 +307,7 @@ def test_label_that_cannot_be_filled_is_left_short_where_that_is_asked_for(
         assert part.rejected["score"] == part.short
     with reading(engine) as session:
         for index in passing:
-            png = jobs.sample_image(session, storage, owner.id, job.id, int(index))
+            png = samples.sample_image(session, storage, owner.id, job.id, int(index))
             shown_pixels = np.asarray(Image.open(io.BytesIO(png)))
             np.testing.assert_array_equal(shown_pixels, found[0][0][index, 0])
 

@@ -16,7 +16,7 @@ from datagen.images import LabelledImages
 from datagen.model.state import TrainingState
 from datagen.queue import RUN_TRAINING, MemoryQueue
 from datagen.schemas import JobCreate, ModelCreate
-from datagen.service import datasets, jobs, models, trainings
+from datagen.service import datasets, jobs, models, samples, trainings
 from datagen.service.stale import requeue_stale
 from datagen.storage import FileStorage
 from datagen.work import recipe
@@ -167,7 +167,7 @@ def test_samplers_of_a_trained_model_make_images_from_what_it_keeps(
         work_off(worker())
         with reading(engine) as session:
             ended = jobs.read(session, owner.id, job.id)
-            made[sampler] = jobs.list_samples(session, owner.id, job.id).items
+            made[sampler] = samples.list_samples(session, owner.id, job.id).items
         assert ended.state == "succeeded", ended.error
 
     assert [len(made[sampler][0].sources) for sampler in made] == [0, 0, 1, 2]
