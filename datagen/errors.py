@@ -10,6 +10,7 @@
     ├── Forbidden (403)             the key's scopes do not reach this far
     ├── NotFound (404)              nothing of that name or id that the owner may see
     ├── Conflict (409)              not in the state that the request needs
+    │   └── InFlight                the same request came before and is still being done
     ├── Gone (410)                  it was there, and its time is over
     ├── TooLarge (413)              the body is larger than the limit
     ├── Unavailable (503)           a part of the service is away; try again
@@ -117,6 +118,13 @@ class Conflict(DatagenError):
     status = 409
     slug = "conflict"
     title = "The state does not allow this"
+
+
+class InFlight(Conflict):
+    """The same request came before and is still being done."""
+
+    slug = "in-flight"
+    title = "The first of these requests is still being done"
 
 
 class Gone(DatagenError):

@@ -26,7 +26,7 @@ from datagen.queue import (
     SETTLE_JOB,
     SWEEP_STORAGE,
 )
-from datagen.service import batches, export_writing, job_changes, settling, stale, sweep
+from datagen.service import batches, export_writing, job_changes, replays, settling, stale, sweep
 from datagen.service.common import parse_id
 from workers.context import context, generation
 
@@ -126,6 +126,7 @@ def sweep_storage(**_unknown: Any) -> None:
     own = context()
     with writing(own.engine) as session:
         messages = job_changes.expire(session)
+        replays.expire(session)
     own.queue.send(messages)
     sweep.sweep(own.engine, own.storage, own.settings)
 

@@ -16,6 +16,7 @@ from datagen.api.guards import BodyLimit, HostGuard, RequestLog
 from datagen.api.openapi import install_openapi, operation_id
 from datagen.api.preparation import prepare
 from datagen.api.readiness import Looks
+from datagen.api.replays import Replays
 from datagen.api.routes import (
     datasets,
     exports,
@@ -76,6 +77,7 @@ def create_app(
         app.include_router(room.router)
     app.include_router(keys.me_router)
     # The last one added is the first that a request meets.
+    app.add_middleware(Replays, backends=backends, uploads=UPLOAD_PATHS, secret=keys.router.prefix)
     app.add_middleware(BodyLimit, limit_of=_body_limits(settings))
     if is_loopback(host):
         app.add_middleware(HostGuard, extra_hosts=_named_hosts(settings))

@@ -18,6 +18,7 @@ from datagen.api.logs import log, redacted
 from datagen.errors import (
     PROBLEM_PREFIX,
     DatagenError,
+    InFlight,
     InvalidRequest,
     MalformedRequest,
     NotFound,
@@ -61,6 +62,8 @@ def problem_response(error: DatagenError) -> ProblemResponse:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, Unavailable):
         headers["Retry-After"] = "2"
+    if isinstance(error, InFlight):
+        headers["Retry-After"] = "1"
     return ProblemResponse(problem_of(error), headers)
 
 

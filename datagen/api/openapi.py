@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 
 from datagen.api.errors import PROBLEM_JSON
 from datagen.schemas import DatasetCreate, Problem
+from datagen.service.replays import LONGEST_KEY
 
 DESCRIPTION = """\
 Labelled synthetic images from a conditional variational autoencoder.
@@ -41,6 +42,16 @@ _MEANINGS = {
     416: "The range lies outside the file.",
     422: "A value cannot be used; `field` names it.",
     507: "The storage cannot be written.",
+}
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY},
+    "description": "Of your making, new for each request: should the same request come again "
+    "within 24 hours, it is not done again but answered as the first time, with "
+    "`Idempotency-Replayed: true`. Another request under the same key is refused with 422, and one "
+    "that comes while the first is being done with 409.",
 }
 _ALWAYS = (400, 401, 403, 422)
 
@@ -75,6 +86,9 @@ def install_openapi(app: FastAPI) -> None:
             schemas["Problem"] = Problem.model_json_schema()
             # A body that may be a file as well, so no route declares it.
             schemas["DatasetCreate"] = DatasetCreate.model_json_schema()
+            for path, operations in made["paths"].items():
+                if path.startswith("/v1") and "post" in operations:
+                    operations["post"].setdefault("parameters", []).append(_IDEMPOTENCY_KEY)
             app.openapi_schema = made
         return app.openapi_schema
 

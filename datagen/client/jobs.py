@@ -189,7 +189,8 @@ class Jobs:
         Args:
             state: only jobs in it.
             model: only jobs of this name, name@version or id.
-            created_after, created_before: only jobs from and before a moment that has a zone.
+            created_after: only jobs from this moment on; it has a zone.
+            created_before: only jobs before this moment.
             sort: `created_at` gives the oldest first.
             limit: jobs on a page.
             cursor: where the page begins.

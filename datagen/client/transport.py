@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -17,6 +18,7 @@ from datagen.client.address import Address
 from datagen.errors import (
     PROBLEM_PREFIX,
     DatagenError,
+    InFlight,
     ServerUnreachable,
     Unavailable,
     error_for,
@@ -25,8 +27,15 @@ from datagen.schemas import Problem
 
 ATTEMPTS = 4
 _PASSING = frozenset({502, 503, 504})
+_CONFLICT = 409
 
 Answer = TypeVar("Answer", bound=BaseModel)
+
+
+def _attempts(on: type[Exception] | tuple[type[Exception], ...]) -> Iterable[stamina.Attempt]:
+    return stamina.retry_context(
+        on=on, attempts=ATTEMPTS, wait_initial=0.1, wait_max=1.0, wait_jitter=0.1
+    )
 
 
 def quoted(reference: object) -> str:
@@ -71,20 +80,25 @@ class Transport:
         *,
         patient: bool = False,
     ) -> Answer:
-        """Create or change; sent once, because a lost answer does not tell whether it was done.
+        """Create or change; done once, however often it has to be sent.
 
         With `patient` the answer may take as long as it takes.
         """
         # json.dumps and not httpx: the server, not the client, is to refuse NaN in its own words.
         content = None if body is None else json.dumps(body)
-        headers = None if body is None else {"Content-Type": "application/json"}
-        with self._failures_named():
-            response = self._http.post(
-                path,
-                content=content,
-                headers=headers,
-                timeout=httpx.Timeout(self.timeout, read=None) if patient else self.timeout,
-            )
+        headers = {} if body is None else {"Content-Type": "application/json"}
+        # By this key the server knows the request again, and what it answered.
+        headers["Idempotency-Key"] = uuid.uuid4().hex
+        for attempt in _attempts((Unavailable, InFlight)):
+            with attempt, self._failures_named():
+                response = self._http.post(
+                    path,
+                    content=content,
+                    headers=headers,
+                    timeout=httpx.Timeout(self.timeout, read=None) if patient else self.timeout,
+                )
+                if response.status_code in _PASSING or response.status_code == _CONFLICT:
+                    self._raise_for_problem(response)
         self._raise_for_problem(response)
         return self._parsed(response, answer)
 
@@ -121,9 +135,7 @@ class Transport:
 
     def _get(self, path: str, query: Mapping[str, Any]) -> httpx.Response:
         wanted = {name: value for name, value in query.items() if value is not None}
-        for attempt in stamina.retry_context(
-            on=Unavailable, attempts=ATTEMPTS, wait_initial=0.1, wait_max=1.0, wait_jitter=0.1
-        ):
+        for attempt in _attempts(Unavailable):
             with attempt, self._failures_named():
                 response = self._http.get(path, params=wanted)
                 if response.status_code in _PASSING:

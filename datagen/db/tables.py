@@ -121,6 +121,21 @@ class ApiKey(Table):
     revoked_at: Mapped[datetime | None]
 
 
+class Replay(Table):
+    """The first answer to a request with an `Idempotency-Key`; none yet while it is being done."""
+
+    __tablename__ = "replays"
+
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("owners.id"), primary_key=True)
+    key: Mapped[str] = mapped_column(String(200), primary_key=True)
+    # Of method, path, query and body: another request may not take the same key.
+    fingerprint: Mapped[bytes] = mapped_column(LargeBinary(32))
+    status: Mapped[int | None]
+    headers: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    body: Mapped[bytes | None]
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime(), index=True)
+
+
 class Secret(Table):
     """Random bytes that all processes of the service share, by what they are for."""
 

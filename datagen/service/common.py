@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Select, func, or_, select
+from sqlalchemy import Select, func, inspect, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -44,10 +44,15 @@ def owned(session: Session, kind: type[Owned], owner_id: UUID, row_id: UUID) -> 
     return row
 
 
-def insert_if_absent(session: Session, kind: type[Table], **values: Any) -> None:
-    """Write a row, unless a unique value of it is taken; several processes may do so at once."""
+def insert_if_absent(session: Session, kind: type[Table], **values: Any) -> bool:
+    """Write a row, unless a unique value of it is taken; several processes may do so at once.
+
+    Returns whether it was written.
+    """
     insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
-    session.execute(insert(kind).values(values).on_conflict_do_nothing())
+    key = inspect(kind).primary_key[0]
+    done = session.execute(insert(kind).values(values).on_conflict_do_nothing().returning(key))
+    return done.first() is not None
 
 
 def _version_of(kind: type[Versioned], reference: str) -> Select[Versioned] | None:

@@ -84,9 +84,23 @@ def test_reading_is_tried_again_while_the_server_is_away(server: Any, transport:
     assert len(server.requests) == 3
 
 
-def test_creating_is_sent_once(server: Any, transport: Transport) -> None:
-    server.script = [says(503, problem("unavailable", 503))]
-    with pytest.raises(Unavailable):
+def test_creating_is_tried_again_under_one_key(server: Any, transport: Transport) -> None:
+    server.script = [
+        says(503, problem("unavailable", 503)),
+        says(409, problem("in-flight", 409)),
+        PAGE,
+    ]
+    assert transport.post("/v1/x", Page[str], {}).items == ["a"]
+    keys = {request.headers["Idempotency-Key"] for request in server.requests}
+    assert (len(server.requests), len(keys)) == (3, 1)
+    server.script = [PAGE]
+    transport.post("/v1/x", Page[str], {})
+    assert server.requests[3].headers["Idempotency-Key"] not in keys
+
+
+def test_conflict_is_not_tried_again(server: Any, transport: Transport) -> None:
+    server.script = [says(409, problem("conflict", 409))]
+    with pytest.raises(Conflict):
         transport.post("/v1/x", Page[str], {})
     assert len(server.requests) == 1
 
