@@ -339,3 +339,17 @@ def contact_sheet(rows: Sequence[np.ndarray], names: Sequence[str], *, scale: in
     out = io.BytesIO()
     sheet.save(out, "PNG", optimize=True)
     return out.getvalue()
+
+
+def labelled_sheet(pngs: Sequence[bytes], labels: Sequence[str], *, scale: int = 2) -> bytes:
+    """A contact sheet of PNG files, with a row for each label, in the order in which labels come.
+
+    Raises:
+        InvalidRequest: no images.
+        InvalidFile: a file that is no image of the size of the others.
+    """
+    rows: dict[str, list[bytes]] = {}
+    for png, label in zip(pngs, labels, strict=True):
+        rows.setdefault(label, []).append(png)
+    pixels = [decode_pngs(own) for own in rows.values()]
+    return contact_sheet(pixels, list(rows), scale=scale)

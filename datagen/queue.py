@@ -19,6 +19,7 @@ REPAIR_BATCH = "datagen.repair_batch"
 RUN_FIGURES = "datagen.run_figures"
 RUN_REPORT = "datagen.run_report"
 RUN_TRAINING = "datagen.run_training"
+RUN_PREVIEW = "datagen.run_preview"
 SETTLE_JOB = "datagen.settle_job"
 REMOVE_JOBS = "datagen.remove_jobs"
 MAKE_BATCHES = "datagen.make_batches"
@@ -33,6 +34,7 @@ EXPORT = "export"
 QUEUE_OF = {
     RUN_BATCH: BULK,
     REPAIR_BATCH: BULK,
+    RUN_PREVIEW: INTERACTIVE,
     RUN_TRAINING: TRAIN,
     RUN_FIGURES: TRAIN,
     RUN_REPORT: TRAIN,
@@ -49,6 +51,8 @@ TORCH_QUEUES = (INTERACTIVE, BULK, TRAIN)
 LIGHT_QUEUES = (CONTROL, EXPORT)
 
 # A worker that died keeps an unacknowledged message for this long; no task may run half as long.
+# How long somebody waits for what a worker answers directly, and an answer for somebody.
+ANSWER_SECONDS = 10
 VISIBILITY_SECONDS = 3600
 HARD_LIMIT_SECONDS = 1500
 
@@ -68,12 +72,14 @@ class Message:
 
     What is urgent has a queue of its own, which workers look into in turn with the others, so that
     a few images do not wait behind the batches of millions. When such a message is lost, the next
-    one is not urgent: it comes to workers that know only the usual queue, too.
+    one is not urgent: it comes to workers that know only the usual queue, too. What expires is not
+    looked at so many seconds later.
     """
 
     task: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
     urgent: bool = False
+    expires: int | None = None
 
     @property
     def queue(self) -> str:
@@ -124,6 +130,7 @@ class CeleryQueue:
                         queue=message.queue,
                         producer=producer,
                         ignore_result=True,
+                        expires=message.expires,
                     )
         except LimitExceeded as error:
             raise _not_taken("all connections to it hang") from error

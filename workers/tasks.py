@@ -21,6 +21,7 @@ from datagen.queue import (
     RUN_BATCH,
     RUN_EXPORT,
     RUN_FIGURES,
+    RUN_PREVIEW,
     RUN_REPORT,
     RUN_TRAINING,
     SETTLE_JOB,
@@ -47,6 +48,14 @@ def repair_batch(batch_id: object = None, **_unknown: Any) -> None:
 
     if (row_id := _id_in(REPAIR_BATCH, batch_id)) is not None:
         repair_batch(generation(), row_id)
+
+
+@shared_task(name=RUN_PREVIEW)
+def run_preview(**told: Any) -> None:
+    """Make a few images for somebody who waits for them."""
+    from datagen.work.previews import run_preview  # noqa: PLC0415 - light workers have no torch
+
+    run_preview(generation(), told)
 
 
 @shared_task(name=RUN_TRAINING)

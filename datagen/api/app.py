@@ -10,6 +10,7 @@ from anyio.to_thread import run_sync
 from fastapi import FastAPI
 
 import datagen
+from datagen.api.asking import Asking
 from datagen.api.backends import Backends
 from datagen.api.errors import install_error_answers
 from datagen.api.guards import BodyLimit, HostGuard, RequestLog
@@ -26,6 +27,7 @@ from datagen.api.routes import (
     jobs,
     keys,
     models,
+    previews,
     reports,
 )
 from datagen.client.address import is_loopback
@@ -52,11 +54,12 @@ def create_app(
     backends = Backends(settings, queue)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await run_sync(prepare, backends)
         try:
             yield
         finally:
+            await app.state.asking.close()
             backends.close()
 
     app = FastAPI(
@@ -71,9 +74,11 @@ def create_app(
     )
     app.state.backends = backends
     app.state.looks = Looks()
+    app.state.asking = Asking(backends)
     install_error_answers(app)
     install_openapi(app)
-    for room in (jobs, exports, datasets, models, figures, reports, formats, keys, health):
+    rooms = (jobs, exports, datasets, models, previews, figures, reports, formats, keys, health)
+    for room in rooms:
         app.include_router(room.router)
     app.include_router(keys.me_router)
     # The last one added is the first that a request meets.

@@ -47,6 +47,10 @@ class Backends:
             self._silent_until = time.monotonic() + PAUSE_SECONDS
             log.warning("not sent", messages=len(waiting), detail=error.detail)
 
+    def send_now(self, message: Message) -> None:
+        """Tell the workers of what is written nowhere. Raises QueueUnavailable."""
+        self._open_queue().send([message])
+
     def _open_queue(self) -> Queue:
         if self._queue is None:
             if self.settings.broker_url is None:

@@ -39,6 +39,7 @@ _MEANINGS = {
     409: "The state does not allow this.",
     410: "It was there, and its time is over.",
     413: "The body is too large.",
+    503: "A part of the service is away; try again.",
     416: "The range lies outside the file.",
     422: "A value cannot be used; `field` names it.",
     507: "The storage cannot be written.",

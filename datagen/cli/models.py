@@ -1,14 +1,14 @@
-"""`datagen model …`: list, show, cancel, compare, export, import, remove."""
+"""`datagen model …`: preview, list, show, cancel, compare, export, import, remove."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from datagen.cli.connect import connected
-from datagen.cli.jobs import Cursor, Limit, tell_of_more
+from datagen.cli.jobs import Cursor, Limit, parse_labels, tell_of_more
 from datagen.cli.output import (
     AsJson,
     note,
@@ -17,18 +17,64 @@ from datagen.cli.output import (
     print_table,
     progress,
     say,
+    write_file,
 )
 from datagen.embedded import Workers
 
 if TYPE_CHECKING:
-    from datagen.schemas import Model
+    from datagen.schemas import Model, Sampler
 
 GROUPED_FROM = 10_000
 LONGEST_VALUE = 20
 
 group = typer.Typer(
-    name="model", help="Trained generators: list, show, cancel, compare, export, import, remove."
+    name="model",
+    help="Trained generators: preview, list, show, cancel, compare, export, import, remove.",
 )
+
+
+@group.command("preview")
+def preview_model(
+    reference: Annotated[
+        str, typer.Argument(metavar="[MODEL]", help="Name, name@version or id.")
+    ] = "mnist",
+    *,
+    labels: Annotated[
+        str | None, typer.Option(metavar="LABEL=N,…", help="Such as 3=8,8=8; 64 in all at most.")
+    ] = None,
+    per_label: Annotated[int | None, typer.Option(min=1, help="This many of every label.")] = None,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="This many of a model without labels.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same images.")] = 0,
+    sampler: Annotated[
+        str | None,
+        typer.Option(help="prior, density, neighbour or interpolate; the model's best by default."),
+    ] = None,
+    temperature: Annotated[
+        float, typer.Option(min=0.0, help="Below 1: safer and less varied.")
+    ] = 1.0,
+    scale: Annotated[int, typer.Option(min=1, max=8, help="How far images are enlarged.")] = 2,
+    out: Annotated[Path, typer.Option(help="The picture.")] = Path("preview.png"),
+    as_json: AsJson = False,
+) -> None:
+    """Make up to 64 images at once, and a picture of them; nothing is kept."""
+    with connected() as connection:
+        pictures = connection.client.models.preview(
+            reference,
+            parse_labels(labels),
+            per_label=per_label,
+            count=count,
+            seed=seed,
+            sampler=cast("Sampler", sampler or "recommended"),
+            temperature=temperature,
+        )
+    if as_json:
+        print_json(pictures.preview)
+        return
+    write_file(out, pictures.sheet(scale))
+    model = pictures.preview.model
+    say(f"{len(pictures)} images of {model.name}@{model.version} are in {out}")
 
 
 @group.command("list")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
+from datagen.client.pictures import Pictures
 from datagen.client.transfer import in_chunks, save_file
 from datagen.client.transport import Transport, quoted
 from datagen.client.waiting import wait_for
 from datagen.errors import InvalidFile
-from datagen.schemas import Comparison, Model, Page
+from datagen.schemas import MOST_PREVIEWED, Comparison, Gate, Model, Page, Preview, Sampler
 
 
 class Models:
@@ -52,6 +53,73 @@ class Models:
         """
         wanted = [str(reference) for reference in references]
         return self._transport.get("/v1/models/compare", Comparison, model=wanted)
+
+    def preview(
+        self,
+        reference: UUID | str = "mnist",
+        labels: Mapping[str, int] | None = None,
+        *,
+        per_label: int | None = None,
+        count: int | None = None,
+        seed: int = 0,
+        sampler: Sampler | Literal["recommended"] = "recommended",
+        temperature: float = 1.0,
+        truncation: float | None = None,
+        gate: Gate | Mapping[str, Any] | None = None,
+    ) -> Pictures:
+        """Up to 64 images at once, of which nothing is kept; a notebook shows them.
+
+        Args:
+            reference: name, name@version or id.
+            labels: how many of each, by the label's name or index; eight of every label if nothing
+                else is said, or fewer where there are many.
+            per_label: instead of `labels`, this many of every label.
+            count: instead of both, this many of a model that knows no labels.
+            seed: a job with this seed begins with the same images.
+            sampler: as for a job.
+            temperature: as for a job.
+            truncation: as for a job.
+            gate: as for a job; what does not pass is left out. None takes every image.
+
+        Raises:
+            Unavailable: no worker answered.
+            InvalidRequest: a value cannot be used, or more than 64 images.
+            NotFound: there is no such model.
+        """
+        if labels is None and per_label is None and count is None:
+            per_label = max(1, min(8, MOST_PREVIEWED // len(self.get(reference).class_names)))
+        body = {
+            "labels": None if labels is None else dict(labels),
+            "all": per_label,
+            "count": count,
+            "seed": seed,
+            "sampler": sampler,
+            "temperature": temperature,
+            "truncation": truncation,
+            "gate": gate.model_dump() if isinstance(gate, Gate) else gate,
+        }
+        path = f"/v1/models/{quoted(reference)}/preview"
+        return Pictures(self._transport.post(path, Preview, body))
+
+    def decode(
+        self,
+        reference: UUID | str,
+        latents: Sequence[Sequence[float]],
+        labels: Sequence[str] | None = None,
+    ) -> Pictures:
+        """The images of up to 64 latents, each with its label; nothing is kept.
+
+        Raises:
+            Unavailable: no worker answered.
+            InvalidRequest: latents of another length, or not one label for each.
+            NotFound: there is no such model.
+        """
+        body = {
+            "latents": [list(map(float, latent)) for latent in latents],
+            "labels": None if labels is None else list(labels),
+        }
+        path = f"/v1/models/{quoted(reference)}/decode"
+        return Pictures(self._transport.post(path, Preview, body))
 
     def export(
         self,

@@ -173,7 +173,7 @@ def counts_of(
         return _balanced(session, owner_id, wanted.balance, model)
     found: dict[int, int] = {}
     for name, count in (wanted.labels or {}).items():
-        label = _number_of(name, model)
+        label = number_of(name, model)
         if label in found:
             raise InvalidRequest(
                 f"The label {model.class_names[label]!r} is asked for twice, by name and by index; "
@@ -197,8 +197,8 @@ def stretches(
     return parts
 
 
-def _number_of(name: str, model: Model) -> int:
-    """The class of a name, or else of an index."""
+def number_of(name: str, model: Model) -> int:
+    """The class of a name, or else of an index. Raises UnknownLabel."""
     if name in model.class_names:
         return model.class_names.index(name)
     count = len(model.class_names)

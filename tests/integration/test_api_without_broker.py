@@ -60,3 +60,10 @@ def test_readiness_names_the_broker_and_only_it(client: TestClient) -> None:
     parts = found.json()["parts"]
     assert [part for part, state in parts.items() if state != "ok"] == ["broker"]
     assert "127.0.0.1" not in parts["broker"]
+
+
+def test_preview_that_nobody_could_make_is_503(client: TestClient) -> None:
+    answer = client.post("/v1/models/mnist/preview", json={"all": 1})
+    assert answer.status_code == 503
+    assert answer.json()["type"] == "urn:datagen:problem:queue-unavailable"
+    assert answer.headers["retry-after"]

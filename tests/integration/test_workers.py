@@ -11,7 +11,9 @@ import pytest
 from celery import Celery
 from redis import Redis
 from redis.exceptions import ConnectionError as NoBroker
+from starlette.testclient import TestClient
 
+from datagen.api.app import create_app
 from datagen.db.migrate import upgrade
 from datagen.embedded import programs, valkey
 from datagen.embedded.children import Supervisor
@@ -140,3 +142,16 @@ def test_messages_arrive_after_the_broker_has_forgotten_its_queues(
     broker.flushall()
     queue.send([Message(RUN_EXPORT, {"export_id": str(uuid4())})])
     until(lambda: said().count("succeeded in") == 2)
+
+
+def test_preview_is_503_at_once_where_only_light_workers_listen(
+    home: Path, url: str, worker: subprocess.Popen[bytes]
+) -> None:
+    key = "dg_abcdefghijkl_" + "k" * 43
+    settings = Settings(home=home, api_key=key, broker_url=url)  # type: ignore[arg-type]
+    headers = {"Authorization": f"Bearer {key}"}
+    with TestClient(create_app(settings), base_url="http://127.0.0.1", headers=headers) as client:
+        answer = client.post("/v1/models/mnist/preview", json={"all": 1})
+    assert worker.poll() is None
+    assert answer.status_code == 503
+    assert "No worker that makes images listens" in answer.json()["detail"]

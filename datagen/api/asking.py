@@ -1,0 +1,95 @@
+"""Asking a worker and waiting for its answer: for previews alone, of which nothing is kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from anyio.to_thread import run_sync
+
+from datagen.api.backends import Backends
+from datagen.errors import InvalidRequest, QueueUnavailable, Unavailable
+from datagen.queue import (
+    ANSWER_SECONDS,
+    INTERACTIVE,
+    RUN_PREVIEW,
+    WORKER_NAME,
+    Message,
+    redis_url,
+)
+from datagen.schemas import Made, PreviewWork
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+CONNECT_SECONDS = 2.0
+
+
+class Asking:
+    """The connections over which one application asks workers."""
+
+    def __init__(self, backends: Backends) -> None:
+        self._backends = backends
+        self._broker: Redis | None = None
+
+    async def ask(self, work: PreviewWork) -> Made:
+        """What a worker makes of it.
+
+        Raises:
+            Unavailable: no worker listens, or none answered in time.
+            InvalidRequest: what the worker refuses.
+        """
+        from redis.exceptions import RedisError  # noqa: PLC0415 - most of the API does without
+
+        broker = self._open()
+        try:
+            if not await self._workers(broker):
+                raise Unavailable(
+                    "No worker that makes images listens to the broker; start one with `datagen "
+                    "worker`, or all with `datagen up`."
+                )
+            message = Message(
+                RUN_PREVIEW, work.model_dump(mode="json"), urgent=True, expires=ANSWER_SECONDS
+            )
+            await run_sync(self._backends.send_now, message)
+            answer = await broker.blpop([work.reply_to], timeout=ANSWER_SECONDS)
+        except (RedisError, OSError) as error:
+            raise QueueUnavailable(f"The broker does not answer ({error}).") from error
+        if answer is None:
+            raise Unavailable(
+                f"No worker answered within {ANSWER_SECONDS} seconds: all are at work, or those "
+                "that listen have no torch; try again."
+            )
+        made = Made.model_validate_json(answer[1])
+        if made.error is not None:
+            raise InvalidRequest(made.error)
+        return made
+
+    async def _workers(self, broker: Redis) -> bool:
+        """Whether a worker listens that takes such messages: its name tells its queues."""
+        names = [str(client["name"]) for client in await broker.client_list()]
+        queues = [
+            name.removeprefix(WORKER_NAME).rpartition("-")[0].split("-")
+            for name in names
+            if name.startswith(WORKER_NAME)
+        ]
+        return any(INTERACTIVE in own for own in queues)
+
+    def _open(self) -> Redis:
+        url = self._backends.settings.broker_url
+        if url is None:
+            raise QueueUnavailable("DATAGEN_BROKER_URL names no broker.")
+        if self._broker is None:
+            from redis.asyncio import Redis  # noqa: PLC0415 - as above
+
+            self._broker = Redis.from_url(
+                redis_url(url),
+                socket_connect_timeout=CONNECT_SECONDS,
+                # Longer than any wait for an answer.
+                socket_timeout=2.0 * ANSWER_SECONDS,
+            )
+        return self._broker
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._broker is not None:
+            await self._broker.aclose()

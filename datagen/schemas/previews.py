@@ -1,0 +1,125 @@
+"""Previews: a few images at once, of which nothing is kept."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+from uuid import UUID
+
+from pydantic import Field, model_validator
+
+from datagen.schemas.base import MAX_TEMPERATURE, MAX_TRUNCATION, Request, Resource, Sampler, Seed
+from datagen.schemas.jobs import Gate, ModelRef
+
+MOST_PREVIEWED = 64
+MAX_LATENT = 100.0
+
+Few = Annotated[int, Field(ge=1, le=MOST_PREVIEWED, strict=True)]
+Number = Annotated[float, Field(ge=-MAX_LATENT, le=MAX_LATENT, allow_inf_nan=False)]
+Shape = Literal["json", "sheet"]
+
+
+class Pictured(Request):
+    """In which form images come."""
+
+    format: Shape = Field(
+        default="json", description="A list with each image's PNG, or one PNG with a row a label."
+    )
+    scale: int = Field(
+        default=2, ge=1, le=8, strict=True, description="How far a sheet enlarges its images."
+    )
+
+
+class PreviewCreate(Pictured):
+    """A request for a few images at once."""
+
+    labels: dict[str, Few] | None = Field(
+        default=None,
+        max_length=MOST_PREVIEWED,
+        description="So many of each, by the label's name or index.",
+        examples=[{"3": 8, "8": 8}],
+    )
+    all: Few | None = Field(default=None, description="This many of every label.")
+    count: Few | None = Field(
+        default=None,
+        description="This many of a model that knows no labels; the judge then gives them.",
+    )
+    seed: Seed = Field(default=0, description="A job with this seed begins with the same images.")
+    temperature: float = Field(default=1.0, ge=0.0, le=MAX_TEMPERATURE, allow_inf_nan=False)
+    sampler: Sampler | Literal["recommended"] = "recommended"
+    truncation: float | None = Field(default=None, gt=0.0, le=MAX_TRUNCATION, allow_inf_nan=False)
+    gate: Gate | None = Field(
+        default=None,
+        description="As for a job, but that images which do not pass are left out; null by "
+        "default, so that one sees what the model does by itself.",
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if sum(way is not None for way in (self.labels, self.all, self.count)) != 1:
+            raise ValueError("give one of 'labels', 'all' and 'count'")
+        if self.labels is not None and not self.labels:
+            raise ValueError("'labels' is empty; ask for at least one image")
+        return self
+
+
+class DecodeCreate(Pictured):
+    """A request for the images of given latents."""
+
+    latents: list[list[Number]] = Field(
+        min_length=1,
+        max_length=MOST_PREVIEWED,
+        description="A list of numbers for each image, as many as the model has latent dimensions.",
+        examples=[[[0.0] * 4]],
+    )
+    labels: list[str] | None = Field(
+        default=None,
+        max_length=MOST_PREVIEWED,
+        description="The label of each, by name or index; none for a model that knows no labels.",
+    )
+
+
+class PreviewImage(Resource):
+    """One image of a preview."""
+
+    label: str
+    score: float = Field(description="The judge's probability of the label.")
+    judged_label: str
+    png: str = Field(description="The PNG file in Base64.")
+
+
+class Preview(Resource):
+    """A few images, made for this answer alone."""
+
+    model: ModelRef
+    sampler: str | None = Field(description="Null where latents were given.")
+    seed: int | None
+    images: list[PreviewImage]
+
+
+class PreviewWork(Request):
+    """What a worker is told: nothing of it is looked up, but for the model.
+
+    Attributes:
+        reply_to: where in the broker the answer is put.
+        drawn: `seed` and what follows it, where latents are drawn.
+    """
+
+    model_id: UUID
+    reply_to: str = Field(pattern=r"^datagen:answer:[0-9a-f]{32}$")
+    labels: list[Annotated[int, Field(ge=-1)]] = Field(max_length=MOST_PREVIEWED)
+    latents: list[list[Number]] | None = Field(default=None, max_length=MOST_PREVIEWED)
+    seed: Seed = 0
+    sampler: Sampler = "prior"
+    temperature: float = Field(default=1.0, ge=0.0, le=MAX_TEMPERATURE, allow_inf_nan=False)
+    truncation: float | None = Field(default=None, gt=0.0, le=MAX_TRUNCATION, allow_inf_nan=False)
+    gate: Gate | None = None
+
+
+class Made(Resource):
+    """What the worker answers: images by column, or why there are none."""
+
+    labels: list[int] = Field(default_factory=list)
+    scores: list[float] = Field(default_factory=list)
+    judged_labels: list[int] = Field(default_factory=list)
+    pngs: list[str] = Field(default_factory=list)
+    error: str | None = None

@@ -1,0 +1,128 @@
+"""Previews: a few images at once; what is asked for is made definite here, a worker makes them."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from datagen import schemas
+from datagen.db.tables import Model
+from datagen.errors import InvalidRequest
+from datagen.schemas import (
+    MOST_PREVIEWED,
+    DecodeCreate,
+    JobCreate,
+    Made,
+    Preview,
+    PreviewCreate,
+    PreviewImage,
+    PreviewWork,
+)
+from datagen.service import batch_work, job_plans
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A preview that is being made: for whom, and what a worker is told."""
+
+    model: schemas.ModelRef
+    class_names: list[str]
+    work: PreviewWork
+    is_drawn: bool
+
+
+def drawn(session: Session, owner_id: UUID, reference: str, wanted: PreviewCreate) -> Asked:
+    """Images as a job of the same seed would begin.
+
+    Raises:
+        NotFound, Conflict, UnknownLabel, InvalidRequest, Forbidden: as for a job.
+        InvalidRequest: more images than a preview has.
+    """
+    told = wanted.model_dump(exclude={"format", "scale"})
+    request = JobCreate.model_validate({"model": reference, **told})
+    model = job_plans.usable(session, owner_id, request)
+    request, counts = job_plans.resolved(session, owner_id, request, model)
+    labels = [label for label, count in counts for _ in range(count)]
+    if len(labels) > MOST_PREVIEWED:
+        raise InvalidRequest(
+            f"A preview has {MOST_PREVIEWED} images at most, and {len(labels):,} are asked for; "
+            "ask for fewer, or create a job.",
+            field="all" if wanted.all else "labels",
+        )
+    work = PreviewWork(
+        model_id=model.id,
+        reply_to=_reply_to(),
+        labels=labels,
+        seed=wanted.seed,
+        sampler=request.sampler if request.sampler != "recommended" else "prior",
+        temperature=request.temperature,
+        truncation=request.truncation,
+        gate=request.gate,
+    )
+    return _asked(model, work, is_drawn=True)
+
+
+def decoded(session: Session, owner_id: UUID, reference: str, wanted: DecodeCreate) -> Asked:
+    """The images of given latents.
+
+    Raises:
+        NotFound, Conflict, UnknownLabel: as for a job.
+        InvalidRequest: latents of another length, or not one label for each.
+    """
+    request = JobCreate(model=reference, all=1)
+    model = job_plans.usable(session, owner_id, request)
+    config = model.config or {}
+    dimensions = int(config.get("latent_dim", 0))
+    for number, latent in enumerate(wanted.latents):
+        if len(latent) != dimensions:
+            raise InvalidRequest(
+                f"Latent {number} has {len(latent)} numbers, and the model {model.name!r} has "
+                f"{dimensions} latent dimensions; give as many.",
+                field=f"latents.{number}",
+            )
+    names = wanted.labels
+    if config.get("family", "cvae") == "cvae":
+        if names is None or len(names) != len(wanted.latents):
+            raise InvalidRequest(
+                f"{len(wanted.latents)} latents came with {len(names or [])} labels; give one for "
+                "each.",
+                field="labels",
+            )
+        labels = [job_plans.number_of(name, model) for name in names]
+    elif names is not None:
+        raise InvalidRequest(
+            f"The model {model.name!r} knows no labels; leave 'labels' out.", field="labels"
+        )
+    else:
+        labels = [batch_work.UNLABELLED] * len(wanted.latents)
+    work = PreviewWork(
+        model_id=model.id, reply_to=_reply_to(), labels=labels, latents=wanted.latents
+    )
+    return _asked(model, work, is_drawn=False)
+
+
+def shown(asked: Asked, made: Made) -> Preview:
+    """The answer of the API to what a worker made."""
+    names = asked.class_names
+    columns = zip(made.labels, made.scores, made.judged_labels, made.pngs, strict=True)
+    return Preview(
+        model=asked.model,
+        sampler=asked.work.sampler if asked.is_drawn else None,
+        seed=asked.work.seed if asked.is_drawn else None,
+        images=[
+            PreviewImage(label=names[label], score=score, judged_label=names[judged], png=png)
+            for label, score, judged, png in columns
+        ],
+    )
+
+
+def _asked(model: Model, work: PreviewWork, *, is_drawn: bool) -> Asked:
+    reference = schemas.ModelRef.model_validate(model)
+    return Asked(reference, list(model.class_names), work, is_drawn)
+
+
+def _reply_to() -> str:
+    return f"datagen:answer:{uuid.uuid4().hex}"
