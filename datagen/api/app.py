@@ -13,19 +13,23 @@ import datagen
 from datagen.api.asking import Asking
 from datagen.api.backends import Backends
 from datagen.api.errors import install_error_answers
+from datagen.api.events import Events
 from datagen.api.guards import BodyLimit, HostGuard, RequestLog
+from datagen.api.metrics import Metrics
 from datagen.api.openapi import install_openapi, operation_id
 from datagen.api.preparation import prepare
 from datagen.api.readiness import Looks
 from datagen.api.replays import Replays
 from datagen.api.routes import (
     datasets,
+    events,
     exports,
     figures,
     formats,
     health,
     jobs,
     keys,
+    metrics,
     models,
     previews,
     reports,
@@ -59,6 +63,7 @@ def create_app(
         try:
             yield
         finally:
+            await app.state.events.close()
             await app.state.asking.close()
             backends.close()
 
@@ -75,9 +80,14 @@ def create_app(
     app.state.backends = backends
     app.state.looks = Looks()
     app.state.asking = Asking(backends)
+    app.state.events = Events(backends)
+    app.state.metrics = Metrics(backends)
     install_error_answers(app)
     install_openapi(app)
-    rooms = (jobs, exports, datasets, models, previews, figures, reports, formats, keys, health)
+    rooms = (
+        jobs, events, exports, datasets, models, previews, figures, reports, formats, keys, metrics,
+        health,
+    )  # fmt: skip
     for room in rooms:
         app.include_router(room.router)
     app.include_router(keys.me_router)
@@ -86,7 +96,7 @@ def create_app(
     app.add_middleware(BodyLimit, limit_of=_body_limits(settings))
     if is_loopback(host):
         app.add_middleware(HostGuard, extra_hosts=_named_hosts(settings))
-    app.add_middleware(RequestLog)
+    app.add_middleware(RequestLog, requests=app.state.metrics.requests)
     return app
 
 

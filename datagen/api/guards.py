@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from datagen.api.errors import internal_problem, problem_response
 from datagen.api.logs import log
+from datagen.api.metrics import Requests
 from datagen.client.address import is_loopback
 from datagen.errors import MalformedRequest
 
@@ -24,10 +25,10 @@ _QUIET = frozenset({"/healthz", "/readyz"})
 
 
 class RequestLog:
-    """Gives every request an id, writes one line about it, and lets no exception out."""
+    """Gives every request an id, counts it, writes a line about it, and lets no exception out."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, requests: Requests) -> None:
+        self._app, self._requests = app, requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -59,6 +60,8 @@ class RequestLog:
             if status == 0:
                 await internal_problem()(scope, receive, send_with_id)
         seconds = round(time.perf_counter() - began, 4)
+        route = getattr(scope.get("route"), "path", "none")
+        self._requests.count(scope["method"], route, status, seconds)
         write = log.debug if scope["path"] in _QUIET else log.info
         write("request", method=scope["method"], path=scope["path"], status=status, seconds=seconds)
 

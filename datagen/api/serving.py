@@ -49,6 +49,15 @@ def refuse_open_door(settings: Settings, host: str) -> None:
     )
 
 
+class Server(uvicorn.Server):
+    """Ends what would stay open for ever before it waits for its connections."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the streams of events, then as uvicorn does."""
+        await self.config.app.state.events.close()  # type: ignore[union-attr]  # it is ours
+        await super().shutdown(sockets)
+
+
 def serve(settings: Settings, host: str, port: int) -> None:
     """Serve until SIGINT or SIGTERM; requests in flight are finished.
 
@@ -66,4 +75,4 @@ def serve(settings: Settings, host: str, port: int) -> None:
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
     with listener:
-        uvicorn.Server(config).run(sockets=[listener])
+        Server(config).run(sockets=[listener])

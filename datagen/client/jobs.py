@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Literal, TypedDict, Unpack
 from uuid import UUID
 
+from datagen.client.following import follow
 from datagen.client.transport import Transport, quoted
 from datagen.client.waiting import wait_for
 from datagen.schemas import (
@@ -224,6 +225,15 @@ class Jobs:
             TimeoutError: not ended within `timeout` seconds.
         """
         return wait_for(lambda: self.get(job_id), progress, timeout)
+
+    def events(self, job_id: UUID | str) -> Iterator[Job]:
+        """The job whenever it changes, until it has ended, the last time in its end state.
+
+        Raises:
+            NotFound: there is no such job, or it was removed meanwhile.
+            Unavailable: the server was away for more than a minute.
+        """
+        return follow(self._transport, f"/v1/jobs/{quoted(job_id)}/events")
 
     def samples(self, job_id: UUID | str, *, label: str | None = None) -> Iterator[Sample]:
         """All stored samples in the order of their index, fetched page by page."""

@@ -125,9 +125,15 @@ class Transport:
         return self._parsed(response, answer)
 
     @contextmanager
-    def stream(self, path: str, headers: Mapping[str, str]) -> Iterator[httpx.Response]:
-        """Read a body chunk by chunk; failures to connect or read are httpx's own."""
-        with self._http.stream("GET", path, headers=dict(headers)) as response:
+    def stream(
+        self, path: str, headers: Mapping[str, str], *, read_seconds: float | None = None
+    ) -> Iterator[httpx.Response]:
+        """Read a body chunk by chunk; failures to connect or read are httpx's own.
+
+        `read_seconds` is how long nothing may come; as for other requests if None.
+        """
+        timeout = httpx.Timeout(self.timeout, read=read_seconds or self.timeout)
+        with self._http.stream("GET", path, headers=dict(headers), timeout=timeout) as response:
             if response.is_error:
                 response.read()
             self._raise_for_problem(response)

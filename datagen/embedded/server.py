@@ -9,6 +9,7 @@ import uvicorn
 
 from datagen.api.app import create_app
 from datagen.api.logs import configure_logs
+from datagen.api.serving import Server
 from datagen.settings import load_settings
 
 # Ctrl-C must end the stack within seconds, whatever a client still reads.
@@ -30,7 +31,7 @@ def main() -> None:
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
     with socket.socket(fileno=options.fd) as listener:
-        uvicorn.Server(config).run(sockets=[listener])
+        Server(config).run(sockets=[listener])
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from datagen.model.checkpoint import load_weights
 from datagen.model.config import JudgeConfig, TrainingOptions
 from datagen.model.data import Batches, TrainingData, generator_at
 from datagen.model.decoding import tile_of
+from datagen.model.devices import fast_precision
 from datagen.model.header import CheckpointHeader
 from datagen.model.pieces import Pieces
 from datagen.model.training import Numbers, one_cycle
@@ -211,7 +212,9 @@ class Scorer:
             tile = torch.zeros(size, *images.shape[1:])
             # A copy: the array may be a map of a file, of which torch warns.
             tile[: len(part)] = torch.tensor(part)
-            logits = self._head(self._judge.hidden(tile.to(self._device).div_(255.0)).double())
-            logits /= self._judge.config.temperature
+            pixels = tile.to(self._device, memory_format=torch.channels_last).div_(255.0)
+            with fast_precision(self._device):
+                hidden = self._judge.hidden(pixels)
+            logits = self._head(hidden.double()) / self._judge.config.temperature
             parts.append(torch.softmax(logits, dim=1).float()[: len(part)].cpu().numpy())
         return np.concatenate(parts)

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 from fastapi import FastAPI, Request
+from prometheus_client import CollectorRegistry
 from starlette.testclient import TestClient
 
 from datagen.api.errors import install_error_answers
 from datagen.api.guards import BodyLimit, HostGuard, RequestLog
 from datagen.api.logs import configure_logs
+from datagen.api.metrics import Requests
 
 LIMIT = 1000
 
@@ -29,7 +31,7 @@ def make_app(*, extra_hosts: frozenset[str] = frozenset()) -> FastAPI:
 
     app.add_middleware(BodyLimit, limit_of=lambda _: LIMIT)
     app.add_middleware(HostGuard, extra_hosts=extra_hosts)
-    app.add_middleware(RequestLog)
+    app.add_middleware(RequestLog, requests=Requests(CollectorRegistry()))
     return app
 
 

@@ -1,0 +1,44 @@
+"""Following: which jobs have changed since somebody looked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from datagen import schemas
+from datagen.db.tables import Job
+from datagen.service.common import owned
+from datagen.service.showing_jobs import shown
+
+# Ids that a statement names.
+_AT_ONCE = 500
+
+
+def read(session: Session, owner_id: UUID, job_id: UUID) -> tuple[int, schemas.Job]:
+    """A job of the owner's with its revision. Raises NotFound."""
+    job = owned(session, Job, owner_id, job_id)
+    return job.revision, shown(session, [job])[0]
+
+
+def changed(
+    session: Session, known: Mapping[UUID, int]
+) -> Sequence[tuple[UUID, int, schemas.Job | None]]:
+    """The jobs whose revision is no longer the known one, as they are now; None if removed."""
+    found: list[tuple[UUID, int, schemas.Job | None]] = []
+    ids = iter(known)
+    while some := list(islice(ids, _AT_ONCE)):
+        rows = session.execute(
+            select(Job.id, Job.revision, Job.removed_at).where(Job.id.in_(some))
+        ).all()
+        there = {row.id for row in rows if row.removed_at is None}
+        moved = [row.id for row in rows if row.id in there and row.revision != known[row.id]]
+        if moved:
+            jobs = session.scalars(select(Job).where(Job.id.in_(moved))).all()
+            views = zip(jobs, shown(session, jobs), strict=True)
+            found += [(job.id, job.revision, view) for job, view in views]
+        found += [(job_id, known[job_id] + 1, None) for job_id in some if job_id not in there]
+    return found
