@@ -13,6 +13,7 @@
     │   └── InFlight                the same request came before and is still being done
     ├── Gone (410)                  it was there, and its time is over
     ├── TooLarge (413)              the body is larger than the limit
+    ├── TooManyRequests (429)       more than the key may make in this time; wait
     ├── Unavailable (503)           a part of the service is away; try again
     │   ├── QueueUnavailable        the broker does not answer
     │   └── ServerUnreachable       the client found no server
@@ -141,6 +142,14 @@ class TooLarge(DatagenError):
     status = 413
     slug = "too-large"
     title = "The request is too large"
+
+
+class TooManyRequests(DatagenError):
+    """More requests than the key may make in this time."""
+
+    status = 429
+    slug = "too-many-requests"
+    title = "Too many requests"
 
 
 class Unavailable(DatagenError):

@@ -116,6 +116,11 @@ class Settings(BaseSettings):
         ge=0,
         description="Images that an owner may have, unless told otherwise.",
     )
+    rate_limit: str | None = Field(
+        default=None,
+        pattern=r"^[1-9]\d{0,8}/(second|minute|hour|day)$",
+        description="Requests that a key may make, such as 600/minute; any number by default.",
+    )
     max_body_bytes: int = Field(
         default=1_000_000, ge=1024, description="Largest body of a request, uploads aside."
     )
@@ -139,6 +144,7 @@ class Settings(BaseSettings):
         "storage_url",
         "api_key",
         "dataset_roots",
+        "rate_limit",
         mode="before",
     )
     @classmethod

@@ -12,12 +12,15 @@ from fastapi import FastAPI
 import datagen
 from datagen.api.asking import Asking
 from datagen.api.backends import Backends
+from datagen.api.conditional import Conditional
+from datagen.api.documentation import install_documentation
 from datagen.api.errors import install_error_answers
 from datagen.api.events import Events
 from datagen.api.guards import BodyLimit, HostGuard, RequestLog
 from datagen.api.metrics import Metrics
 from datagen.api.openapi import install_openapi, operation_id
 from datagen.api.preparation import prepare
+from datagen.api.rates import Rates
 from datagen.api.readiness import Looks
 from datagen.api.replays import Replays
 from datagen.api.routes import (
@@ -73,7 +76,7 @@ def create_app(
         lifespan=lifespan,
         generate_unique_id_function=operation_id,
         redirect_slashes=False,
-        # The interactive pages fetch their scripts from a network that may not be there.
+        # Ours have their scripts from here, and not from a network that may not be there.
         docs_url=None,
         redoc_url=None,
     )
@@ -82,6 +85,7 @@ def create_app(
     app.state.asking = Asking(backends)
     app.state.events = Events(backends)
     app.state.metrics = Metrics(backends)
+    app.state.rates = Rates(settings)
     install_error_answers(app)
     install_openapi(app)
     rooms = (
@@ -91,7 +95,9 @@ def create_app(
     for room in rooms:
         app.include_router(room.router)
     app.include_router(keys.me_router)
+    install_documentation(app)
     # The last one added is the first that a request meets.
+    app.add_middleware(Conditional)
     app.add_middleware(Replays, backends=backends, uploads=UPLOAD_PATHS, secret=keys.router.prefix)
     app.add_middleware(BodyLimit, limit_of=_body_limits(settings))
     if is_loopback(host):

@@ -39,6 +39,7 @@ _MEANINGS = {
     409: "The state does not allow this.",
     410: "It was there, and its time is over.",
     413: "The body is too large.",
+    429: "More requests than the key may make in this time; `Retry-After` says how long to wait.",
     503: "A part of the service is away; try again.",
     416: "The range lies outside the file.",
     422: "A value cannot be used; `field` names it.",
@@ -54,7 +55,7 @@ _IDEMPOTENCY_KEY = {
     "`Idempotency-Replayed: true`. Another request under the same key is refused with 422, and one "
     "that comes while the first is being done with 409.",
 }
-_ALWAYS = (400, 401, 403, 422)
+_ALWAYS = (400, 401, 403, 422, 429)
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from datagen.errors import (
     DatagenError,
     InFlight,
     ServerUnreachable,
+    TooManyRequests,
     Unavailable,
     error_for,
 )
@@ -27,7 +29,9 @@ from datagen.schemas import Problem
 
 ATTEMPTS = 4
 _PASSING = frozenset({502, 503, 504})
-_CONFLICT = 409
+_CONFLICT, _TOO_MANY = 409, 429
+# A server that asks for more patience than this is not waited for.
+LONGEST_WAIT = 30.0
 
 Answer = TypeVar("Answer", bound=BaseModel)
 
@@ -36,6 +40,13 @@ def _attempts(on: type[Exception] | tuple[type[Exception], ...]) -> Iterable[sta
     return stamina.retry_context(
         on=on, attempts=ATTEMPTS, wait_initial=0.1, wait_max=1.0, wait_jitter=0.1
     )
+
+
+def _wait(response: httpx.Response) -> None:
+    """Wait as long as a limit of requests asks to, if it is not too long."""
+    told = response.headers.get("Retry-After", "")
+    if response.status_code == _TOO_MANY and told.isdigit() and int(told) <= LONGEST_WAIT:
+        time.sleep(int(told))
 
 
 def quoted(reference: object) -> str:
@@ -89,7 +100,7 @@ class Transport:
         headers = {} if body is None else {"Content-Type": "application/json"}
         # By this key the server knows the request again, and what it answered.
         headers["Idempotency-Key"] = uuid.uuid4().hex
-        for attempt in _attempts((Unavailable, InFlight)):
+        for attempt in _attempts((Unavailable, InFlight, TooManyRequests)):
             with attempt, self._failures_named():
                 response = self._http.post(
                     path,
@@ -97,7 +108,8 @@ class Transport:
                     headers=headers,
                     timeout=httpx.Timeout(self.timeout, read=None) if patient else self.timeout,
                 )
-                if response.status_code in _PASSING or response.status_code == _CONFLICT:
+                if response.status_code in {*_PASSING, _CONFLICT, _TOO_MANY}:
+                    _wait(response)
                     self._raise_for_problem(response)
         self._raise_for_problem(response)
         return self._parsed(response, answer)
@@ -141,10 +153,11 @@ class Transport:
 
     def _get(self, path: str, query: Mapping[str, Any]) -> httpx.Response:
         wanted = {name: value for name, value in query.items() if value is not None}
-        for attempt in _attempts(Unavailable):
+        for attempt in _attempts((Unavailable, TooManyRequests)):
             with attempt, self._failures_named():
                 response = self._http.get(path, params=wanted)
-                if response.status_code in _PASSING:
+                if response.status_code in {*_PASSING, _TOO_MANY}:
+                    _wait(response)
                     self._raise_for_problem(response)
         self._raise_for_problem(response)
         return response

@@ -21,3 +21,9 @@ def upgrade() -> None:
     op.add_column(
         "jobs", sa.Column("revision", sa.BigInteger(), server_default="0", nullable=False)
     )
+
+
+def downgrade() -> None:
+    with op.batch_alter_table("jobs") as jobs:
+        for name in ("revision", "removed_at", "retention_days", "metadata", "priority"):
+            jobs.drop_column(name)

@@ -27,3 +27,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("owner_id", "key", name=op.f("pk_replays")),
     )
     op.create_index(op.f("ix_replays_created_at"), "replays", ["created_at"])
+
+
+def downgrade() -> None:
+    op.drop_index(op.f("ix_replays_created_at"), "replays")
+    op.drop_table("replays")

@@ -16,6 +16,7 @@ from datagen import bundled
 from datagen.api.auth import Reader, Writer
 from datagen.api.backends import Backends, Wired
 from datagen.api.openapi import problems
+from datagen.api.paging import Paged
 from datagen.api.routes.jobs import Cursor, Limit
 from datagen.api.uploads import receive_file, receive_json
 from datagen.datasets.balance import draw_balance
@@ -155,11 +156,11 @@ def _register(
 
 @router.get("", summary="List datasets, newest first", responses=problems())
 def list_datasets(
-    backends: Wired, asker: Reader, limit: Limit = 50, cursor: Cursor = None
+    backends: Wired, paging: Paged, asker: Reader, limit: Limit = 50, cursor: Cursor = None
 ) -> Page[Dataset]:
     """Your datasets, in pages."""
     with reading(backends.engine) as session:
-        return datasets.list_datasets(session, asker.owner_id, limit=limit, cursor=cursor)
+        return paging(datasets.list_datasets(session, asker.owner_id, limit=limit, cursor=cursor))
 
 
 @router.get("/{reference}", summary="Read a dataset", responses=problems(404))

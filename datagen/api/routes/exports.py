@@ -10,9 +10,10 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from datagen.api.auth import Credentials, Reader, Writer, needs
-from datagen.api.backends import Backends, Wired
+from datagen.api.backends import Backends, Wired, backends_of
 from datagen.api.downloads import ZIP, Content, answered, stored
 from datagen.api.openapi import problems
+from datagen.api.paging import Paged
 from datagen.api.routes.jobs import Cursor, Limit
 from datagen.db.session import reading, writing
 from datagen.errors import NotFound
@@ -71,6 +72,7 @@ def create_export(wanted: ExportCreate, answer: Response, backends: Wired, asker
 @router.get("", summary="List exports, newest first", responses=problems())
 def list_exports(
     backends: Wired,
+    paging: Paged,
     asker: Reader,
     job: Annotated[UUID | None, Query(description="Only those with images of this job.")] = None,
     limit: Limit = 50,
@@ -78,7 +80,9 @@ def list_exports(
 ) -> Page[Export]:
     """Your exports, in pages."""
     with reading(backends.engine) as session:
-        return exports.list_exports(session, asker.owner_id, job_id=job, limit=limit, cursor=cursor)
+        return paging(
+            exports.list_exports(session, asker.owner_id, job_id=job, limit=limit, cursor=cursor)
+        )
 
 
 @router.get("/{export_id}", summary="Read an export", responses=problems(404))
@@ -162,7 +166,7 @@ def download_export(
     ] = "zip",
 ) -> Response:
     """The archive, whole or by `Range`, with a key or by a link; its `ETag` tells its bytes."""
-    found = _asked_for(backends, credentials, link, export_id, archive)
+    found = _asked_for(request, credentials, link, export_id, archive)
     return answered(_archive(backends, found, archive), request.headers)
 
 
@@ -186,16 +190,17 @@ def read_file(
     link: Linked,
 ) -> Response:
     """One file, whole or by `Range`, with a key or by a link; `manifest.json` names them all."""
-    found = _asked_for(backends, credentials, link, export_id, f"file {path}")
+    found = _asked_for(request, credentials, link, export_id, f"file {path}")
     return answered(_file(backends, found, path), request.headers)
 
 
 def _asked_for(
-    backends: Backends, credentials: Credentials, link: Signed, export_id: UUID, what: str
+    request: Request, credentials: Credentials, link: Signed, export_id: UUID, what: str
 ) -> StoredExport:
     """The export that a key or a link opens. Raises Unauthorized, Forbidden, and what it is not."""
+    backends = backends_of(request)
     if link.signature is None:
-        asker = needs("read")(backends, credentials)
+        asker = needs("read")(request, backends, credentials)
         with reading(backends.engine) as session:
             return exports.archive(session, asker.owner_id, export_id)
     with reading(backends.engine) as session:

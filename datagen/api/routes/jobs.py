@@ -13,6 +13,7 @@ from pydantic import AwareDatetime
 from datagen.api.auth import Reader, Writer
 from datagen.api.backends import Wired
 from datagen.api.openapi import problems
+from datagen.api.paging import Paged
 from datagen.db.session import reading, writing
 from datagen.schemas import (
     MAX_IMAGES,
@@ -66,6 +67,7 @@ def create_job(
 @router.get("", summary="List jobs, newest first", responses=problems())
 def list_jobs(
     backends: Wired,
+    paging: Paged,
     asker: Reader,
     *,
     state: State | None = None,
@@ -86,16 +88,18 @@ def list_jobs(
 ) -> Page[Job]:
     """Your jobs, in pages."""
     with reading(backends.engine) as session:
-        return jobs.list_jobs(
-            session,
-            asker.owner_id,
-            state=state,
-            model=model,
-            created_after=created_after,
-            created_before=created_before,
-            oldest_first=sort == "created_at",
-            limit=limit,
-            cursor=cursor,
+        return paging(
+            jobs.list_jobs(
+                session,
+                asker.owner_id,
+                state=state,
+                model=model,
+                created_after=created_after,
+                created_before=created_before,
+                oldest_first=sort == "created_at",
+                limit=limit,
+                cursor=cursor,
+            )
         )
 
 
@@ -162,6 +166,7 @@ def remove_job(
 def list_samples(
     job_id: UUID,
     backends: Wired,
+    paging: Paged,
     asker: Reader,
     *,
     label: Annotated[str | None, Query(max_length=400, description="Only this label.")] = None,
@@ -170,8 +175,10 @@ def list_samples(
 ) -> Page[Sample]:
     """What is stored, by index, in pages."""
     with reading(backends.engine) as session:
-        return samples.list_samples(
-            session, asker.owner_id, job_id, label=label, limit=limit, cursor=cursor
+        return paging(
+            samples.list_samples(
+                session, asker.owner_id, job_id, label=label, limit=limit, cursor=cursor
+            )
         )
 
 

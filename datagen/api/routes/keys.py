@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path, Query, Response
 from datagen.api.auth import ADMINS_ALONE, Admin, Reader
 from datagen.api.backends import Wired
 from datagen.api.openapi import problems
+from datagen.api.paging import Paged
 from datagen.api.routes.jobs import Cursor, Limit
 from datagen.db.session import reading, writing
 from datagen.schemas import Key, KeyCreate, KeyMade, KeyRotate, Me, Page
@@ -32,13 +33,14 @@ def create_key(wanted: KeyCreate, answer: Response, backends: Wired) -> KeyMade:
 @router.get("", summary="List keys, newest first", responses=problems())
 def list_keys(
     backends: Wired,
+    paging: Paged,
     owner: Annotated[str | None, Query(max_length=64, description="Only this owner's.")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[Key]:
     """Keys of all owners, in pages, without their secrets."""
     with reading(backends.engine) as session:
-        return keys.list_keys(session, owner=owner, limit=limit, cursor=cursor)
+        return paging(keys.list_keys(session, owner=owner, limit=limit, cursor=cursor))
 
 
 @router.get("/{key_id}", summary="Read a key", responses=problems(404))

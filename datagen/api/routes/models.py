@@ -15,6 +15,7 @@ from datagen.api.auth import Reader, Writer
 from datagen.api.backends import Backends, Wired
 from datagen.api.downloads import answered, stored
 from datagen.api.openapi import problems
+from datagen.api.paging import Paged
 from datagen.api.routes.jobs import Cursor, Limit
 from datagen.api.uploads import receive_file
 from datagen.db.session import reading, writing
@@ -37,11 +38,11 @@ def create_model(wanted: ModelCreate, answer: Response, backends: Wired, asker: 
 
 @router.get("", summary="List models, newest first", responses=problems())
 def list_models(
-    backends: Wired, asker: Reader, limit: Limit = 50, cursor: Cursor = None
+    backends: Wired, paging: Paged, asker: Reader, limit: Limit = 50, cursor: Cursor = None
 ) -> Page[Model]:
     """Your own and the public models, in pages."""
     with reading(backends.engine) as session:
-        return models.list_models(session, asker.owner_id, limit=limit, cursor=cursor)
+        return paging(models.list_models(session, asker.owner_id, limit=limit, cursor=cursor))
 
 
 @router.get("/compare", summary="Compare models", responses=problems(404))

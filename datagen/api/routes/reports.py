@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Response
 from datagen.api.auth import Reader, Writer
 from datagen.api.backends import Wired
 from datagen.api.openapi import problems
+from datagen.api.paging import Paged
 from datagen.api.routes.jobs import Cursor, Limit
 from datagen.db.session import reading, writing
 from datagen.schemas import Page, Report, ReportCreate
@@ -41,6 +42,7 @@ def create_report(wanted: ReportCreate, answer: Response, backends: Wired, asker
 @router.get("", summary="List reports, newest first", responses=problems())
 def list_reports(
     backends: Wired,
+    paging: Paged,
     asker: Reader,
     job: Annotated[UUID | None, Query(description="Only those of this job.")] = None,
     limit: Limit = 50,
@@ -48,7 +50,9 @@ def list_reports(
 ) -> Page[Report]:
     """Your reports, in pages."""
     with reading(backends.engine) as session:
-        return reports.list_reports(session, asker.owner_id, job_id=job, limit=limit, cursor=cursor)
+        return paging(
+            reports.list_reports(session, asker.owner_id, job_id=job, limit=limit, cursor=cursor)
+        )
 
 
 @router.get("/{report_id}", summary="Read a report's state", responses=problems(404))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from typing import Any
@@ -96,6 +97,18 @@ def test_creating_is_tried_again_under_one_key(server: Any, transport: Transport
     server.script = [PAGE]
     transport.post("/v1/x", Page[str], {})
     assert server.requests[3].headers["Idempotency-Key"] not in keys
+
+
+def test_limit_of_requests_is_waited_for(server: Any, transport: Transport) -> None:
+    refused = problem("too-many-requests", 429)
+    for send in (
+        lambda: transport.get("/v1/x", Page[str]),
+        lambda: transport.post("/v1/x", Page[str], {}),
+    ):
+        server.script = [says(429, refused, **{"Retry-After": "1"}), PAGE]
+        began = time.monotonic()
+        assert send().items == ["a"]
+        assert time.monotonic() - began >= 1
 
 
 def test_conflict_is_not_tried_again(server: Any, transport: Transport) -> None:
