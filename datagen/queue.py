@@ -20,6 +20,7 @@ RUN_FIGURES = "datagen.run_figures"
 RUN_REPORT = "datagen.run_report"
 RUN_TRAINING = "datagen.run_training"
 RUN_PREVIEW = "datagen.run_preview"
+DELIVER = "datagen.deliver"
 SETTLE_JOB = "datagen.settle_job"
 REMOVE_JOBS = "datagen.remove_jobs"
 MAKE_BATCHES = "datagen.make_batches"
@@ -43,6 +44,8 @@ QUEUE_OF = {
     SETTLE_JOB: EXPORT,
     # Deletes what may be millions of rows.
     REMOVE_JOBS: EXPORT,
+    # Waits for others' servers.
+    DELIVER: EXPORT,
     MAKE_BATCHES: CONTROL,
     REQUEUE_STALE: CONTROL,
     SWEEP_STORAGE: CONTROL,

@@ -6,7 +6,9 @@ environment.
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -16,6 +18,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from datagen.durations import seconds_of
 from datagen.errors import InvalidRequest
+
+PROFILES = "profiles.json"
 
 Seconds = Annotated[float, Field(gt=0, le=7 * 86_400)]
 
@@ -37,6 +41,11 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = Field(
         default=None,
         description="Key that the client sends; `datagen api` accepts it as an administrator's.",
+    )
+    profile: str | None = Field(
+        default=None,
+        description="Server of this name in profiles.json of the home, where no URL is named; "
+        "`datagen config` keeps them.",
     )
     database_url: str | None = Field(
         default=None,
@@ -116,6 +125,19 @@ class Settings(BaseSettings):
         ge=0,
         description="Images that an owner may have, unless told otherwise.",
     )
+    quota_bytes: int | None = Field(
+        default=None, ge=0, description="Bytes that an owner may keep; any number by default."
+    )
+    quota_jobs: int | None = Field(
+        default=None, ge=0, description="Jobs of an owner that are at work at once, likewise."
+    )
+    quota_uploads: int | None = Field(
+        default=None, ge=0, description="Versions of datasets that an owner keeps, likewise."
+    )
+    webhooks_private: bool = Field(
+        default=False,
+        description="Whether webhooks may go to addresses that are not public: true or false.",
+    )
     rate_limit: str | None = Field(
         default=None,
         pattern=r"^[1-9]\d{0,8}/(second|minute|hour|day)$",
@@ -145,6 +167,7 @@ class Settings(BaseSettings):
         "api_key",
         "dataset_roots",
         "rate_limit",
+        "profile",
         mode="before",
     )
     @classmethod
@@ -168,13 +191,13 @@ class Settings(BaseSettings):
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Read `DATAGEN_*`, with explicit values on top.
+    """Read `DATAGEN_*`, with explicit values on top, and the server that a profile names.
 
     Raises:
         InvalidRequest: a variable has a value that cannot be used; `field` names it.
     """
     try:
-        return Settings(**overrides)
+        return _with_profile(Settings(**overrides))
     except ValidationError as error:
         first = error.errors()[0]
         name = "DATAGEN_" + "_".join(str(part) for part in first["loc"]).upper()
@@ -182,3 +205,57 @@ def load_settings(**overrides: Any) -> Settings:
         raise InvalidRequest(
             f"{name} is {first['input']!r}, which cannot be used: {wrong}.", field=name
         ) from None
+
+
+def read_profiles(home: Path) -> dict[str, dict[str, str]]:
+    """Servers by the names that a user gave them: `url`, and `api_key` where there is one.
+
+    Raises:
+        InvalidRequest: the file is there and cannot be read.
+    """
+    path = home / PROFILES
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise InvalidRequest(
+            f"{path} cannot be read ({error}); mend it, or remove it.", field="DATAGEN_PROFILE"
+        ) from None
+    if not isinstance(found, dict) or not all(
+        isinstance(one, dict) and isinstance(one.get("url"), str) for one in found.values()
+    ):
+        raise InvalidRequest(
+            f'{path} has not the form {{"name": {{"url": …, "api_key": …}}}}; mend it, or '
+            "remove it.",
+            field="DATAGEN_PROFILE",
+        )
+    return found
+
+
+def write_profiles(home: Path, profiles: Mapping[str, Mapping[str, str]]) -> None:
+    """Keep servers by name, in a file that others cannot read: it may hold keys."""
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    incoming = home / f".{PROFILES}.new"
+    incoming.unlink(missing_ok=True)
+    with os.fdopen(os.open(incoming, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump(profiles, file, indent=1, sort_keys=True)
+    incoming.replace(home / PROFILES)
+
+
+def _with_profile(settings: Settings) -> Settings:
+    if settings.profile is None or settings.url is not None:
+        return settings
+    profiles = read_profiles(settings.home)
+    found = profiles.get(settings.profile)
+    if found is None:
+        known = ", ".join(sorted(profiles)) or "none yet"
+        raise InvalidRequest(
+            f"There is no profile {settings.profile!r} (there are: {known}); make it with "
+            f"`datagen config set {settings.profile} --url …`.",
+            field="DATAGEN_PROFILE",
+        )
+    named: dict[str, Any] = {"url": found["url"]}
+    if settings.api_key is None and found.get("api_key"):
+        named["api_key"] = SecretStr(found["api_key"])
+    return settings.model_copy(update=named)

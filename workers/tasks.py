@@ -14,6 +14,7 @@ from celery import shared_task
 
 from datagen.db.session import writing
 from datagen.queue import (
+    DELIVER,
     MAKE_BATCHES,
     REMOVE_JOBS,
     REPAIR_BATCH,
@@ -27,7 +28,17 @@ from datagen.queue import (
     SETTLE_JOB,
     SWEEP_STORAGE,
 )
-from datagen.service import batches, export_writing, job_changes, replays, settling, stale, sweep
+from datagen.service import (
+    batches,
+    delivering,
+    export_writing,
+    job_changes,
+    replays,
+    settling,
+    stale,
+    sweep,
+    webhooks,
+)
 from datagen.service.common import parse_id
 from workers.context import context, generation
 
@@ -111,6 +122,14 @@ def remove_jobs(**_unknown: Any) -> None:
     job_changes.clear_removed(own.engine, own.storage)
 
 
+@shared_task(name=DELIVER)
+def deliver(delivery_id: object = None, **_unknown: Any) -> None:
+    """Tell a webhook of what has ended."""
+    if (row_id := _id_in(DELIVER, delivery_id)) is not None:
+        own = context()
+        delivering.deliver(own.engine, own.settings, row_id)
+
+
 @shared_task(name=MAKE_BATCHES)
 def make_batches(**_unknown: Any) -> None:
     """Cut batches from the jobs that wait."""
@@ -126,6 +145,8 @@ def requeue_stale(**_unknown: Any) -> None:
     own = context()
     with writing(own.engine) as session:
         messages = stale.requeue_stale(session, own.settings)
+        webhooks.note_ended(session)
+        messages += webhooks.due(session, own.settings)
     own.queue.send(messages)
 
 
@@ -136,6 +157,7 @@ def sweep_storage(**_unknown: Any) -> None:
     with writing(own.engine) as session:
         messages = job_changes.expire(session)
         replays.expire(session)
+        webhooks.expire(session)
     own.queue.send(messages)
     sweep.sweep(own.engine, own.storage, own.settings)
 

@@ -36,6 +36,7 @@ from datagen.api.routes import (
     models,
     previews,
     reports,
+    webhooks,
 )
 from datagen.client.address import is_loopback
 from datagen.queue import Queue
@@ -90,7 +91,7 @@ def create_app(
     install_openapi(app)
     rooms = (
         jobs, events, exports, datasets, models, previews, figures, reports, formats, keys, metrics,
-        health,
+        webhooks, health,
     )  # fmt: skip
     for room in rooms:
         app.include_router(room.router)
@@ -98,7 +99,12 @@ def create_app(
     install_documentation(app)
     # The last one added is the first that a request meets.
     app.add_middleware(Conditional)
-    app.add_middleware(Replays, backends=backends, uploads=UPLOAD_PATHS, secret=keys.router.prefix)
+    app.add_middleware(
+        Replays,
+        backends=backends,
+        uploads=UPLOAD_PATHS,
+        secrets=(keys.router.prefix, webhooks.router.prefix),
+    )
     app.add_middleware(BodyLimit, limit_of=_body_limits(settings))
     if is_loopback(host):
         app.add_middleware(HostGuard, extra_hosts=_named_hosts(settings))

@@ -31,7 +31,7 @@ class Replays:
     """Does a POST with an `Idempotency-Key` once, and answers the others as the first."""
 
     def __init__(
-        self, app: ASGIApp, backends: Backends, uploads: frozenset[str], secret: str
+        self, app: ASGIApp, backends: Backends, uploads: frozenset[str], secrets: tuple[str, ...]
     ) -> None:
         """Wrap an application.
 
@@ -39,10 +39,10 @@ class Replays:
             app: what does the requests.
             backends: where answers are kept.
             uploads: paths whose bodies are too large to be held; their length stands for them.
-            secret: beginning of the paths whose answers hold what is kept nowhere.
+            secrets: beginnings of the paths whose answers hold what is shown once.
         """
         self._app, self._backends = app, backends
-        self._uploads, self._secret = uploads, secret
+        self._uploads, self._secrets = uploads, secrets
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -140,7 +140,7 @@ class Replays:
 
         def keep() -> None:
             done = status < _SERVER_ERRORS and status not in _NOT_DONE
-            hidden = large or scope["path"].startswith(self._secret)
+            hidden = large or self._shows_secret(scope["path"])
             answer = Answer(status, headers, None if hidden else bytes(body))
             with writing(self._backends.engine) as session:
                 if done:
@@ -154,6 +154,11 @@ class Replays:
             if status == 0:
                 await run_sync(self._forget, owner_id, key)
             raise
+
+    def _shows_secret(self, path: str) -> bool:
+        return path in self._secrets or (
+            path.startswith(self._secrets) and path.endswith("/rotate")
+        )
 
     def _forget(self, owner_id: UUID, key: str) -> None:
         log.warning("a request with an Idempotency-Key was not answered", key=key[:40])

@@ -9,6 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from datagen.cli import (
+    config,
     datasets,
     db,
     demo,
@@ -22,6 +23,7 @@ from datagen.cli import (
     reports,
     servers,
     train,
+    webhooks,
 )
 from datagen.cli.output import DONE, FAILED, USAGE, exit_code, print_error
 from datagen.errors import DatagenError, MalformedRequest
@@ -50,6 +52,12 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _use_profile(name: str | None) -> None:
+    if name is not None:
+        # Settings are read from the environment, wherever a command needs them.
+        os.environ["DATAGEN_PROFILE"] = name
+
+
 @app.callback(invoke_without_command=True)
 def _root(
     context: typer.Context,
@@ -57,6 +65,16 @@ def _root(
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
+    _profile: Annotated[
+        str | None,
+        typer.Option(
+            "--profile",
+            metavar="NAME",
+            callback=_use_profile,
+            is_eager=True,
+            help="Talk to this server of `datagen config`.",
+        ),
+    ] = None,
 ) -> None:
     _help_without_command(context)
 
@@ -78,7 +96,17 @@ app.command("api")(servers.api)
 app.command("worker")(servers.worker)
 app.command("beat")(servers.beat)
 models.group.command("report")(figures.report)
-for _group in (jobs.group, datasets.group, exports.group, models.group, keys.group, db.group):
+_GROUPS = (
+    jobs.group,
+    datasets.group,
+    exports.group,
+    models.group,
+    keys.group,
+    webhooks.group,
+    config.group,
+    db.group,
+)
+for _group in _GROUPS:
     _group.callback(invoke_without_command=True)(_help_without_command)
     app.add_typer(_group)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 OLDEST_PYTHON = (3, 11)
 LEAST_FREE_BYTES = 1_000_000_000
 ANSWER_SECONDS = 3.0
+MOST_APART_SECONDS, SHOWN_SECONDS = 5.0, 0.1
 
 Outcome = Literal["ok", "broken", "skipped"]
 
@@ -153,6 +156,40 @@ def _skip_unmade(settings: Settings) -> None:
         raise _Skip("not made yet; `datagen up` makes it")
 
 
+def _clock(settings: Settings) -> str:
+    from datagen.db.session import now, open_engine, reading  # noqa: PLC0415 - slow to load
+
+    _skip_unmade(settings)
+    engine = open_engine(settings.database)
+    try:
+        with reading(engine) as session:
+            apart = (now(session) - datetime.now(UTC)).total_seconds()
+    finally:
+        engine.dispose()
+    told = f"{abs(apart):.1f} s {'behind' if apart > 0 else 'ahead of'} the database's"
+    if abs(apart) > MOST_APART_SECONDS:
+        raise DatagenError(told)
+    return told if abs(apart) >= SHOWN_SECONDS else "agrees with the database's"
+
+
+def _gpu(settings: Settings) -> str:
+    # The driver's own tool: torch takes seconds to load, and workers alone have it.
+    tool = shutil.which("nvidia-smi")
+    names: list[str] = []
+    if tool is not None:
+        asked = (tool, "--query-gpu=name,memory.total", "--format=csv,noheader")
+        answer = subprocess.run(  # noqa: S603 - the tool that lies on the path
+            asked, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False
+        )
+        names = answer.stdout.split("\n") if answer.returncode == 0 else []
+    found = "; ".join(name.strip() for name in names if name.strip())
+    if not found and settings.device.startswith("cuda"):
+        raise DatagenError(f"DATAGEN_DEVICE is {settings.device!r}, and no GPU is seen")
+    if not found:
+        raise _Skip("none is seen; images are made on the processor")
+    return found
+
+
 def _storage(settings: Settings) -> str:
     from datagen.storage import open_storage  # noqa: PLC0415 - other checks do not need it
 
@@ -195,6 +232,9 @@ def _server(settings: Settings) -> str:
 
     parts = httpx.get(f"{url}/readyz", timeout=ANSWER_SECONDS).json()["parts"]
     told = f"{url}: {', '.join(f'{part} {state}' for part, state in parts.items())}"
+    theirs = httpx.get(f"{url}/openapi.json", timeout=ANSWER_SECONDS).json()["info"]["version"]
+    if theirs != version("datagen"):
+        told += f"; it is version {theirs}, and this command {version('datagen')}"
     if any(state != "ok" for state in parts.values()):
         raise DatagenError(told)
     return told
@@ -223,14 +263,18 @@ def _workers(settings: Settings) -> str:
 LOOKS: dict[str, Callable[[Settings], str]] = {
     "database": _database,
     "schema": _schema,
+    "clock": _clock,
     "storage": _storage,
     "broker": _broker,
     "server": _server,
     "workers": _workers,
+    "gpu": _gpu,
 }
 MENDS = {
     "database": "check DATAGEN_DATABASE_URL, and that the database runs",
     "schema": "run `datagen db upgrade`",
+    "clock": "set this machine's clock by NTP; leases and ends of keys go by the database's",
+    "gpu": "install the driver, or set DATAGEN_DEVICE to auto",
     "storage": "check DATAGEN_STORAGE_URL, free space and permissions",
     "broker": "check DATAGEN_BROKER_URL, and that Redis or Valkey runs",
     "server": "check DATAGEN_URL, or start one with `datagen up`",

@@ -34,6 +34,15 @@ def create_key(
     quota_images: Annotated[
         int | None, typer.Option(min=0, help="Images that the owner may have, over all keys.")
     ] = None,
+    quota_bytes: Annotated[
+        int | None, typer.Option(min=0, help="Bytes that the owner may keep.")
+    ] = None,
+    quota_jobs: Annotated[
+        int | None, typer.Option(min=0, help="Jobs of the owner that are at work at once.")
+    ] = None,
+    quota_uploads: Annotated[
+        int | None, typer.Option(min=0, help="Versions of datasets that the owner may keep.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a key, and show its text this once."""
@@ -44,6 +53,9 @@ def create_key(
             cast("list[Scope]", wanted),
             expires_in=None if expires is None else _seconds(expires, "--expires"),
             quota_images=quota_images,
+            quota_bytes=quota_bytes,
+            quota_jobs=quota_jobs,
+            quota_uploads=quota_uploads,
         )
     _show_made(made, as_json=as_json)
 

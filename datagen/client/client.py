@@ -15,6 +15,7 @@ from datagen.client.keys import Keys
 from datagen.client.models import Models
 from datagen.client.reports import Reports
 from datagen.client.transport import Transport
+from datagen.client.webhooks import Webhooks
 from datagen.schemas import Me
 from datagen.settings import load_settings
 
@@ -62,6 +63,7 @@ class Client:
         self.figures = FigureSets(self._transport)
         self.reports = Reports(self._transport)
         self.keys = Keys(self._transport)
+        self.webhooks = Webhooks(self._transport)
 
     def me(self) -> Me:
         """Who your key belongs to, how far it reaches, and what is used of the quota."""

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from datagen.client.download import download_archive
 from datagen.client.transport import Transport, quoted
-from datagen.client.waiting import wait_for
+from datagen.client.waiting import Told, wait_for
 from datagen.errors import Conflict, Gone
 from datagen.export.unpacking import check_free, unpack
 from datagen.schemas import Export, Format, Link, Page
@@ -145,7 +145,7 @@ class Exports:
     def wait(
         self,
         export_id: UUID | str,
-        progress: Callable[[Export], None] | None = None,
+        progress: Told[Export] = None,
         *,
         timeout: float | None = None,
     ) -> Export:

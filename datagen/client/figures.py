@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from uuid import UUID
 
 from datagen.client.transport import Transport, quoted
-from datagen.client.waiting import wait_for
+from datagen.client.waiting import Told, wait_for
 from datagen.schemas import Figures
 
 
@@ -39,7 +38,7 @@ class FigureSets:
         self,
         model: UUID | str,
         dataset: UUID | str | None = None,
-        progress: Callable[[Figures], None] | None = None,
+        progress: Told[Figures] = None,
         *,
         timeout: float | None = None,
     ) -> Figures:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, TypedDict, Unpack
 from uuid import UUID
 
 from datagen.client.following import follow
 from datagen.client.transport import Transport, quoted
-from datagen.client.waiting import wait_for
+from datagen.client.waiting import Told, wait_for
 from datagen.schemas import (
     Balance,
     Gate,
@@ -215,7 +215,7 @@ class Jobs:
     def wait(
         self,
         job_id: UUID | str,
-        progress: Callable[[Job], None] | None = None,
+        progress: Told[Job] = None,
         *,
         timeout: float | None = None,
     ) -> Job:

@@ -21,6 +21,9 @@ class Keys:
         *,
         expires_in: int | None = None,
         quota_images: int | None = None,
+        quota_bytes: int | None = None,
+        quota_jobs: int | None = None,
+        quota_uploads: int | None = None,
     ) -> KeyMade:
         """Make a key; the answer has the only copy of its text.
 
@@ -28,7 +31,10 @@ class Keys:
             owner: whose it is; made where there is none of that name.
             scopes: `read`, `write` or `admin`.
             expires_in: seconds that it is good for; for ever if None.
-            quota_images: a new quota for the owner; left as it is if None.
+            quota_images: a new quota of images for the owner; left as it is if None.
+            quota_bytes: likewise, of bytes that are kept.
+            quota_jobs: likewise, of jobs that are at work at once.
+            quota_uploads: likewise, of versions of datasets.
 
         Raises:
             Forbidden: your own key is no administrator's.
@@ -39,6 +45,9 @@ class Keys:
             "scopes": list(scopes),
             "expires_in": expires_in,
             "quota_images": quota_images,
+            "quota_bytes": quota_bytes,
+            "quota_jobs": quota_jobs,
+            "quota_uploads": quota_uploads,
         }
         return self._transport.post("/v1/keys", KeyMade, body)
 

@@ -10,7 +10,7 @@ from uuid import UUID
 from datagen.client.pictures import Pictures
 from datagen.client.transfer import in_chunks, save_file
 from datagen.client.transport import Transport, quoted
-from datagen.client.waiting import wait_for
+from datagen.client.waiting import Told, wait_for
 from datagen.errors import InvalidFile
 from datagen.schemas import MOST_PREVIEWED, Comparison, Gate, Model, Page, Preview, Sampler
 
@@ -191,7 +191,7 @@ class Models:
     def wait(
         self,
         reference: UUID | str,
-        progress: Callable[[Model], None] | None = None,
+        progress: Told[Model] = None,
         *,
         timeout: float | None = None,
     ) -> Model:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 from datagen.client.transport import Transport, quoted
-from datagen.client.waiting import wait_for
+from datagen.client.waiting import Told, wait_for
 from datagen.schemas import Page, Report
 
 
@@ -62,7 +61,7 @@ class Reports:
     def wait(
         self,
         report_id: UUID | str,
-        progress: Callable[[Report], None] | None = None,
+        progress: Told[Report] = None,
         *,
         timeout: float | None = None,
     ) -> Report:

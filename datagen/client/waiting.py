@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal, TypeVar
 
 from datagen.errors import Unavailable
 from datagen.schemas import ENDED, Export, Figures, Job, Model, Report
@@ -15,24 +16,38 @@ LONGEST_PAUSE = 1.0
 PATIENCE = 60.0
 
 Followed = TypeVar("Followed", Job, Export, Figures, Model, Report)
+# What is told of every reading; True shows a bar.
+Told = Callable[[Followed], None] | Literal[True] | None
 
 
 def wait_for(
     read: Callable[[], Followed],
-    progress: Callable[[Followed], None] | None = None,
+    progress: Told[Followed] = None,
     timeout: float | None = None,
 ) -> Followed:
     """Read again and again, ever more slowly, until the state is an end.
 
     Args:
         read: fetches the resource as it is now.
-        progress: told of every reading, the last one too.
+        progress: told of every reading, the last one too; True shows a bar on standard error, or
+            below the cell of a notebook.
         timeout: seconds after which to give up; None waits for ever.
 
     Raises:
         TimeoutError: not ended in time.
         Unavailable: the server was away for more than a minute.
     """
+    if progress is True:
+        with _bar() as tell:
+            return _waited(read, tell, timeout)
+    return _waited(read, progress, timeout)
+
+
+def _waited(
+    read: Callable[[], Followed],
+    progress: Callable[[Followed], None] | None,
+    timeout: float | None,
+) -> Followed:
     began = seen = time.monotonic()
     pause = FIRST_PAUSE
     while True:
@@ -51,3 +66,34 @@ def wait_for(
             raise TimeoutError(f"Not ended after {timeout:g} s.")
         time.sleep(pause)
         pause = min(pause * 1.5, LONGEST_PAUSE)
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[Job | Export | Figures | Model | Report], None]]:
+    from rich.console import Console  # noqa: PLC0415 - only who wants to see it waits for it
+    from rich.progress import Progress, TextColumn  # noqa: PLC0415 - likewise
+
+    columns = (*Progress.get_default_columns(), TextColumn("{task.fields[remark]}"))
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("waiting", total=None, remark="")
+
+        def tell(found: Job | Export | Figures | Model | Report) -> None:
+            done, total = how_far(found)
+            bar.update(
+                task,
+                description=found.state,
+                completed=done,
+                total=total,
+                remark="" if total is None else f"{done:,} of {total:,}",
+            )
+
+        yield tell
+
+
+def how_far(found: Job | Export | Figures | Model | Report) -> tuple[int, int | None]:
+    """What is done, and what there is to do where that is known."""
+    if isinstance(found, Job):
+        return found.images_stored + found.images_short, found.images_requested
+    if isinstance(found, Export):
+        return found.images_written, found.images_total
+    return 0, None

@@ -103,7 +103,11 @@ class Owner(Table):
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     name: Mapped[str] = mapped_column(String(64), unique=True)
+    # None takes the setting's.
     quota_images: Mapped[int | None] = mapped_column(BigInteger)
+    quota_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    quota_jobs: Mapped[int | None]
+    quota_uploads: Mapped[int | None]
     created_at: Mapped[datetime]
 
 
@@ -134,6 +138,50 @@ class Replay(Table):
     headers: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     body: Mapped[bytes | None]
     created_at: Mapped[datetime] = mapped_column(UtcDateTime(), index=True)
+
+
+class Webhook(Table):
+    """Where an owner is told of what has ended."""
+
+    __tablename__ = "webhooks"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("owners.id"), index=True)
+    url: Mapped[str] = mapped_column(String(2000))
+    events: Mapped[list[str]]
+    # Plain, since signatures are made by it; the former one signs too for a day.
+    secret: Mapped[bytes] = mapped_column(LargeBinary(32))
+    former_secret: Mapped[bytes | None] = mapped_column(LargeBinary(32))
+    rotated_at: Mapped[datetime | None]
+    # Up to this moment what has ended is noted.
+    looked_at: Mapped[datetime]
+    created_at: Mapped[datetime]
+
+
+class Delivery(Table):
+    """One telling of a webhook."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        UniqueConstraint("webhook_id", "event", "resource_id", "happened_at"),
+        Index("ix_deliveries_state_available_at", "state", "available_at"),
+        _state_check(),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    webhook_id: Mapped[UUID] = mapped_column(ForeignKey("webhooks.id"))
+    event: Mapped[str] = mapped_column(String(40))
+    resource_id: Mapped[UUID]
+    happened_at: Mapped[datetime]
+    state: Mapped[str] = mapped_column(String(16))
+    attempt: Mapped[int] = mapped_column(default=0)
+    status: Mapped[int | None]
+    error: Mapped[str | None] = mapped_column(Text)
+    available_at: Mapped[datetime]
+    sent_at: Mapped[datetime | None]
+    lease_until: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
 
 
 class Secret(Table):
@@ -200,6 +248,7 @@ class Model(Claimed, Table):
     __table_args__ = (
         UniqueConstraint("owner_id", "name", "version"),
         Index("ix_models_state_lease_until", "state", "lease_until"),
+        Index("ix_models_ended_at", "ended_at"),
         _state_check(),
     )
 
@@ -256,7 +305,11 @@ class Job(Table):
     """A request for images; its images are numbered 0 to `images_requested` - 1."""
 
     __tablename__ = "jobs"
-    __table_args__ = (Index("ix_jobs_owner_id_id", "owner_id", "id"), _state_check())
+    __table_args__ = (
+        Index("ix_jobs_owner_id_id", "owner_id", "id"),
+        Index("ix_jobs_ended_at", "ended_at"),
+        _state_check(),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     owner_id: Mapped[UUID] = mapped_column(ForeignKey("owners.id"))
@@ -310,6 +363,7 @@ class Report(Archived, Claimed, Table):
     __table_args__ = (
         Index("ix_reports_owner_id_id", "owner_id", "id"),
         Index("ix_reports_state_lease_until", "state", "lease_until"),
+        Index("ix_reports_ended_at", "ended_at"),
         _state_check(),
     )
 
@@ -413,6 +467,7 @@ class Export(Archived, Claimed, Table):
     __table_args__ = (
         Index("ix_exports_owner_id_id", "owner_id", "id"),
         Index("ix_exports_state_lease_until", "state", "lease_until"),
+        Index("ix_exports_ended_at", "ended_at"),
         _state_check(),
     )
 

@@ -57,12 +57,13 @@ from datagen.schemas.jobs import (
     Wanted,
 )
 from datagen.schemas.keys import (
-    ImagesUsed,
+    QUOTAS,
     Key,
     KeyCreate,
     KeyMade,
     KeyRotate,
     Me,
+    QuotaUsed,
     Scope,
 )
 from datagen.schemas.models import (
@@ -88,9 +89,19 @@ from datagen.schemas.reports import (
     Report,
     ReportCreate,
 )
+from datagen.schemas.webhooks import (
+    EVENTS,
+    PING,
+    Delivery,
+    Event,
+    Webhook,
+    WebhookCreate,
+    WebhookMade,
+)
 
 __all__ = [
     "ENDED",
+    "EVENTS",
     "MAX_ATTEMPTS",
     "MAX_IMAGES",
     "MAX_SEED",
@@ -99,6 +110,8 @@ __all__ = [
     "MOST_INTERACTIVE",
     "MOST_PREVIEWED",
     "NAME_PATTERN",
+    "PING",
+    "QUOTAS",
     "SPLITS",
     "STARTING_FROM_IMAGES",
     "Balance",
@@ -108,6 +121,8 @@ __all__ = [
     "Dataset",
     "DatasetCreate",
     "DecodeCreate",
+    "Delivery",
+    "Event",
     "Export",
     "ExportCreate",
     "ExportPlan",
@@ -115,7 +130,6 @@ __all__ = [
     "FiguresCreate",
     "Format",
     "Gate",
-    "ImagesUsed",
     "Job",
     "JobCreate",
     "JobExtend",
@@ -142,6 +156,7 @@ __all__ = [
     "PreviewWork",
     "Priority",
     "Problem",
+    "QuotaUsed",
     "Readiness",
     "Recommended",
     "Report",
@@ -156,4 +171,7 @@ __all__ = [
     "State",
     "TrainingOptionsIn",
     "Wanted",
+    "Webhook",
+    "WebhookCreate",
+    "WebhookMade",
 ]

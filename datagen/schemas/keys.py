@@ -32,6 +32,11 @@ ImageQuota = Annotated[
 ]
 
 
+Quota = Annotated[int, Field(ge=0, le=2**31 - 1, strict=True)]
+ByteQuota = Annotated[int, Field(ge=0, le=2**62, strict=True)]
+QUOTAS = ("quota_images", "quota_bytes", "quota_jobs", "quota_uploads")
+
+
 class KeyCreate(Request):
     """A request for a key; its owner is made where there is none of that name."""
 
@@ -45,7 +50,15 @@ class KeyCreate(Request):
         description="Seconds that it is good for; for ever, if absent.",
     )
     quota_images: ImageQuota | None = Field(
-        default=None, description="A new quota for the owner; left as it is, if absent."
+        default=None,
+        description="A new quota for the owner, over all keys; left as it is, if absent.",
+    )
+    quota_bytes: ByteQuota | None = Field(
+        default=None, description="Likewise, of bytes that are kept."
+    )
+    quota_jobs: Quota | None = Field(default=None, description="Likewise, of jobs at once.")
+    quota_uploads: Quota | None = Field(
+        default=None, description="Likewise, of versions of datasets."
     )
 
 
@@ -79,10 +92,10 @@ class KeyMade(Key):
     key: str = Field(description="`dg_<id>_<secret>`; kept as a hash alone, so never shown again.")
 
 
-class ImagesUsed(Resource):
+class QuotaUsed(Resource):
     """How much of a quota is used."""
 
-    quota: int
+    quota: int | None = Field(description="Null where there is none.")
     used: int
 
 
@@ -91,6 +104,9 @@ class Me(Resource):
 
     owner: str
     key: Key
-    images: ImagesUsed = Field(
+    images: QuotaUsed = Field(
         description="Images asked for by jobs that go on, and stored by those that have ended."
     )
+    bytes: QuotaUsed = Field(description="Of shards, exports and the pixels of datasets.")
+    jobs: QuotaUsed = Field(description="Jobs that have not ended.")
+    uploads: QuotaUsed = Field(description="Versions of datasets that are kept.")

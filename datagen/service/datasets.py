@@ -134,6 +134,17 @@ def check_dataset_name(name: str) -> None:
         )
 
 
+def is_kept(session: Session, owner_id: UUID, name: str, digest: str) -> bool:
+    """Whether the same images are there under the name already."""
+    kept = select(Dataset.id).where(
+        Dataset.owner_id == owner_id,
+        Dataset.name == name,
+        Dataset.digest == digest,
+        Dataset.removed_at.is_(None),
+    )
+    return session.scalar(kept) is not None
+
+
 def register(
     session: Session, owner_id: UUID, name: str, ingested: Ingested, licence: str | None = None
 ) -> schemas.Dataset:

@@ -25,6 +25,7 @@ from datagen.export.formats import known_format
 from datagen.export.packed import Packed
 from datagen.queue import RUN_EXPORT, Message
 from datagen.schemas import ENDED, ExportCreate, Page
+from datagen.service import quotas
 from datagen.service.common import owned, page_of
 from datagen.service.destinations import check_destination
 from datagen.service.export_contents import Contents, resolve
@@ -50,6 +51,7 @@ def create(
     if request.destination is not None:
         check_destination(settings, request.destination, request.path)
     contents = resolve(session, owner_id, request)
+    quotas.take_bytes(session, settings, owner_id)
     layout.refuse(contents.image_shape, contents.class_names, contents.counts)
     export, message = added(session, owner_id, request, contents, now(session))
     return shown(session, [export])[0], [message]

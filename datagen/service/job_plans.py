@@ -36,8 +36,8 @@ def plan(session: Session, settings: Settings, owner_id: UUID, request: JobCreat
     model = usable(session, owner_id, request)
     request, counts = resolved(session, owner_id, request, model)
     total = sum(count for _, count in counts)
-    quotas.take_images(session, settings, owner_id, total)
-    quota, used = quotas.images(session, settings, owner_id)
+    quotas.take_job(session, settings, owner_id, total)
+    quota = quotas.images(session, settings, owner_id)
     seconds, stored_bytes = _pace(session, model)
     labelled = request.count is None
     return JobPlan(
@@ -52,7 +52,7 @@ def plan(session: Session, settings: Settings, owner_id: UUID, request: JobCreat
         batches=batches.count_of(total, settings.batch_size),
         seconds=None if seconds is None else round(seconds * total, 1),
         bytes=None if stored_bytes is None else round(stored_bytes * total),
-        images_left=quota - used - total,
+        images_left=int(quota.left) - total,
     )
 
 

@@ -51,7 +51,7 @@ def create(
     model = job_plans.usable(session, owner_id, request)
     request, counts = job_plans.resolved(session, owner_id, request, model)
     total = sum(count for _, count in counts)
-    quotas.take_images(session, settings, owner_id, total)
+    quotas.take_job(session, settings, owner_id, total)
     moment = now(session)
     job = Job(
         id=new_id(),

@@ -23,7 +23,7 @@ from datagen import schemas
 from datagen.db.session import now
 from datagen.db.tables import ApiKey, Owner, new_id
 from datagen.errors import Conflict, Forbidden, InvalidRequest, NotFound, Unauthorized
-from datagen.schemas import ImagesUsed, KeyCreate, KeyMade, Me, Page
+from datagen.schemas import QUOTAS, KeyCreate, KeyMade, Me, Page, QuotaUsed
 from datagen.service import quotas
 from datagen.service.common import (
     MAX_PAGE,
@@ -76,10 +76,10 @@ def create_key(
 def create(session: Session, wanted: KeyCreate) -> KeyMade:
     """Make a key for an owner, who is made where there is none, and set what is told of quotas."""
     owner_id = ensure_owner(session, wanted.owner)
-    if wanted.quota_images is not None:
-        session.execute(
-            update(Owner).where(Owner.id == owner_id).values(quota_images=wanted.quota_images)
-        )
+    told = {name: getattr(wanted, name) for name in QUOTAS}
+    changed = {name: value for name, value in told.items() if value is not None}
+    if changed:
+        session.execute(update(Owner).where(Owner.id == owner_id).values(changed))
     expires_at = None
     if wanted.expires_in is not None:
         expires_at = now(session) + timedelta(seconds=wanted.expires_in)
@@ -159,11 +159,19 @@ def read_key(session: Session, key_id: str) -> schemas.Key:
 
 def me(session: Session, settings: Settings, asker: Principal) -> Me:
     """Who asks, and what is used of their quota."""
-    quota, used = quotas.images(session, settings, asker.owner_id)
-    return Me(
-        owner=asker.owner_name,
-        key=read_key(session, asker.key_id),
-        images=ImagesUsed(quota=quota, used=used),
+    kinds = {
+        "images": quotas.images,
+        "bytes": quotas.stored_bytes,
+        "jobs": quotas.jobs,
+        "uploads": quotas.uploads,
+    }
+    used = {name: count(session, settings, asker.owner_id) for name, count in kinds.items()}
+    return Me.model_validate(
+        {
+            "owner": asker.owner_name,
+            "key": read_key(session, asker.key_id),
+            **{name: QuotaUsed(quota=one.quota, used=one.used) for name, one in used.items()},
+        }
     )
 
 

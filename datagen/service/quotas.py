@@ -2,46 +2,154 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
-from datagen.db.tables import Job, Owner
+from datagen.db.tables import Batch, Dataset, Export, Job, Owner
 from datagen.errors import QuotaExceeded
 from datagen.schemas import ENDED, MAX_IMAGES
 from datagen.settings import Settings
 
+_ENDED = Job.state.in_(sorted(ENDED))
 
-def images(session: Session, settings: Settings, owner_id: UUID) -> tuple[int, int]:
-    """The owner's quota of images, and how many of it are used.
 
-    A job that goes on uses what it asks for, one that has ended what it has stored.
-    """
-    owner = session.get_one(Owner, owner_id)
-    ended = Job.state.in_(sorted(ENDED))
+@dataclass(frozen=True)
+class Used:
+    """How much of a quota is used; None is no quota at all."""
+
+    quota: int | None
+    used: int
+
+    @property
+    def left(self) -> float:
+        """What is left of it."""
+        return math.inf if self.quota is None else max(0, self.quota - self.used)
+
+
+def images(session: Session, settings: Settings, owner_id: UUID) -> Used:
+    """Images: a job that goes on uses what it asks for, one that has ended what it has stored."""
     used = session.scalar(
         select(
-            func.coalesce(func.sum(case((ended, Job.images_stored), else_=Job.images_requested)), 0)
+            func.coalesce(
+                func.sum(case((_ENDED, Job.images_stored), else_=Job.images_requested)), 0
+            )
         ).where(Job.owner_id == owner_id, Job.removed_at.is_(None))
     )
-    quota = settings.quota_images if owner.quota_images is None else owner.quota_images
-    return quota, int(used or 0)
+    own = session.get_one(Owner, owner_id).quota_images
+    return Used(settings.quota_images if own is None else own, int(used or 0))
+
+
+def jobs(session: Session, settings: Settings, owner_id: UUID) -> Used:
+    """Jobs that have not ended."""
+    used = session.scalar(
+        select(func.count()).select_from(Job).where(Job.owner_id == owner_id, ~_ENDED)
+    )
+    own = session.get_one(Owner, owner_id).quota_jobs
+    return Used(settings.quota_jobs if own is None else own, used or 0)
+
+
+def uploads(session: Session, settings: Settings, owner_id: UUID) -> Used:
+    """Versions of datasets that are kept."""
+    used = session.scalar(
+        select(func.count())
+        .select_from(Dataset)
+        .where(Dataset.owner_id == owner_id, Dataset.removed_at.is_(None))
+    )
+    own = session.get_one(Owner, owner_id).quota_uploads
+    return Used(settings.quota_uploads if own is None else own, used or 0)
+
+
+def stored_bytes(session: Session, settings: Settings, owner_id: UUID) -> Used:
+    """Bytes of what jobs and exports have stored, and of the pixels of datasets."""
+    shards = session.scalar(
+        select(func.coalesce(func.sum(Batch.shard_bytes), 0))
+        .join(Job, Job.id == Batch.job_id)
+        .where(Job.owner_id == owner_id, Job.removed_at.is_(None))
+    )
+    archives = session.scalar(
+        select(func.coalesce(func.sum(Export.bytes), 0)).where(
+            Export.owner_id == owner_id, Export.archive_key.is_not(None)
+        )
+    )
+    pixels = sum(
+        pixel_bytes(counts, shape)
+        for counts, shape in session.execute(
+            select(Dataset.counts, Dataset.image_shape).where(
+                Dataset.owner_id == owner_id, Dataset.removed_at.is_(None)
+            )
+        ).all()
+    )
+    own = session.get_one(Owner, owner_id).quota_bytes
+    quota = settings.quota_bytes if own is None else own
+    return Used(quota, int(shards or 0) + int(archives or 0) + pixels)
+
+
+def pixel_bytes(counts: dict[str, list[int]], image_shape: list[int]) -> int:
+    """Bytes of a dataset's pixels, which are stored as they are."""
+    return sum(sum(own) for own in counts.values()) * math.prod(image_shape)
+
+
+def take_job(session: Session, settings: Settings, owner_id: UUID, wanted: int) -> None:
+    """Refuse a job of so many images where a quota has no room for it.
+
+    Raises:
+        QuotaExceeded: too many images, too many jobs at once, or no bytes left.
+    """
+    _lock(session, owner_id)
+    take_images(session, settings, owner_id, wanted)
+    at_once = jobs(session, settings, owner_id)
+    if at_once.left < 1:
+        raise QuotaExceeded(
+            f"{at_once.used} of your jobs have not ended, and {at_once.quota} may be at work at "
+            "once; wait for one, or cancel one.",
+        )
+    take_bytes(session, settings, owner_id)
 
 
 def take_images(session: Session, settings: Settings, owner_id: UUID, wanted: int) -> None:
-    """Refuse a job that asks for more images than are left.
-
-    Raises:
-        QuotaExceeded: more than that.
-    """
-    # The owner's row is locked, so that requests that come together are counted one by one.
-    session.execute(select(Owner.id).where(Owner.id == owner_id).with_for_update())
-    quota, used = images(session, settings, owner_id)
-    left = max(0, quota - used)
-    if wanted > min(left, MAX_IMAGES):
+    """Refuse more images than are left. Raises QuotaExceeded."""
+    _lock(session, owner_id)
+    found = images(session, settings, owner_id)
+    if wanted > min(found.left, MAX_IMAGES):
         raise QuotaExceeded(
-            f"The job asks for {wanted:,} images and {left:,} of the quota of {quota:,} are left; "
-            "ask for fewer, or have the quota raised.",
+            f"The job asks for {wanted:,} images and {found.left:,} of the quota of "
+            f"{found.quota:,} are left; ask for fewer, or have the quota raised.",
             field="labels",
         )
+
+
+def take_bytes(session: Session, settings: Settings, owner_id: UUID, wanted: int = 1) -> None:
+    """Refuse what needs more bytes than are left. Raises QuotaExceeded."""
+    _lock(session, owner_id)
+    found = stored_bytes(session, settings, owner_id)
+    if wanted > found.left:
+        raise QuotaExceeded(
+            f"{found.used:,} bytes of your quota of {found.quota:,} are used, and "
+            f"{wanted:,} more are needed at least; remove jobs, exports or datasets, or have the "
+            "quota raised."
+        )
+
+
+def take_upload(session: Session, settings: Settings, owner_id: UUID, wanted: int) -> None:
+    """Refuse one more dataset of so many bytes where a quota has no room for it.
+
+    Raises:
+        QuotaExceeded: too many datasets, or no bytes left.
+    """
+    _lock(session, owner_id)
+    found = uploads(session, settings, owner_id)
+    if found.left < 1:
+        raise QuotaExceeded(
+            f"You keep {found.used} versions of datasets, and {found.quota} is your quota; remove "
+            "one, or have it raised."
+        )
+    take_bytes(session, settings, owner_id, wanted)
+
+
+def _lock(session: Session, owner_id: UUID) -> None:
+    # The owner's row is locked, so that requests that come together are counted one by one.
+    session.execute(select(Owner.id).where(Owner.id == owner_id).with_for_update())

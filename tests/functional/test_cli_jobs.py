@@ -153,7 +153,7 @@ def test_doctor_finds_a_running_stack_healthy(stack: Any) -> None:
     ran = stack.command("doctor", "--json")
     assert ran.code == 0, ran.out
     found = {check["check"]: check["outcome"] for check in ran.json["checks"]}
-    names = ("server", "database", "schema", "storage", "broker", "workers")
+    names = ("server", "database", "schema", "clock", "storage", "broker", "workers")
     assert {name: found[name] for name in names} == dict.fromkeys(names, "ok")
     workers = next(check["detail"] for check in ran.json["checks"] if check["check"] == "workers")
     for queues in ("interactive-bulk-train-", "control-", "export-"):

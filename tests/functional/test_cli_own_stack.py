@@ -49,6 +49,8 @@ def test_doctor_says_how_to_mend_what_is_broken(datagen: Any, tmp_path: Path) ->
                 "DATAGEN_HOME": str(tmp_path / "home"),
                 "DATAGEN_BROKER_URL": f"redis://127.0.0.1:{port}/0",
                 "DATAGEN_URL": f"http://127.0.0.1:{port}",
+                "DATAGEN_DEVICE": "cuda:7",
+                "PATH": str(tmp_path),
             },
         )
     assert ran.code == 1
@@ -57,7 +59,8 @@ def test_doctor_says_how_to_mend_what_is_broken(datagen: Any, tmp_path: Path) ->
         for check in ran.json["checks"]
         if check["outcome"] == "broken"
     }
-    assert set(broken) == {"broker", "server", "workers"}
+    assert set(broken) == {"broker", "server", "workers", "gpu"}
+    assert "DATAGEN_DEVICE" in broken["gpu"]
     assert "DATAGEN_BROKER_URL" in broken["broker"]
 
 

@@ -24,7 +24,7 @@ from datagen.datasets.reading import DEFAULT_SHARES, ReadOptions, shares_of
 from datagen.db.session import reading, writing
 from datagen.errors import InvalidRequest, NotFound
 from datagen.schemas import MAX_SEED, NAME_PATTERN, Dataset, DatasetCreate, License, Page
-from datagen.service import datasets, remote_sources
+from datagen.service import datasets, quotas, remote_sources
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 
@@ -151,6 +151,9 @@ def _register(
     datasets.check_dataset_name(name)
     ingested = read()
     with writing(backends.engine) as session:
+        if not datasets.is_kept(session, owner_id, name, ingested.digest):
+            size = quotas.pixel_bytes(ingested.counts, list(ingested.image_shape))
+            quotas.take_upload(session, backends.settings, owner_id, size)
         return datasets.register(session, owner_id, name, ingested, licence)
 
 

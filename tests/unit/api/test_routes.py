@@ -69,6 +69,7 @@ def bodies(path: str) -> dict[str, Any]:
         "/v1/models": {"json": {"name": "m", "dataset": "d"}},
         "/v1/datasets": {"params": {"name": "d"}, "content": b"tar"},
         "/v1/keys": {"json": {"owner": "o"}},
+        "/v1/webhooks": {"json": {"url": "https://h.example/"}},
         "extend": {"json": {"all": 1}},
         "rotate": {"json": {}},
         "preview": {"json": {"all": 1}},

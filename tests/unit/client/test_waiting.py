@@ -51,3 +51,16 @@ def test_server_that_stays_away_is_an_error(monkeypatch: pytest.MonkeyPatch) -> 
 def test_timeout_ends_the_wait() -> None:
     with pytest.raises(TimeoutError):
         wait_for(reader("running"), timeout=-1.0)
+
+
+def test_bar_tells_state_and_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    states = iter(["running", "succeeded"])
+
+    def read() -> Export:
+        return Export.model_construct(state=next(states), images_written=1500, images_total=2000)
+
+    assert wait_for(read, True).state == "succeeded"
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "succeeded" in shown.err
+    assert "1,500 of 2,000" in shown.err

@@ -1,0 +1,106 @@
+"""`datagen webhook …`: create, list, test, rotate, deliveries, remove."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from datagen.cli.connect import connected
+from datagen.cli.jobs import Cursor, Limit, tell_of_more
+from datagen.cli.output import AsJson, note, print_json, print_table, say
+from datagen.embedded import Workers
+
+if TYPE_CHECKING:
+    from datagen.schemas import Event
+
+group = typer.Typer(
+    name="webhook",
+    help="Being told of what has ended: create, list, test, rotate, deliveries, remove.",
+    epilog="Example: datagen webhook create https://ci.example/datagen --events job.failed",
+)
+
+WebhookId = Annotated[str, typer.Argument(metavar="WEBHOOK", help="Its id.")]
+
+
+@group.command("create")
+def create_webhook(
+    url: Annotated[str, typer.Argument(metavar="URL", help="Where to post to.")],
+    events: Annotated[
+        str | None,
+        typer.Option(metavar="EVENT,…", help="Such as job.succeeded,job.failed; all by default."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Have a URL posted to when something has ended, and show its secret this once."""
+    wanted = None if events is None else [one.strip() for one in events.split(",")]
+    with connected(Workers.NONE) as connection:
+        made = connection.client.webhooks.create(url, cast("list[Event] | None", wanted))
+    if as_json:
+        print_json(made)
+        return
+    say(f"{made.id} {made.secret}")
+    note("Signatures are made by this secret. Keep it now: it is not shown again.")
+
+
+@group.command("list")
+def list_webhooks(as_json: AsJson = False) -> None:
+    """List yours, newest first."""
+    with connected(Workers.NONE) as connection:
+        page = connection.client.webhooks.list()
+    if as_json:
+        print_json(page)
+        return
+    print_table(
+        ["webhook", "url", "events", "created"],
+        [
+            (hook.id, hook.url, ", ".join(hook.events), f"{hook.created_at:%Y-%m-%d %H:%M}")
+            for hook in page.items
+        ],
+    )
+
+
+@group.command("test")
+def ping(webhook_id: WebhookId, as_json: AsJson = False) -> None:
+    """Have a ping posted now."""
+    with connected() as connection:
+        sent = connection.client.webhooks.test(webhook_id)
+    print_json(sent) if as_json else say(
+        f"A ping is posted; look at it with: datagen webhook deliveries {webhook_id}"
+    )
+
+
+@group.command("rotate")
+def rotate_webhook(webhook_id: WebhookId, as_json: AsJson = False) -> None:
+    """Replace the secret; the former one signs beside it for a day."""
+    with connected(Workers.NONE) as connection:
+        made = connection.client.webhooks.rotate(webhook_id)
+    print_json(made) if as_json else say(made.secret)
+
+
+@group.command("deliveries")
+def list_deliveries(
+    webhook_id: WebhookId, limit: Limit = 50, cursor: Cursor = None, as_json: AsJson = False
+) -> None:
+    """List what was posted, newest first, and what came of it."""
+    with connected(Workers.NONE) as connection:
+        page = connection.client.webhooks.deliveries(webhook_id, limit=limit, cursor=cursor)
+    if as_json:
+        print_json(page)
+        return
+    print_table(
+        ["delivery", "event", "state", "attempts", "status", "error"],
+        [
+            (one.id, one.event, one.state, one.attempt, one.status or "", one.error or "")
+            for one in page.items
+        ],
+    )
+    tell_of_more(page.next_cursor)
+
+
+@group.command("remove")
+def remove_webhook(webhook_id: WebhookId, as_json: AsJson = False) -> None:
+    """Post nothing any more."""
+    with connected(Workers.NONE) as connection:
+        connection.client.webhooks.remove(webhook_id)
+    print_json({"removed": webhook_id}) if as_json else say(f"Webhook {webhook_id} is removed.")

@@ -1,0 +1,78 @@
+"""Webhooks: who is told of what has ended."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from datagen.schemas.base import Request, Resource, State
+
+Event = Literal[
+    "job.succeeded", "job.failed", "job.cancelled",
+    "export.succeeded", "export.failed", "export.cancelled",
+    "model.succeeded", "model.failed", "model.cancelled",
+    "report.succeeded", "report.failed", "report.cancelled",
+]  # fmt: skip
+EVENTS: tuple[Event, ...] = Event.__args__  # type: ignore[attr-defined] # a Literal's own words
+PING = "ping"
+
+Url = Annotated[
+    str,
+    Field(
+        min_length=8,
+        max_length=2000,
+        pattern=r"^https?://[!-~]+$",
+        description="Where the server posts to; http or https.",
+        examples=["https://ci.example/datagen"],
+    ),
+]
+
+
+class WebhookCreate(Request):
+    """A request to be told."""
+
+    url: Url
+    events: list[Event] = Field(
+        default_factory=lambda: list(EVENTS),
+        min_length=1,
+        max_length=len(EVENTS),
+        description="All, if absent.",
+    )
+
+
+class Webhook(Resource):
+    """Where somebody is told of what."""
+
+    id: UUID
+    url: str
+    events: list[str]
+    created_at: datetime
+    rotated_at: datetime | None = Field(
+        description="When its secret was last replaced; the former one signs too for a day."
+    )
+
+
+class WebhookMade(Webhook):
+    """A webhook with its secret, shown when it is made or replaced."""
+
+    secret: str = Field(
+        description="`whsec_…`: signatures are made by it as standardwebhooks.com describes."
+    )
+
+
+class Delivery(Resource):
+    """One telling, and what came of it."""
+
+    id: UUID
+    event: str
+    resource_id: UUID = Field(description="What has ended, or the webhook itself for a ping.")
+    state: State
+    attempt: int
+    status: int | None = Field(description="What the receiver answered last.")
+    error: str | None
+    next_attempt_at: datetime | None = Field(description="Null once it has ended.")
+    created_at: datetime
+    ended_at: datetime | None

@@ -1,0 +1,241 @@
+"""Webhooks: telling of what has ended, at the latest a tick after it.
+
+Nothing is noted where work ends: a tick looks for what has ended since it last looked, so there is
+no end, and no crash on the way, that it could miss. A telling is unique by webhook, event, resource
+and moment.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import delete, or_, select, update
+from sqlalchemy.orm import Session
+
+from datagen import schemas
+from datagen.db.session import now
+from datagen.db.tables import Delivery, Export, Job, Model, Report, Webhook, new_id
+from datagen.errors import Conflict, NotFound
+from datagen.queue import DELIVER, Message
+from datagen.schemas import ENDED, PING, Page, WebhookCreate, WebhookMade
+from datagen.service.common import MAX_PAGE, decode_id_cursor, encode_cursor, insert_if_absent
+from datagen.settings import Settings
+
+SECRET_BYTES = 32
+MOST_WEBHOOKS = 100
+# Looked at again, since transactions that end later may carry earlier moments.
+OVERLAP = timedelta(minutes=2)
+KEPT = timedelta(days=30)
+KINDS: dict[str, type[Job | Export | Model | Report]] = {
+    "job": Job,
+    "export": Export,
+    "model": Model,
+    "report": Report,
+}
+
+
+def create(session: Session, owner_id: UUID, wanted: WebhookCreate) -> WebhookMade:
+    """Have an owner told from now on; the answer has the only copy of the secret.
+
+    Raises:
+        Conflict: the owner has a hundred already.
+    """
+    count = len(session.scalars(select(Webhook.id).where(Webhook.owner_id == owner_id)).all())
+    if count >= MOST_WEBHOOKS:
+        raise Conflict(f"You have {count} webhooks, and that is the most; remove one.")
+    moment = now(session)
+    row = Webhook(
+        id=new_id(),
+        owner_id=owner_id,
+        url=wanted.url,
+        events=list(dict.fromkeys(wanted.events)),
+        secret=secrets.token_bytes(SECRET_BYTES),
+        looked_at=moment,
+        created_at=moment,
+    )
+    session.add(row)
+    session.flush()
+    return _made(row)
+
+
+def list_webhooks(session: Session, owner_id: UUID) -> Page[schemas.Webhook]:
+    """All of an owner's, newest first."""
+    rows = session.scalars(
+        select(Webhook).where(Webhook.owner_id == owner_id).order_by(Webhook.id.desc())
+    )
+    return Page(items=[schemas.Webhook.model_validate(row) for row in rows])
+
+
+def read(session: Session, owner_id: UUID, webhook_id: UUID) -> schemas.Webhook:
+    """One of the owner's. Raises NotFound."""
+    return schemas.Webhook.model_validate(_own(session, owner_id, webhook_id))
+
+
+def rotate(session: Session, owner_id: UUID, webhook_id: UUID) -> WebhookMade:
+    """Replace the secret; the former one signs beside it for a day. Raises NotFound."""
+    row = _own(session, owner_id, webhook_id)
+    row.former_secret, row.secret = row.secret, secrets.token_bytes(SECRET_BYTES)
+    row.rotated_at = now(session)
+    session.flush()
+    return _made(row)
+
+
+def remove(session: Session, owner_id: UUID, webhook_id: UUID) -> None:
+    """Tell nobody any more. Raises NotFound."""
+    row = _own(session, owner_id, webhook_id)
+    session.execute(delete(Delivery).where(Delivery.webhook_id == row.id))
+    session.delete(row)
+
+
+def ping(
+    session: Session, owner_id: UUID, webhook_id: UUID
+) -> tuple[schemas.Delivery, list[Message]]:
+    """Have a `ping` sent, to try the receiver. Raises NotFound."""
+    row = _own(session, owner_id, webhook_id)
+    delivery = _delivery(row.id, PING, row.id, now(session))
+    session.add(delivery)
+    session.flush()
+    return _shown(delivery), [Message(DELIVER, {"delivery_id": str(delivery.id)})]
+
+
+def list_deliveries(
+    session: Session, owner_id: UUID, webhook_id: UUID, limit: int, cursor: str | None
+) -> Page[schemas.Delivery]:
+    """What was sent, newest first; kept for 30 days.
+
+    Raises:
+        NotFound: no such webhook of the owner's.
+        InvalidRequest: a bad cursor.
+    """
+    row = _own(session, owner_id, webhook_id)
+    query = select(Delivery).where(Delivery.webhook_id == row.id).order_by(Delivery.id.desc())
+    if cursor is not None:
+        query = query.where(Delivery.id < decode_id_cursor(cursor))
+    limit = min(limit, MAX_PAGE)
+    rows = session.scalars(query.limit(limit + 1)).all()
+    following = encode_cursor(str(rows[limit - 1].id)) if len(rows) > limit else None
+    return Page(items=[_shown(one) for one in rows[:limit]], next_cursor=following)
+
+
+def resend(
+    session: Session, owner_id: UUID, webhook_id: UUID, delivery_id: UUID
+) -> tuple[schemas.Delivery, list[Message]]:
+    """Send one again, now.
+
+    Raises:
+        NotFound: no such webhook or delivery.
+        Conflict: it is being sent.
+    """
+    _own(session, owner_id, webhook_id)
+    row = session.get(Delivery, delivery_id, with_for_update=True)
+    if row is None or row.webhook_id != webhook_id:
+        raise NotFound(f"There is no delivery {delivery_id} of this webhook.")
+    moment = now(session)
+    if row.state == "running" and row.lease_until is not None and row.lease_until > moment:
+        raise Conflict(f"Delivery {delivery_id} is being sent; look again in a moment.")
+    row.state, row.attempt, row.ended_at, row.lease_until = "queued", 0, None, None
+    row.available_at = row.sent_at = moment
+    session.flush()
+    return _shown(row), [Message(DELIVER, {"delivery_id": str(row.id)})]
+
+
+def note_ended(session: Session) -> None:
+    """Write down what is to be told of all that has ended since the last look."""
+    for hook in session.scalars(select(Webhook)).all():
+        moment, since = now(session), hook.looked_at - OVERLAP
+        wanted = {event.partition(".")[0] for event in hook.events}
+        for name, kind in KINDS.items():
+            if name not in wanted:
+                continue
+            rows = session.execute(
+                select(kind.id, kind.state, kind.ended_at).where(
+                    kind.owner_id == hook.owner_id,
+                    kind.ended_at >= max(since, hook.created_at),
+                    kind.state.in_(sorted(ENDED)),
+                )
+            ).all()
+            for row_id, state, ended_at in rows:
+                if f"{name}.{state}" in hook.events and ended_at is not None:
+                    _note(session, hook.id, f"{name}.{state}", row_id, ended_at)
+        hook.looked_at = moment
+
+
+def _note(
+    session: Session, webhook_id: UUID, event: str, resource_id: UUID, moment: datetime
+) -> None:
+    row = _delivery(webhook_id, event, resource_id, moment)
+    columns = {
+        column.key: getattr(row, column.key)
+        for column in Delivery.__table__.columns
+        if getattr(row, column.key) is not None
+    }
+    insert_if_absent(session, Delivery, **columns | {"created_at": now(session)})
+
+
+def due(session: Session, settings: Settings) -> list[Message]:
+    """Deliveries whose turn it is, and that nobody was told of lately; marks them as told."""
+    moment = now(session)
+    forgotten = moment - timedelta(seconds=settings.resend_seconds)
+    ids = session.scalars(
+        select(Delivery.id)
+        .where(
+            or_(
+                (Delivery.state == "queued") & (Delivery.available_at <= moment),
+                (Delivery.state == "running") & (Delivery.lease_until < moment),
+            ),
+            or_(Delivery.sent_at.is_(None), Delivery.sent_at < forgotten),
+        )
+        .order_by(Delivery.id)
+        .limit(MAX_PAGE)
+    ).all()
+    session.execute(update(Delivery).where(Delivery.id.in_(ids)).values(sent_at=moment))
+    return [Message(DELIVER, {"delivery_id": str(row_id)}) for row_id in ids]
+
+
+def expire(session: Session) -> None:
+    """Drop what was sent long ago."""
+    session.execute(delete(Delivery).where(Delivery.created_at < now(session) - KEPT))
+
+
+def shown_secret(secret: bytes) -> str:
+    """As receivers' libraries take it."""
+    return "whsec_" + base64.b64encode(secret).decode()
+
+
+def _delivery(webhook_id: UUID, event: str, resource_id: UUID, moment: datetime) -> Delivery:
+    return Delivery(
+        id=new_id(),
+        webhook_id=webhook_id,
+        event=event,
+        resource_id=resource_id,
+        happened_at=moment,
+        state="queued",
+        attempt=0,
+        available_at=moment,
+        created_at=moment,
+    )
+
+
+def _own(session: Session, owner_id: UUID, webhook_id: UUID) -> Webhook:
+    row = session.get(Webhook, webhook_id)
+    if row is None or row.owner_id != owner_id:
+        raise NotFound(f"There is no webhook {webhook_id}.")
+    return row
+
+
+def _made(row: Webhook) -> WebhookMade:
+    told = schemas.Webhook.model_validate(row).model_dump()
+    return WebhookMade(**told, secret=shown_secret(row.secret))
+
+
+def _shown(row: Delivery) -> schemas.Delivery:
+    names = ("id", "event", "resource_id", "state", "attempt", "status", "error", "created_at",
+             "ended_at")  # fmt: skip
+    waits = row.state == "queued"
+    return schemas.Delivery.model_validate(
+        {name: getattr(row, name) for name in names}
+        | {"next_attempt_at": row.available_at if waits else None}
+    )

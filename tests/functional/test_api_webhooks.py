@@ -1,0 +1,179 @@
+"""A real receiver that fails twice, signatures that it checks, and what is told of all of it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from running import Service, wait_until
+
+from datagen import Client
+from datagen.service import delivering
+
+
+@dataclass
+class Receiver:
+    """What was posted, and what is answered."""
+
+    url: str = ""
+    answers: list[int] = field(default_factory=list)
+    posted: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+
+    def events(self) -> list[str]:
+        """The events that came."""
+        return [json.loads(body)["event"] for _, body in self.posted]
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    found = Receiver()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            found.posted.append(({k.lower(): v for k, v in self.headers.items()}, body))
+            self.send_response(found.answers.pop(0) if found.answers else 204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        found.url = f"http://127.0.0.1:{server.server_port}/hook"
+        yield found
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def service(services: Callable[..., Service], tmp_path_factory: pytest.TempPathFactory) -> Service:
+    home = tmp_path_factory.mktemp("webhooks") / "home"
+    service = services(home, workers=1, webhooks_private="true", tick_seconds=0.5)
+    service.start()
+    return service
+
+
+@pytest.fixture
+def dg(service: Service) -> Iterator[Client]:
+    client = Client(service.url, (service.home / "api-key").read_text().strip())
+    yield client
+    for hook in client.webhooks.list().items:
+        client.webhooks.remove(hook.id)
+    client.close()
+
+
+def signed(secret: str, headers: dict[str, str], body: bytes) -> bool:
+    """As a receiver checks it (standardwebhooks.com), with nothing of ours."""
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+    text = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    wanted = base64.b64encode(hmac.new(key, text, hashlib.sha256).digest()).decode()
+    return f"v1,{wanted}" in headers["webhook-signature"].split(" ")
+
+
+def test_end_of_a_job_is_told_and_signed(dg: Client, receiver: Receiver) -> None:
+    hook = dg.webhooks.create(receiver.url, ["job.succeeded", "export.succeeded"])
+    job = dg.jobs.create("mnist", {"3": 2}, gate=None, exports=["npz"])
+    wait_until(lambda: len(receiver.posted) == 2, 60)
+    assert sorted(receiver.events()) == ["export.succeeded", "job.succeeded"]
+    for headers, body in receiver.posted:
+        assert signed(hook.secret, headers, body)
+        assert not signed("whsec_" + base64.b64encode(bytes(32)).decode(), headers, body)
+        assert headers["content-type"] == "application/json"
+    told = next(json.loads(body) for _, body in receiver.posted if b'"job.succeeded"' in body)
+    assert told["data"]["id"] == str(job.id)
+    assert told["data"]["images_stored"] == 2
+
+    def done() -> Any:
+        page = dg.webhooks.deliveries(hook.id)
+        return page if {one.state for one in page.items} == {"succeeded"} else None
+
+    page = wait_until(done, 30)
+    assert {one.status for one in page.items} == {204}
+
+
+def test_other_events_are_not_told(dg: Client, receiver: Receiver) -> None:
+    dg.webhooks.create(receiver.url, ["job.cancelled"])
+    dg.jobs.wait(dg.jobs.create("mnist", {"3": 1}, gate=None).id)
+    dg.jobs.cancel(dg.jobs.create("mnist", {"3": 100_000}, gate=None).id)
+    wait_until(lambda: receiver.posted, 60)
+    assert receiver.events() == ["job.cancelled"]
+
+
+def test_receiver_that_fails_is_tried_again_and_each_attempt_is_told(
+    service: Service, dg: Client, receiver: Receiver
+) -> None:
+    receiver.answers = [500, 503]
+    hook = dg.webhooks.create(receiver.url)
+    sent = dg.webhooks.test(hook.id)
+    assert (sent.event, sent.state) == ("ping", "queued")
+
+    def deliveries() -> Any:
+        return dg.webhooks.deliveries(hook.id).items[0]
+
+    failed = wait_until(
+        lambda: one if (one := deliveries()).attempt == 1 and one.error else None, 60
+    )
+    assert failed.error.startswith("answered with 500")
+    assert failed.next_attempt_at is not None
+    # Nobody waits for the backoff here: it is sent again by hand, twice.
+    for _ in range(2):
+        dg.webhooks.resend(hook.id, sent.id)
+        wait_until(lambda: deliveries().state != "running" and deliveries().attempt == 1, 60)
+    ended = wait_until(lambda: one if (one := deliveries()).state == "succeeded" else None, 60)
+    assert (ended.status, ended.error) == (204, None)
+    ids = {headers["webhook-id"] for headers, _ in receiver.posted}
+    assert (len(receiver.posted), len(ids)) == (3, 1)
+
+
+def test_waits_between_attempts_cover_a_day() -> None:
+    assert list(delivering.WAITS) == sorted(delivering.WAITS)
+    assert 23 * 3600 < sum(delivering.WAITS) < 30 * 3600
+
+
+def test_former_secret_signs_beside_the_new_one(dg: Client, receiver: Receiver) -> None:
+    hook = dg.webhooks.create(receiver.url)
+    fresh = dg.webhooks.rotate(hook.id)
+    assert fresh.secret != hook.secret
+    dg.webhooks.test(hook.id)
+    wait_until(lambda: receiver.posted, 60)
+    headers, body = receiver.posted[0]
+    assert signed(hook.secret, headers, body)
+    assert signed(fresh.secret, headers, body)
+
+
+def test_secret_is_shown_once(service: Service, dg: Client, receiver: Receiver) -> None:
+    hook = dg.webhooks.create(receiver.url)
+    key = (service.home / "api-key").read_text().strip()
+    headers = {"Authorization": f"Bearer {key}"}
+    with httpx.Client(base_url=service.url, headers=headers, trust_env=False) as http:
+        for path in ("/v1/webhooks", f"/v1/webhooks/{hook.id}"):
+            assert "whsec_" not in http.get(path).text
+        for body in (
+            {"url": "ftp://h/"}, {"url": "http://"}, {"url": "x"},
+            {"url": receiver.url, "events": []},
+            {"url": receiver.url, "events": ["job.started"]}, {"url": receiver.url, "secret": "x"},
+        ):  # fmt: skip
+            assert http.post("/v1/webhooks", json=body).status_code == 422, body
+
+
+def test_address_inside_is_refused_unless_the_operator_allows_it(
+    services: Callable[..., Service], tmp_path: Path, receiver: Receiver
+) -> None:
+    service = services(tmp_path / "home", workers=1, tick_seconds=0.5)
+    service.start()
+    hook = service.client.webhooks.create(receiver.url)
+    service.client.webhooks.test(hook.id)
+    wait_until(lambda: service.client.webhooks.deliveries(hook.id).items[0].error, 60)
+    assert "no public address" in str(service.client.webhooks.deliveries(hook.id).items[0].error)
+    assert receiver.posted == []
+    service.stop()

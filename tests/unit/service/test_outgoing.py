@@ -1,0 +1,115 @@
+"""Where requests to addresses of users' may go."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import httpcore
+import pytest
+
+from datagen.errors import Forbidden
+from datagen.service import outgoing
+
+
+@pytest.fixture
+def receiver() -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            length = int(self.headers["Content-Length"])
+            self.rfile.read(length)
+            if self.path == "/away":
+                self.send_response(302)
+                self.send_header("Location", "http://127.0.0.1:1/")
+                self.end_headers()
+                return
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"x" * 100_000)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def post(url: str, *, allow_private: bool = False) -> tuple[int, str]:
+    headers = {"Host": "h", "Content-Length": "2"}
+    return outgoing.post(url, b"{}", headers, allow_private=allow_private)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1",
+        "0.0.0.0", "224.0.0.1", "255.255.255.255", "::1", "::", "fe80::1%eth0",  # noqa: S104
+        "fc00::1",
+        "::ffff:127.0.0.1", "::ffff:169.254.169.254", "64:ff9b::7f00:1", "2002:7f00:1::",
+        "2001:db8::1", "ff02::1",
+    ],
+)  # fmt: skip
+def test_addresses_inside_are_not_public(address: str) -> None:
+    assert not outgoing.is_public(address)
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "1.1.1.1", "2606:4700::1111", "64:ff9b::808:808"])
+def test_addresses_of_the_internet_are_public(address: str) -> None:
+    assert outgoing.is_public(address)
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "2130706433", "0x7f000001", "[::1]", "[::ffff:7f00:1]", "0"]
+)
+def test_every_form_of_an_address_inside_is_refused(receiver: str, host: str) -> None:
+    port = receiver.rpartition(":")[2]
+    with pytest.raises((Forbidden, httpcore.ConnectError)) as caught:
+        post(f"http://{host}:{port}/")
+    if isinstance(caught.value, Forbidden):
+        assert "no public address" in caught.value.detail
+
+
+def test_name_that_answers_otherwise_the_second_time_is_not_asked_twice(
+    receiver: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    real = socket.getaddrinfo
+
+    def rebinding(host: str, port: int, *rest: object, **more: object) -> object:
+        if host == "rebinding.example":
+            asked.append(host)
+            # First a public address, which does not answer here; then this machine.
+            address = "203.0.113.1" if len(asked) == 1 else "127.0.0.1"
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+        return real(host, port, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", rebinding)
+    monkeypatch.setattr(outgoing, "is_public", lambda address: address == "203.0.113.1")
+    connected: list[str] = []
+    monkeypatch.setattr(
+        httpcore.SyncBackend,
+        "connect_tcp",
+        lambda _self, host, *_rest: connected.append(host) or _refuse(),
+    )
+    with pytest.raises(httpcore.ConnectError):
+        post(f"http://rebinding.example:{receiver.rpartition(':')[2]}/")
+    assert (connected, len(asked)) == (["203.0.113.1"], 1)
+
+
+def _refuse() -> None:
+    raise httpcore.ConnectError("refused")
+
+
+def test_redirects_are_not_followed_and_long_answers_not_read(receiver: str) -> None:
+    assert post(receiver + "/away", allow_private=True)[0] == 302
+    status, text = post(receiver + "/", allow_private=True)
+    assert (status, len(text)) == (200, outgoing.MOST_READ)
+
+
+def test_name_that_nobody_has_is_no_connection(receiver: str) -> None:
+    with pytest.raises(httpcore.ConnectError, match="is not found"):
+        post("http://nosuch.invalid/")
