@@ -92,6 +92,8 @@ def install_openapi(app: FastAPI) -> None:
             for path, operations in made["paths"].items():
                 if path.startswith("/v1") and "post" in operations:
                     operations["post"].setdefault("parameters", []).append(_IDEMPOTENCY_KEY)
+                    conflict = problems(409)[409]
+                    operations["post"]["responses"].setdefault("409", conflict)
             app.openapi_schema = made
         return app.openapi_schema
 

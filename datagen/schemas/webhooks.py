@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from datagen.schemas.base import Request, Resource, State
 
@@ -19,8 +20,21 @@ Event = Literal[
 EVENTS: tuple[Event, ...] = Event.__args__  # type: ignore[attr-defined] # a Literal's own words
 PING = "ping"
 
+
+def _usable(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        usable = bool(parts.hostname) and parts.port != 0 and parts.username is None
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError("it names no host that could be posted to; give https://host/path")
+    return url
+
+
 Url = Annotated[
     str,
+    AfterValidator(_usable),
     Field(
         min_length=8,
         max_length=2000,

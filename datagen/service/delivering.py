@@ -35,6 +35,12 @@ WAITS = (5, 30, 120, 600, 1800, 3600, 7200, 14_400, 21_600, 36_000)
 FORMER_SIGNS = timedelta(hours=24)
 LEASE = timedelta(seconds=3 * ANSWER_SECONDS)
 SHOWN_LETTERS = 300
+_NO_ANSWER = (
+    httpcore.NetworkError,
+    httpcore.TimeoutException,
+    httpcore.ProtocolError,
+    httpcore.UnsupportedProtocol,
+)
 
 log = structlog.get_logger()
 
@@ -144,15 +150,15 @@ def _sent(work: Work, settings: Settings) -> tuple[int | None, str | None]:
             signature(secret, work.delivery_id, timestamp, work.body) for secret in work.secrets
         ),
     }
-    # httpcore leaves these two to its caller.
-    host = httpcore.URL(work.url)
-    port = "" if host.port is None else f":{host.port}"
-    headers |= {"Host": host.host.decode() + port, "Content-Length": str(len(work.body))}
     try:
+        # httpcore leaves these two to its caller.
+        host = httpcore.URL(work.url)
+        port = "" if host.port is None else f":{host.port}"
+        headers |= {"Host": host.host.decode() + port, "Content-Length": str(len(work.body))}
         status, text = post(work.url, work.body, headers, allow_private=settings.webhooks_private)
     except Forbidden as error:
         return None, error.detail
-    except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
+    except (*_NO_ANSWER, ValueError, OSError) as error:
         return None, f"{type(error).__name__}: {error}"[:SHOWN_LETTERS]
     if 200 <= status < 300:  # noqa: PLR2004 - the statuses of success
         return status, None

@@ -159,7 +159,8 @@ def test_secret_is_shown_once(service: Service, dg: Client, receiver: Receiver) 
         for path in ("/v1/webhooks", f"/v1/webhooks/{hook.id}"):
             assert "whsec_" not in http.get(path).text
         for body in (
-            {"url": "ftp://h/"}, {"url": "http://"}, {"url": "x"},
+            {"url": "ftp://h/"}, {"url": "http://"}, {"url": "x"}, {"url": "http://h:f/"},
+            {"url": "http://h:99999/"}, {"url": "http://[::1/"}, {"url": "http://me:pw@h/"},
             {"url": receiver.url, "events": []},
             {"url": receiver.url, "events": ["job.started"]}, {"url": receiver.url, "secret": "x"},
         ):  # fmt: skip

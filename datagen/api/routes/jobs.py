@@ -64,7 +64,7 @@ def create_job(
     return row
 
 
-@router.get("", summary="List jobs, newest first", responses=problems())
+@router.get("", summary="List jobs", responses=problems(404))
 def list_jobs(
     backends: Wired,
     paging: Paged,
