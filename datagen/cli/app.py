@@ -9,6 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from datagen.cli import (
+    backup,
     config,
     datasets,
     db,
@@ -92,6 +93,8 @@ app.command("train")(train.train)
 app.command("report")(reports.report)
 app.command("verify")(exports.verify)
 app.command("doctor")(doctor.doctor)
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
 app.command("api")(servers.api)
 app.command("worker")(servers.worker)
 app.command("beat")(servers.beat)

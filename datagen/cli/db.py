@@ -46,7 +46,7 @@ def check_database(job: OfJob = None, as_json: AsJson = False) -> int:
     job_id = _id_of(job)
     wrong: list[str] = []
     checked = 0
-    with _backends() as (_, engine, storage), progress("checking", "batches") as tell:
+    with backends() as (_, engine, storage), progress("checking", "batches") as tell:
         for found in checking.check(engine, storage, job_id):
             checked += 1
             tell(checked, checked)
@@ -69,7 +69,7 @@ def rebuild_database(job: OfJob = None, as_json: AsJson = False) -> int:
 
     job_id = _id_of(job)
     rows = shards = 0
-    with _backends() as (settings, engine, storage), progress("rebuilding", "batches") as tell:
+    with backends() as (settings, engine, storage), progress("rebuilding", "batches") as tell:
         broker_url = _broker_url(settings)
         for _, message in checking.rebuild(engine, storage, job_id):
             if message is None:
@@ -99,7 +99,7 @@ def _id_of(job: str | None) -> UUID | None:
 
 
 @contextmanager
-def _backends() -> Iterator[tuple[Settings, Engine, Storage]]:
+def backends() -> Iterator[tuple[Settings, Engine, Storage]]:
     """The database and the store themselves: no server stands between."""
     from datagen.db.migrate import check  # noqa: PLC0415 - slow to load, as all of these
     from datagen.db.session import open_engine  # noqa: PLC0415
