@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ from datagen.model.pieces import Pieces
 from datagen.model.training import Numbers, one_cycle
 
 LEARNING_RATE = 4e-3
+# From this side on a CPU may score in bfloat16. The strided convolution of smaller images sees one
+# or two columns, and oneDNN's in bfloat16 then reads memory that nobody wrote (torch 2.15, AMX).
+FAST_SIDE = 16
 LABEL_SMOOTHING = 0.05
 FEWEST_TO_CALIBRATE = 100
 TEMPERATURES = (0.3, 3.0)
@@ -201,6 +205,8 @@ class Scorer:
         # In float64: sums so long are split among threads, and their last bits would tell how many.
         self._head = copy.deepcopy(self._judge.head).double()
         self._device = device
+        _, *sides = judge.config.image_shape
+        self._is_fast = min(sides) >= FAST_SIDE or device.type != "cpu"
 
     @torch.inference_mode()
     def score(self, images: np.ndarray) -> np.ndarray:
@@ -213,7 +219,7 @@ class Scorer:
             # A copy: the array may be a map of a file, of which torch warns.
             tile[: len(part)] = torch.tensor(part)
             pixels = tile.to(self._device, memory_format=torch.channels_last).div_(255.0)
-            with fast_precision(self._device):
+            with fast_precision(self._device) if self._is_fast else nullcontext():
                 hidden = self._judge.hidden(pixels)
             logits = self._head(hidden.double()) / self._judge.config.temperature
             parts.append(torch.softmax(logits, dim=1).float()[: len(part)].cpu().numpy())

@@ -101,7 +101,9 @@ def test_existing_sqlite_file_is_copied_before_it_is_changed(tmp_path, monkeypat
     migrate.upgrade(url)
     path.chmod(0o600)
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("INSERT INTO owners VALUES ('1', 'ada', NULL, '2026-01-01')")
+        connection.execute(
+            "INSERT INTO owners (id, name, created_at) VALUES ('1', 'ada', '2026-01-01')"
+        )
         connection.execute("UPDATE alembic_version SET version_num = '2001_01_01_older'")
     known = (migrate.head(), "2001_01_01_older")
     monkeypatch.setattr(migrate, "_known", lambda: known)
