@@ -2,13 +2,15 @@
 
 The name is resolved where the connection is made, every address of it must be a public one, and the
 connection goes to an address that was checked: a name that is resolved twice may answer twice
-otherwise. Redirects are not followed.
+otherwise. Redirects are not followed, and the whole takes ten seconds at most.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import socket
+import ssl
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -20,12 +22,56 @@ ANSWER_SECONDS = 10.0
 MOST_READ = 2048
 
 
+class _Limited(httpcore.NetworkStream):
+    """A connection that ends at a moment, however slowly the other side drips."""
+
+    def __init__(self, inner: httpcore.NetworkStream, deadline: float) -> None:
+        self._inner, self._deadline = inner, deadline
+
+    def _left(self, error: type[Exception]) -> float:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise error(f"no whole answer within {ANSWER_SECONDS:g} s")
+        return left
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """See httpcore; never longer than the whole may take."""
+        del timeout
+        return self._inner.read(max_bytes, self._left(httpcore.ReadTimeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """See httpcore; likewise."""
+        del timeout
+        self._inner.write(buffer, self._left(httpcore.WriteTimeout))
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.NetworkStream:
+        """See httpcore; likewise."""
+        del timeout
+        left = self._left(httpcore.ConnectTimeout)
+        inner = self._inner.start_tls(ssl_context, server_hostname, left)
+        return _Limited(inner, self._deadline)
+
+    def get_extra_info(self, info: str) -> Any:
+        """See httpcore."""
+        return self._inner.get_extra_info(info)
+
+    def close(self) -> None:
+        """See httpcore."""
+        self._inner.close()
+
+
 class _Guarded(httpcore.NetworkBackend):
     """Connects to public addresses alone."""
 
     def __init__(self, *, allow_private: bool) -> None:
         self._inner = httpcore.SyncBackend()
         self._allow_private = allow_private
+        self._deadline = time.monotonic() + ANSWER_SECONDS
 
     def connect_tcp(
         self,
@@ -37,7 +83,8 @@ class _Guarded(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         """A connection to a checked address of the host. Raises Forbidden."""
         address = self._checked(host, port)
-        return self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
+        inner = self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
+        return _Limited(inner, self._deadline)
 
     def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None

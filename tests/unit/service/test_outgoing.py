@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -108,6 +109,32 @@ def test_redirects_are_not_followed_and_long_answers_not_read(receiver: str) -> 
     assert post(receiver + "/away", allow_private=True)[0] == 302
     status, text = post(receiver + "/", allow_private=True)
     assert (status, len(text)) == (200, outgoing.MOST_READ)
+
+
+def test_receiver_that_drips_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outgoing, "ANSWER_SECONDS", 1.0)
+    stopped = threading.Event()
+
+    def drip(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection:
+            for letter in b"HTTP/1.1 200 OK\r\nX-Slow: " + b"x" * 1000:
+                if stopped.wait(0.1):
+                    return
+                try:
+                    connection.send(bytes([letter]))
+                except OSError:
+                    return
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        dripping = threading.Thread(target=drip, args=(server,))
+        dripping.start()
+        began = time.monotonic()
+        with pytest.raises(httpcore.ReadTimeout):
+            post(f"http://127.0.0.1:{server.getsockname()[1]}/", allow_private=True)
+        assert time.monotonic() - began < 10
+        stopped.set()
+        dripping.join()
 
 
 def test_name_that_nobody_has_is_no_connection(receiver: str) -> None:
