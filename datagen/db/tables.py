@@ -1,11 +1,10 @@
 """The tables, as the migrations build them on SQLite and PostgreSQL.
 
 Three things need a word. `attempt` counts the starts of a piece of work and is its fencing token:
-every claim raises it, so a worker whose claim was taken over holds an old number, and its closing
-UPDATE finds no row. `attempt_floor` is the attempt at which work last went on as planned: a
-training runs in slices, and only the attempts since its last slice count towards the cap. `samples`
-has no foreign key and no second index: rows come a thousand at a time, in the transaction that
-closes their batch, and a label is a range of indices.
+every claim raises it, so a worker whose claim was taken over finds no row to close. `attempt_floor`
+is the attempt at which work last went on as planned: a training runs in slices, and only attempts
+since its last slice count towards the cap. `samples` has no foreign key and no second index: rows
+come a thousand at a time, and a label is a range of indices.
 """
 
 from __future__ import annotations
