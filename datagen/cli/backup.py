@@ -18,7 +18,9 @@ def backup(folder: Folder, as_json: AsJson = False) -> None:
     from datagen.service import backup as backups  # noqa: PLC0415 - slow to load
 
     with backends() as (_, engine, storage), progress("backing up", "rows and files") as tell:
-        made = backups.backup(engine, storage, folder, lambda name, done: tell(done, done, name))
+        made = backups.backup(
+            engine, storage, folder, lambda name, done: tell(done, done + 1, name)
+        )
     rows, files = sum(made["tables"].values()), len(made["files"])
     if as_json:
         print_json({"folder": str(folder), "rows": rows, "files": files})
@@ -37,7 +39,9 @@ def restore(folder: Folder, as_json: AsJson = False) -> None:
     settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     upgrade(settings.database)
     with backends() as (_, engine, storage), progress("restoring", "rows and files") as tell:
-        made = backups.restore(engine, storage, folder, lambda name, done: tell(done, done, name))
+        made = backups.restore(
+            engine, storage, folder, lambda name, done: tell(done, done + 1, name)
+        )
     rows, files = sum(made["tables"].values()), len(made["files"])
     if as_json:
         print_json({"folder": str(folder), "rows": rows, "files": files})

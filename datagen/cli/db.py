@@ -49,7 +49,7 @@ def check_database(job: OfJob = None, as_json: AsJson = False) -> int:
     with backends() as (_, engine, storage), progress("checking", "batches") as tell:
         for found in checking.check(engine, storage, job_id):
             checked += 1
-            tell(checked, checked)
+            tell(checked, checked + 1)
             if found.problem is not None:
                 wrong.append(f"Job {found.job_id}: {found.problem}")
     if as_json:
@@ -78,7 +78,7 @@ def rebuild_database(job: OfJob = None, as_json: AsJson = False) -> int:
                 shards += 1
                 if broker_url is not None:
                     CeleryQueue(broker_url).send([message])
-            tell(rows + shards, rows + shards)
+            tell(rows + shards, rows + shards + 1)
     if as_json:
         print_json({"batches_with_new_rows": rows, "shards_asked_for": shards})
     else:

@@ -82,7 +82,9 @@ def retry(
     """
     job = held(session, owner_id, job_id)
     if job.state not in {"failed", "cancelled"}:
-        raise Conflict(f"Job {job_id} is {job.state}; only one that failed or was cancelled is.")
+        raise Conflict(
+            f"Job {job_id} is {job.state}; only one that failed or was cancelled can be retried."
+        )
     gate = None if job.gate is None else Gate.model_validate(job.gate)
     if gate is not None and job.images_short and gate.on_shortfall == "fail":
         raise Conflict(
