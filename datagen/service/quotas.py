@@ -99,7 +99,6 @@ def take_job(session: Session, settings: Settings, owner_id: UUID, wanted: int) 
     Raises:
         QuotaExceeded: too many images, too many jobs at once, or no bytes left.
     """
-    _lock(session, owner_id)
     take_images(session, settings, owner_id, wanted)
     at_once = jobs(session, settings, owner_id)
     if at_once.left < 1:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import secrets
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import delete, or_, select, update
@@ -95,7 +96,7 @@ def ping(
 ) -> tuple[schemas.Delivery, list[Message]]:
     """Have a `ping` sent, to try the receiver. Raises NotFound."""
     row = _own(session, owner_id, webhook_id)
-    delivery = _delivery(row.id, PING, row.id, now(session))
+    delivery = Delivery(**_delivery(row.id, PING, row.id, now(session)))
     session.add(delivery)
     session.flush()
     return _shown(delivery), [Message(DELIVER, {"delivery_id": str(delivery.id)})]
@@ -159,20 +160,9 @@ def note_ended(session: Session) -> None:
             ).all()
             for row_id, state, ended_at in rows:
                 if f"{name}.{state}" in hook.events and ended_at is not None:
-                    _note(session, hook.id, f"{name}.{state}", row_id, ended_at)
+                    told = _delivery(hook.id, f"{name}.{state}", row_id, ended_at)
+                    insert_if_absent(session, Delivery, **told | {"created_at": moment})
         hook.looked_at = moment
-
-
-def _note(
-    session: Session, webhook_id: UUID, event: str, resource_id: UUID, moment: datetime
-) -> None:
-    row = _delivery(webhook_id, event, resource_id, moment)
-    columns = {
-        column.key: getattr(row, column.key)
-        for column in Delivery.__table__.columns
-        if getattr(row, column.key) is not None
-    }
-    insert_if_absent(session, Delivery, **columns | {"created_at": now(session)})
 
 
 def due(session: Session, settings: Settings) -> list[Message]:
@@ -205,18 +195,19 @@ def shown_secret(secret: bytes) -> str:
     return "whsec_" + base64.b64encode(secret).decode()
 
 
-def _delivery(webhook_id: UUID, event: str, resource_id: UUID, moment: datetime) -> Delivery:
-    return Delivery(
-        id=new_id(),
-        webhook_id=webhook_id,
-        event=event,
-        resource_id=resource_id,
-        happened_at=moment,
-        state="queued",
-        attempt=0,
-        available_at=moment,
-        created_at=moment,
-    )
+def _delivery(webhook_id: UUID, event: str, resource_id: UUID, moment: datetime) -> dict[str, Any]:
+    """The columns of a telling that is due at once."""
+    return {
+        "id": new_id(),
+        "webhook_id": webhook_id,
+        "event": event,
+        "resource_id": resource_id,
+        "happened_at": moment,
+        "state": "queued",
+        "attempt": 0,
+        "available_at": moment,
+        "created_at": moment,
+    }
 
 
 def _own(session: Session, owner_id: UUID, webhook_id: UUID) -> Webhook:

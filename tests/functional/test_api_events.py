@@ -75,11 +75,23 @@ def test_another_owners_job_has_no_events(stack: Any) -> None:
     assert httpx.get(stack.url + path, trust_env=False).status_code == 401
 
 
-def test_removed_job_ends_its_stream(stack: Any) -> None:
+def test_stream_ends_where_its_job_is_removed(stack: Any) -> None:
     made = job(stack)
     path = f"/v1/jobs/{made['id']}"
-    stack.http.post(path + "/cancel")
-    stack.http.delete(path)
+    kinds: list[str] = []
+    with stack.http.stream("GET", path + "/events", timeout=60) as response:
+        for line in response.iter_lines():
+            name, _, value = line.partition(": ")
+            if name != "event":
+                continue
+            kinds.append(value)
+            if len(kinds) == 1:
+                # Within one look of the poller, as a rule: then the end itself is not seen.
+                assert stack.http.post(path + "/cancel").status_code == 200
+                assert stack.http.delete(path).status_code == 204
+    assert kinds[0] == "state"
+    assert kinds[-1] in {"removed", "state"}
+    assert len(kinds) > 1
     assert stack.http.get(path + "/events").status_code == 404
 
 

@@ -109,6 +109,16 @@ def test_removed_job_is_gone_and_its_export_stays(stack: Any, tmp_path: Path) ->
 
 
 def test_balance_fills_up_a_dataset(stack: Any) -> None:
+    added = stack.command("dataset", "add", "to-fill", "sample:mnist", "--json")
+    assert added.code == 0, added.err
+    there = added.json["counts"]["train"]
+    body = {"model": "mnist", "balance": {"dataset": "to-fill", "to": max(there) + 2}}
+    plan = stack.http.post("/v1/jobs", params={"dry_run": True}, json=body).json()
+    names = added.json["class_names"]
+    lacking = {name: max(there) + 2 - count for name, count in zip(names, there, strict=True)}
+    assert plan["labels"] == lacking
+    wanted = ("generate", "--balance", "to-fill", "--to", str(max(there) + 2), "--dry-run")
+    assert stack.command(*wanted, "--json").json["labels"] == lacking
     counts = {"3": 3, "8": 1}
     ran = stack.command("generate", "--balance", "sample-none", "--dry-run")
     assert ran.code == 1
@@ -135,6 +145,7 @@ def test_metadata_priority_and_days_come_back(stack: Any) -> None:
 
 
 def test_jobs_are_listed_by_model_and_age(stack: Any) -> None:
+    made(stack)
     newest = made(stack)["id"]
     listed = stack.http.get("/v1/jobs", params={"model": "mnist", "limit": 1}).json()["items"]
     assert [job["id"] for job in listed] == [newest]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from running import wait_until
 
 pytestmark = pytest.mark.xdist_group("stack")
-CHROMIUM = "/usr/bin/chromium"
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 
 
 def test_link_leads_through_all_pages(stack: Any, job: Any) -> None:
@@ -80,12 +81,16 @@ def test_documentation_comes_from_here_alone(stack: Any) -> None:
         assert asked.status_code in {404, 405}, odd
 
 
-@pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="no Chromium on this machine")
+@pytest.mark.skipif(
+    BROWSER is None,
+    reason="Only a browser runs the page's scripts, and pip installs none; the test above holds "
+    "everywhere that the page and its files are served.",
+)
 def test_documentation_shows_every_route_in_a_browser(stack: Any, tmp_path: Path) -> None:
     def seen() -> str:
         return subprocess.run(
             [
-                CHROMIUM, "--no-sandbox", "--headless", "--disable-gpu",
+                str(BROWSER), "--no-sandbox", "--headless", "--disable-gpu",
                 "--disable-background-networking", f"--user-data-dir={tmp_path}",
                 "--virtual-time-budget=20000", "--dump-dom", stack.url + "/docs",
             ],
