@@ -18,6 +18,7 @@ import pytest
 from running import Service, wait_until
 
 from datagen import Client
+from datagen.errors import Conflict
 from datagen.service import delivering
 
 
@@ -125,14 +126,22 @@ def test_receiver_that_fails_is_tried_again_and_each_attempt_is_told(
     )
     assert failed.error.startswith("answered with 500")
     assert failed.next_attempt_at is not None
+
+    def resent() -> bool:
+        try:
+            dg.webhooks.resend(hook.id, sent.id)
+        except Conflict:  # the backoff was over first, and it is being sent
+            return False
+        return True
+
     # Nobody waits for the backoff here: it is sent again by hand, twice.
-    for _ in range(2):
-        dg.webhooks.resend(hook.id, sent.id)
-        wait_until(lambda: deliveries().state != "running" and deliveries().attempt == 1, 60)
+    for posted in (2, 3):
+        wait_until(resent, 60)
+        wait_until(lambda posted=posted: len(receiver.posted) >= posted, 60)
+        wait_until(lambda: deliveries().state != "running", 60)
     ended = wait_until(lambda: one if (one := deliveries()).state == "succeeded" else None, 60)
     assert (ended.status, ended.error) == (204, None)
-    ids = {headers["webhook-id"] for headers, _ in receiver.posted}
-    assert (len(receiver.posted), len(ids)) == (3, 1)
+    assert len({headers["webhook-id"] for headers, _ in receiver.posted}) == 1
 
 
 def test_waits_between_attempts_cover_a_day() -> None:
