@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from datagen.client import Client
+    from datagen.client import AsyncClient, Client
 
     __version__: str
 
-__all__ = ["Client", "__version__"]
+__all__ = ["AsyncClient", "Client", "__version__"]
 
 
 def __getattr__(name: str) -> object:
     # The client pulls in httpx and pydantic, the version reads the installed metadata: who imports
     # one room, and `datagen --help`, need not pay for them.
-    if name == "Client":
-        from datagen.client import Client  # noqa: PLC0415
+    if name in {"AsyncClient", "Client"}:
+        from datagen import client  # noqa: PLC0415
 
-        return Client
+        return getattr(client, name)
     if name == "__version__":
         from importlib.metadata import version  # noqa: PLC0415
 

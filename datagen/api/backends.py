@@ -69,4 +69,9 @@ def backends_of(request: Request) -> Backends:
     return found
 
 
-Wired = Annotated[Backends, Depends(backends_of)]
+async def _wired(request: Request) -> Backends:
+    # FastAPI would have a thread call what is not async.
+    return backends_of(request)
+
+
+Wired = Annotated[Backends, Depends(_wired)]

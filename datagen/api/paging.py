@@ -26,4 +26,9 @@ class Paging:
         return page
 
 
-Paged = Annotated[Paging, Depends(Paging)]
+async def _paging(request: Request, answer: Response) -> Paging:
+    # Not the class itself: FastAPI would have a thread make it.
+    return Paging(request, answer)
+
+
+Paged = Annotated[Paging, Depends(_paging)]

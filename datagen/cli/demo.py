@@ -20,7 +20,7 @@ from datagen.errors import DatagenError
 
 if TYPE_CHECKING:
     from datagen.client import Client
-    from datagen.schemas import Job
+    from datagen.client.resources import Job
     from datagen.settings import Settings
 
 MARKER = ".datagen-demo"

@@ -25,8 +25,9 @@ from datagen.embedded import Workers
 from datagen.errors import DatagenError
 
 if TYPE_CHECKING:
-    from datagen.client.jobs import JobOptions
-    from datagen.schemas import Job, Priority, Sampler
+    from datagen.client.options import JobOptions
+    from datagen.client.resources import Job
+    from datagen.schemas import Priority, Sampler
 
 DEFAULT_FORMAT = "parquet"
 SEED_LIMIT = 2**63

@@ -26,7 +26,8 @@ from datagen.embedded import Workers
 
 if TYPE_CHECKING:
     from datagen.client import Client
-    from datagen.schemas import Gate, Job, LabelProgress, State
+    from datagen.client.resources import Job
+    from datagen.schemas import Gate, LabelProgress, State
 
 group = typer.Typer(
     name="job", help="Requests for images: list, show, watch, cancel, retry, extend, remove."

@@ -23,7 +23,7 @@ from datagen.durations import seconds_of
 from datagen.errors import DatagenError
 
 if TYPE_CHECKING:
-    from datagen.schemas import Model
+    from datagen.client.resources import Model
 
 # The bar itself shows how fast it goes.
 _PACE = frozenset({"images_per_second", "seconds_left"})

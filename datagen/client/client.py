@@ -55,6 +55,7 @@ class Client:
         overrides: dict[str, Any] = {} if home is None else {"home": Path(home)}
         address = find_address(load_settings(**overrides), url, api_key)
         self._transport = Transport(address, timeout)
+        self._transport.client = self
         self.url = address.url
         self.jobs = Jobs(self._transport)
         self.exports = Exports(self._transport)

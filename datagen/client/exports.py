@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 from uuid import UUID
 
 from datagen.client.download import download_archive
+from datagen.client.options import ExportOptions, refuse_unknown
+from datagen.client.resources import Export
 from datagen.client.transport import Transport, quoted
-from datagen.client.waiting import Told, wait_for
+from datagen.client.waiting import Told, byte_progress, wait_for
 from datagen.errors import Conflict, Gone
 from datagen.export.unpacking import check_free, unpack
-from datagen.schemas import Export, Format, Link, Page
+from datagen.schemas import Format, Link, Page
+
+
+def _as_json(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
 class Exports:
@@ -25,21 +33,7 @@ class Exports:
         self,
         jobs: UUID | str | Sequence[UUID | str] | None = None,
         format: str = "parquet",  # noqa: A002 - the word that users know
-        *,
-        dataset: str | None = None,
-        plan: Mapping[str, int | bool] | None = None,
-        splits: Mapping[str, float] | None = None,
-        split_seed: int = 0,
-        labels: Sequence[str] | None = None,
-        min_score: float | None = None,
-        indices: tuple[int, int] | None = None,
-        max_per_label: int | None = None,
-        on_shortfall: Literal["fail", "keep"] = "fail",
-        license: str | None = None,  # noqa: A002 - the word that hubs have for it
-        repair: bool = False,
-        destination: str | None = None,
-        path: str | None = None,
-        overwrite: bool = False,
+        **options: Unpack[ExportOptions],
     ) -> Export:
         """Write images of ended jobs, of a dataset, or of both in a format; answers at once.
 
@@ -47,23 +41,7 @@ class Exports:
             jobs: the id of a job, or several in the order in which their images stand; none where
                 a dataset's own images are all.
             format: one of `formats()`.
-            dataset: real images beside them, each in the split that it came with.
-            plan: how many synthetic images go beside real ones, counted in the split `train`:
-                `{"fill": 5000}`, `{"add": 500}` or `{"balance": True}`; all, if absent.
-            splits: shares by which synthetic images are shared out, class by class, such as
-                `{"train": 0.8, "validation": 0.1, "test": 0.1}`; all into `train`, if absent.
-            split_seed: which of them go where.
-            labels: only images of these.
-            min_score: only synthetic images of this score or more.
-            indices: only synthetic images from the first index to before the second.
-            max_per_label: at most so many synthetic images of a label, the first ones.
-            on_shortfall: whether a plan that asks for more than there are is refused (`fail`).
-            license: of the export; by default that of its sources.
-            repair: have shards that are missing or damaged made again, and wait for them.
-            destination: put the files there, in place of an archive to download: a name that the
-                server's operator has given.
-            path: where in the destination; by default the format and the export's id.
-            overwrite: replace a former export there; nothing else is ever replaced.
+            options: see `datagen.client.options.ExportOptions`.
 
         Raises:
             InvalidRequest: an unknown format or one that cannot hold the images, sources that do
@@ -71,29 +49,14 @@ class Exports:
             NotFound: there is no such job or dataset.
             Conflict: a job has not ended.
         """
-        wanted = {
-            "format": format,
-            "dataset": dataset,
-            "plan": None if plan is None else dict(plan),
-            "splits": None if splits is None else dict(splits),
-            "split_seed": split_seed,
-            "labels": None if labels is None else list(labels),
-            "min_score": min_score,
-            "indices": None if indices is None else list(indices),
-            "max_per_label": max_per_label,
-            "on_shortfall": on_shortfall,
-            "license": license,
-            "repair": repair,
-            "destination": destination,
-            "path": path,
-            "overwrite": overwrite,
-        }
+        refuse_unknown(options, ExportOptions)
         source: dict[str, Any]
         if jobs is None or isinstance(jobs, UUID | str):
             source = {"job": None if jobs is None else str(jobs)}
         else:
             source = {"jobs": [str(job_id) for job_id in jobs]}
-        return self._transport.post("/v1/exports", Export, source | wanted)
+        told = {name: _as_json(value) for name, value in options.items() if value is not None}
+        return self._transport.post("/v1/exports", Export, source | {"format": format} | told)
 
     def formats(self) -> Page[Format]:
         """The formats that exports can be written in, and what each can hold."""
@@ -161,7 +124,7 @@ class Exports:
         export_id: UUID | str,
         out: Path | str,
         *,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Callable[[int, int], None] | Literal[True] | None = None,
         overwrite: bool = False,
     ) -> Path:
         """Fetch an export and unpack it, so that `out` becomes its root.
@@ -173,7 +136,7 @@ class Exports:
         Args:
             export_id: an export that has succeeded.
             out: a folder that is not there yet, or empty.
-            progress: told the bytes that are here and the bytes of the whole.
+            progress: told the bytes that are here and the bytes of the whole; True shows a bar.
             overwrite: replace a former export in `out`; nothing else is ever replaced.
 
         Raises:
@@ -196,7 +159,8 @@ class Exports:
                 f"Export {export.id} is {export.state}; only one that has succeeded "
                 "can be downloaded."
             )
-        archive = download_archive(self._transport, export, out, progress)
+        with byte_progress(progress, "downloading") as told:
+            archive = download_archive(self._transport, export, out, told)
         unpack(archive, out, overwrite=overwrite)
         archive.unlink(missing_ok=True)
         return out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import TypeVar
 
 import httpx
 
@@ -16,8 +17,10 @@ from datagen.schemas import ENDED, Job
 SILENCE_SECONDS = 60.0
 _NO_CONTENT = 204
 
+Followed = TypeVar("Followed", bound=Job)
 
-def follow(transport: Transport, path: str) -> Iterator[Job]:
+
+def follow(transport: Transport, path: str, kind: type[Followed]) -> Iterator[Followed]:
     """A job whenever it has changed, until it has ended; a broken connection is taken up again.
 
     Raises:
@@ -33,7 +36,7 @@ def follow(transport: Transport, path: str) -> Iterator[Job]:
                     return
                 for number, data in _events(response.iter_lines()):
                     seen, pause = time.monotonic(), FIRST_PAUSE
-                    job = Job.model_validate_json(data) if data != "{}" else None
+                    job = transport.read_as(kind, data) if data != "{}" else None
                     if job is None:
                         # Removed: the server says so in its own words to whoever asks.
                         break

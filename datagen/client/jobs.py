@@ -2,64 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, Literal, Unpack
 from uuid import UUID
 
 from datagen.client.following import follow
+from datagen.client.options import JobOptions, refuse_unknown
+from datagen.client.resources import Job
 from datagen.client.transport import Transport, quoted
 from datagen.client.waiting import Told, wait_for
-from datagen.schemas import (
-    Balance,
-    Gate,
-    Job,
-    JobPlan,
-    Page,
-    Priority,
-    Sample,
-    Sampler,
-    State,
-)
+from datagen.schemas import Balance, Gate, JobPlan, Page, Sample, State
 
 SAMPLES_PER_PAGE = 1000
-
-
-class JobOptions(TypedDict, total=False):
-    """What a request for images may say beside model and labels.
-
-    Attributes:
-        per_label: instead of labels, this many of every label.
-        count: instead of labels, this many of a model that knows none; the judge gives them.
-        balance: instead of labels, what a dataset lacks: `{"dataset": "defects", "to": 5000}`, or
-            up to its largest class without `to`.
-        seed: the same request with the same seed gives the same bytes; drawn if None.
-        temperature: scales the latents; below 1 is safer and less varied.
-        sampler: `prior`, `density`, `neighbour` or `interpolate`; by default the one that the
-            model's training found best, of those that you may use.
-        truncation: keeps the latents' normals within this distance of 0.
-        gate: what an image must pass, such as `{"min_score": 0.9}`; what does not is drawn again.
-            `{}` takes the defaults of `datagen.schemas.Gate`, None takes every image; by default it
-            is what the model's training recommends.
-        exports: formats to export as soon as the job has succeeded.
-        priority: `interactive` for few images that somebody waits for, `bulk` for others; by its
-            size if None.
-        metadata: anything of yours that JSON can hold; told again with the job.
-        retention_days: days after its end at which it is removed with its images.
-    """
-
-    per_label: int | None
-    count: int | None
-    balance: Balance | Mapping[str, Any] | None
-    seed: int | None
-    temperature: float | None
-    sampler: Sampler | Literal["recommended"]
-    truncation: float | None
-    gate: Gate | Mapping[str, Any] | Literal["recommended"] | None
-    exports: Sequence[str]
-    priority: Priority | None
-    metadata: Mapping[str, Any]
-    retention_days: int | None
 
 
 _PLANS = ("per_label", "count", "balance")
@@ -80,9 +35,7 @@ def _wanted(labels: Mapping[str, int] | None, options: Mapping[str, Any]) -> dic
 def _body(
     model: str, labels: Mapping[str, int] | None, options: Mapping[str, Any]
 ) -> dict[str, Any]:
-    unknown = sorted(set(options) - set(JobOptions.__annotations__))
-    if unknown:
-        raise TypeError(f"{unknown[0]!r} is no option of a job; see datagen.client.jobs.JobOptions")
+    refuse_unknown(options, JobOptions)
     rest = {
         name: value
         for name, value in options.items()
@@ -112,7 +65,8 @@ class Jobs:
         Args:
             model: name, name@version or id.
             labels: how many of each, by the label's name or index, such as `{"3": 500, "8": 200}`.
-            options: see `JobOptions`; `per_label`, `count` and `balance` stand in place of labels.
+            options: see `datagen.client.options.JobOptions`; `per_label`, `count` and `balance`
+                stand in place of labels.
 
         Raises:
             InvalidRequest: a value cannot be used; `field` names it.
@@ -233,7 +187,7 @@ class Jobs:
             NotFound: there is no such job, or it was removed meanwhile.
             Unavailable: the server was away for more than a minute.
         """
-        return follow(self._transport, f"/v1/jobs/{quoted(job_id)}/events")
+        return follow(self._transport, f"/v1/jobs/{quoted(job_id)}/events", Job)
 
     def samples(self, job_id: UUID | str, *, label: str | None = None) -> Iterator[Sample]:
         """All stored samples in the order of their index, fetched page by page."""

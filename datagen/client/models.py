@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Unpack
 from uuid import UUID
 
+from datagen.client.options import PreviewOptions, refuse_unknown
 from datagen.client.pictures import Pictures
+from datagen.client.resources import Model
 from datagen.client.transfer import in_chunks, save_file
 from datagen.client.transport import Transport, quoted
 from datagen.client.waiting import Told, wait_for
 from datagen.errors import InvalidFile
-from datagen.schemas import MOST_PREVIEWED, Comparison, Gate, Model, Page, Preview, Sampler
+from datagen.schemas import MOST_PREVIEWED, Comparison, Gate, Page, Preview
 
 
 class Models:
@@ -21,7 +23,7 @@ class Models:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    def create(self, name: str, dataset: str, **options: Any) -> Model:
+    def create(self, /, name: str, dataset: str, **options: Any) -> Model:
         """Train a generator and its judge on a dataset; answers at once.
 
         Args:
@@ -58,14 +60,7 @@ class Models:
         self,
         reference: UUID | str = "mnist",
         labels: Mapping[str, int] | None = None,
-        *,
-        per_label: int | None = None,
-        count: int | None = None,
-        seed: int = 0,
-        sampler: Sampler | Literal["recommended"] = "recommended",
-        temperature: float = 1.0,
-        truncation: float | None = None,
-        gate: Gate | Mapping[str, Any] | None = None,
+        **options: Unpack[PreviewOptions],
     ) -> Pictures:
         """Up to 64 images at once, of which nothing is kept; a notebook shows them.
 
@@ -73,33 +68,23 @@ class Models:
             reference: name, name@version or id.
             labels: how many of each, by the label's name or index; eight of every label if nothing
                 else is said, or fewer where there are many.
-            per_label: instead of `labels`, this many of every label.
-            count: instead of both, this many of a model that knows no labels.
-            seed: a job with this seed begins with the same images.
-            sampler: as for a job.
-            temperature: as for a job.
-            truncation: as for a job.
-            gate: as for a job; what does not pass is left out. None takes every image.
+            options: see `datagen.client.options.PreviewOptions`; the seed is 0 if it is not named.
 
         Raises:
             Unavailable: no worker answered.
             InvalidRequest: a value cannot be used, or more than 64 images.
             NotFound: there is no such model.
         """
-        if labels is None and per_label is None and count is None:
-            per_label = max(1, min(8, MOST_PREVIEWED // len(self.get(reference).class_names)))
-        body = {
-            "labels": None if labels is None else dict(labels),
-            "all": per_label,
-            "count": count,
-            "seed": seed,
-            "sampler": sampler,
-            "temperature": temperature,
-            "truncation": truncation,
-            "gate": gate.model_dump() if isinstance(gate, Gate) else gate,
-        }
+        refuse_unknown(options, PreviewOptions)
+        told: dict[str, Any] = {"seed": 0, "labels": None if labels is None else dict(labels)}
+        told |= options
+        told["all"] = told.pop("per_label", None)
+        if labels is None and told["all"] is None and told.get("count") is None:
+            told["all"] = max(1, min(8, MOST_PREVIEWED // len(self.get(reference).class_names)))
+        if isinstance(gate := told.get("gate"), Gate):
+            told["gate"] = gate.model_dump()
         path = f"/v1/models/{quoted(reference)}/preview"
-        return Pictures(self._transport.post(path, Preview, body))
+        return Pictures(self._transport.post(path, Preview, told))
 
     def decode(
         self,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+from datagen.client.resources import Report
 from datagen.client.transport import Transport, quoted
 from datagen.client.waiting import Told, wait_for
-from datagen.schemas import Page, Report
+from datagen.schemas import Page
 
 
 class Reports:

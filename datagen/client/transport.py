@@ -28,6 +28,8 @@ from datagen.errors import (
 from datagen.schemas import Problem
 
 ATTEMPTS = 4
+# The name of the client in the context that answers are read with.
+CLIENT = "client"
 _PASSING = frozenset({502, 503, 504})
 _CONFLICT, _TOO_MANY = 409, 429
 # A server that asks for more patience than this is not waited for.
@@ -62,6 +64,8 @@ class Transport:
         if address.api_key is not None:
             headers["Authorization"] = f"Bearer {address.api_key}"
         self.url = address.url
+        # Whoever holds this connection: answers know it, so that they can be asked for more.
+        self.client: object = None
         self.timeout = timeout
         self._http = httpx.Client(
             base_url=address.url,
@@ -201,9 +205,17 @@ class Transport:
             ) from None
         raise error_for(problem.type, problem.status)(problem.detail, field=problem.field)
 
+    def read_as(self, answer: type[Answer], content: bytes | str) -> Answer:
+        """What a server said, as one of our types; fields that it does not know pass it by.
+
+        Raises ValidationError.
+        """
+        context = {CLIENT: self.client}
+        return answer.model_validate_json(content, extra="ignore", context=context)
+
     def _parsed(self, response: httpx.Response, answer: type[Answer]) -> Answer:
         try:
-            return answer.model_validate_json(response.content)
+            return self.read_as(answer, response.content)
         except ValidationError as error:
             raise DatagenError(
                 f"{self.url} did not answer as a datagen server does "

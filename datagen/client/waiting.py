@@ -15,7 +15,7 @@ LONGEST_PAUSE = 1.0
 # A server that restarts is away for seconds; one that is away for longer deserves a word.
 PATIENCE = 60.0
 
-Followed = TypeVar("Followed", Job, Export, Figures, Model, Report)
+Followed = TypeVar("Followed", bound=Job | Export | Figures | Model | Report)
 # What is told of every reading; True shows a bar.
 Told = Callable[[Followed], None] | Literal[True] | None
 
@@ -88,6 +88,23 @@ def _bar() -> Iterator[Callable[[Job | Export | Figures | Model | Report], None]
             )
 
         yield tell
+
+
+@contextmanager
+def byte_progress(
+    progress: Callable[[int, int], None] | Literal[True] | None, what: str
+) -> Iterator[Callable[[int, int], None] | None]:
+    """What to tell of bytes done and bytes in all: whoever is given, or a bar for True."""
+    if progress is not True:
+        yield progress
+        return
+    from rich.console import Console  # noqa: PLC0415 - only who wants to see it waits for it
+    from rich.progress import DownloadColumn, Progress  # noqa: PLC0415 - likewise
+
+    columns = (*Progress.get_default_columns(), DownloadColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def how_far(found: Job | Export | Figures | Model | Report) -> tuple[int, int | None]:

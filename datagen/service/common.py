@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Select, func, inspect, or_, select
+from sqlalchemy import Select, case, func, inspect, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -101,8 +101,9 @@ def find_model(session: Session, owner_id: UUID, reference: str, *, usable: bool
         if usable and "@" not in reference and parse_id(reference) is None:
             query = query.where(Model.state == "succeeded")
         mine, public = Model.owner_id == owner_id, Model.visibility == "public"
-        query = query.where(or_(mine, public))
-        row = session.scalar(query.where(mine)) or session.scalar(query)
+        # Before their versions: the owner's oldest is meant before another's latest.
+        own_first = (case((mine, 0), else_=1), Model.version.desc())
+        row = session.scalar(query.where(or_(mine, public)).order_by(None).order_by(*own_first))
     if row is None:
         raise NotFound(f"There is no model {reference!r}; `datagen model list` shows them.")
     return row

@@ -44,7 +44,8 @@ def extend(
         raise InvalidRequest(f"Job {job_id} can be extended by {ways} alone.", field="labels")
     counts = job_plans.counts_of(session, owner_id, wanted, model)
     total = sum(count for _, count in counts)
-    quotas.take_images(session, settings, owner_id, _taken_more(job, total))
+    take = quotas.take_job if job.state in ENDED else quotas.take_images
+    take(session, settings, owner_id, _taken_more(job, total))
     if unlabelled:
         session.get_one(JobLabel, (job_id, 0)).requested += total
     else:
@@ -78,7 +79,7 @@ def retry(
     Raises:
         NotFound: no such job of the owner's.
         Conflict: it goes on, has succeeded, or its gate let too few images pass.
-        QuotaExceeded: more images than the owner may have by now.
+        QuotaExceeded: more images, or more jobs at once, than the owner may have by now.
     """
     job = held(session, owner_id, job_id)
     if job.state not in {"failed", "cancelled"}:
@@ -91,7 +92,7 @@ def retry(
             f"Job {job_id} failed at its gate, and the same request would fail there again; create "
             'a job with a lower `min_score`, or with `on_shortfall` set to "keep".'
         )
-    quotas.take_images(session, settings, owner_id, job.images_requested - job.images_stored)
+    quotas.take_job(session, settings, owner_id, job.images_requested - job.images_stored)
     reopen(job)
     session.flush()
     messages = batches.reopen(session, job)

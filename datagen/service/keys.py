@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import and_, or_, select, update
+from sqlalchemy import and_, bindparam, or_, select, update
 from sqlalchemy.orm import Session
 
 from datagen import schemas
@@ -38,6 +38,12 @@ SECRET_BYTES = 32
 _ID_BYTES = 6
 _ID_FORM = re.compile(r"[0-9a-z]{1,16}", re.ASCII)
 _FORM = re.compile(r"dg_([0-9a-z]{1,16})_([0-9A-Za-z_-]{43,128})", re.ASCII)
+# Made once: every request asks this.
+_WITH_OWNER = (
+    select(ApiKey, Owner)
+    .join(Owner, Owner.id == ApiKey.owner_id)
+    .where(ApiKey.id == bindparam("key_id"))
+)
 
 
 @dataclass(frozen=True)
@@ -261,9 +267,7 @@ def require(principal: Principal, scope: str) -> None:
 
 
 def _key_with_owner(session: Session, key_id: str) -> tuple[ApiKey, Owner] | None:
-    row = session.execute(
-        select(ApiKey, Owner).join(Owner, Owner.id == ApiKey.owner_id).where(ApiKey.id == key_id)
-    ).one_or_none()
+    row = session.execute(_WITH_OWNER, {"key_id": key_id}).one_or_none()
     return None if row is None else (row[0], row[1])
 
 

@@ -32,6 +32,7 @@ class Used:
 
 def images(session: Session, settings: Settings, owner_id: UUID) -> Used:
     """Images: a job that goes on uses what it asks for, one that has ended what it has stored."""
+    quota = _quota(session.get_one(Owner, owner_id), settings, "images")
     used = session.scalar(
         select(
             func.coalesce(
@@ -39,32 +40,32 @@ def images(session: Session, settings: Settings, owner_id: UUID) -> Used:
             )
         ).where(Job.owner_id == owner_id, Job.removed_at.is_(None))
     )
-    own = session.get_one(Owner, owner_id).quota_images
-    return Used(settings.quota_images if own is None else own, int(used or 0))
+    return Used(quota, int(used or 0))
 
 
 def jobs(session: Session, settings: Settings, owner_id: UUID) -> Used:
     """Jobs that have not ended."""
+    quota = _quota(session.get_one(Owner, owner_id), settings, "jobs")
     used = session.scalar(
         select(func.count()).select_from(Job).where(Job.owner_id == owner_id, ~_ENDED)
     )
-    own = session.get_one(Owner, owner_id).quota_jobs
-    return Used(settings.quota_jobs if own is None else own, used or 0)
+    return Used(quota, used or 0)
 
 
 def uploads(session: Session, settings: Settings, owner_id: UUID) -> Used:
     """Versions of datasets that are kept."""
+    quota = _quota(session.get_one(Owner, owner_id), settings, "uploads")
     used = session.scalar(
         select(func.count())
         .select_from(Dataset)
         .where(Dataset.owner_id == owner_id, Dataset.removed_at.is_(None))
     )
-    own = session.get_one(Owner, owner_id).quota_uploads
-    return Used(settings.quota_uploads if own is None else own, used or 0)
+    return Used(quota, used or 0)
 
 
 def stored_bytes(session: Session, settings: Settings, owner_id: UUID) -> Used:
     """Bytes of what jobs and exports have stored, and of the pixels of datasets."""
+    quota = _quota(session.get_one(Owner, owner_id), settings, "bytes")
     shards = session.scalar(
         select(func.coalesce(func.sum(Batch.shard_bytes), 0))
         .join(Job, Job.id == Batch.job_id)
@@ -83,8 +84,6 @@ def stored_bytes(session: Session, settings: Settings, owner_id: UUID) -> Used:
             )
         ).all()
     )
-    own = session.get_one(Owner, owner_id).quota_bytes
-    quota = settings.quota_bytes if own is None else own
     return Used(quota, int(shards or 0) + int(archives or 0) + pixels)
 
 
@@ -100,18 +99,21 @@ def take_job(session: Session, settings: Settings, owner_id: UUID, wanted: int) 
         QuotaExceeded: too many images, too many jobs at once, or no bytes left.
     """
     take_images(session, settings, owner_id, wanted)
-    at_once = jobs(session, settings, owner_id)
-    if at_once.left < 1:
-        raise QuotaExceeded(
-            f"{at_once.used} of your jobs have not ended, and {at_once.quota} may be at work at "
-            "once; wait for one, or cancel one.",
-        )
-    take_bytes(session, settings, owner_id)
+    owner = session.get_one(Owner, owner_id)
+    # What has no quota is not counted: that would read every job that the owner ever had.
+    if _quota(owner, settings, "jobs") is not None:
+        at_once = jobs(session, settings, owner_id)
+        if at_once.left < 1:
+            raise QuotaExceeded(
+                f"{at_once.used} of your jobs have not ended, and {at_once.quota} may be at work "
+                "at once; wait for one, or cancel one.",
+            )
+    _refuse_bytes(session, settings, owner, 1)
 
 
 def take_images(session: Session, settings: Settings, owner_id: UUID, wanted: int) -> None:
     """Refuse more images than are left. Raises QuotaExceeded."""
-    _lock(session, owner_id)
+    _locked(session, owner_id)
     found = images(session, settings, owner_id)
     if wanted > min(found.left, MAX_IMAGES):
         raise QuotaExceeded(
@@ -123,14 +125,7 @@ def take_images(session: Session, settings: Settings, owner_id: UUID, wanted: in
 
 def take_bytes(session: Session, settings: Settings, owner_id: UUID, wanted: int = 1) -> None:
     """Refuse what needs more bytes than are left. Raises QuotaExceeded."""
-    _lock(session, owner_id)
-    found = stored_bytes(session, settings, owner_id)
-    if wanted > found.left:
-        raise QuotaExceeded(
-            f"{found.used:,} bytes of your quota of {found.quota:,} are used, and "
-            f"{wanted:,} more are needed at least; remove jobs, exports or datasets, or have the "
-            "quota raised."
-        )
+    _refuse_bytes(session, settings, _locked(session, owner_id), wanted)
 
 
 def take_upload(session: Session, settings: Settings, owner_id: UUID, wanted: int) -> None:
@@ -139,16 +134,35 @@ def take_upload(session: Session, settings: Settings, owner_id: UUID, wanted: in
     Raises:
         QuotaExceeded: too many datasets, or no bytes left.
     """
-    _lock(session, owner_id)
-    found = uploads(session, settings, owner_id)
-    if found.left < 1:
+    owner = _locked(session, owner_id)
+    if _quota(owner, settings, "uploads") is not None:
+        found = uploads(session, settings, owner_id)
+        if found.left < 1:
+            raise QuotaExceeded(
+                f"You keep {found.used} versions of datasets, and {found.quota} is your quota; "
+                "remove one, or have it raised."
+            )
+    _refuse_bytes(session, settings, owner, wanted)
+
+
+def _refuse_bytes(session: Session, settings: Settings, owner: Owner, wanted: int) -> None:
+    if _quota(owner, settings, "bytes") is None:
+        return
+    found = stored_bytes(session, settings, owner.id)
+    if wanted > found.left:
         raise QuotaExceeded(
-            f"You keep {found.used} versions of datasets, and {found.quota} is your quota; remove "
-            "one, or have it raised."
+            f"{found.used:,} bytes of your quota of {found.quota:,} are used, and "
+            f"{wanted:,} more are needed at least; remove jobs, exports or datasets, or have the "
+            "quota raised."
         )
-    take_bytes(session, settings, owner_id, wanted)
 
 
-def _lock(session: Session, owner_id: UUID) -> None:
-    # The owner's row is locked, so that requests that come together are counted one by one.
-    session.execute(select(Owner.id).where(Owner.id == owner_id).with_for_update())
+def _quota(owner: Owner, settings: Settings, name: str) -> int | None:
+    own: int | None = getattr(owner, f"quota_{name}")
+    general: int | None = getattr(settings, f"quota_{name}")
+    return general if own is None else own
+
+
+def _locked(session: Session, owner_id: UUID) -> Owner:
+    """The owner's row, locked, so that requests that come together are counted one by one."""
+    return session.get_one(Owner, owner_id, with_for_update=True, populate_existing=True)

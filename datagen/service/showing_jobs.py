@@ -23,12 +23,7 @@ PACED_OVER = timedelta(seconds=60)
 def shown(session: Session, jobs: Sequence[Job]) -> list[schemas.Job]:
     """The wire form of jobs, read with three queries however many there are."""
     ids = [job.id for job in jobs]
-    models = {
-        model.id: model
-        for model in session.scalars(
-            select(Model).where(Model.id.in_({job.model_id for job in jobs}))
-        )
-    }
+    models = _models(session, {job.model_id for job in jobs})
     parts: dict[UUID, list[JobLabel]] = defaultdict(list)
     for part in session.scalars(
         select(JobLabel).where(JobLabel.job_id.in_(ids)).order_by(JobLabel.position)
@@ -46,6 +41,13 @@ def shown(session: Session, jobs: Sequence[Job]) -> list[schemas.Job]:
         _show(job, models[job.model_id], parts[job.id], exports[job.id], paces.get(job.id))
         for job in jobs
     ]
+
+
+def _models(session: Session, ids: set[UUID]) -> Mapping[UUID, Model]:
+    """Models by id; of one alone the session may know already."""
+    if len(ids) == 1:
+        return {model_id: session.get_one(Model, model_id) for model_id in ids}
+    return {model.id: model for model in session.scalars(select(Model).where(Model.id.in_(ids)))}
 
 
 def _paces(session: Session, running: Sequence[UUID]) -> Mapping[UUID, float]:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 
 from datagen import Client
+from datagen.client import resources
 from datagen.errors import InvalidRequest, NotFound, UnknownLabel
-from datagen.schemas import Job
+from datagen.schemas import Format, Job, Me, Page
 
 pytestmark = pytest.mark.xdist_group("stack")
 
@@ -64,3 +69,64 @@ def test_lists_are_pages(stack: Any, job: Any) -> None:
         assert job["id"] in {str(one.id) for one in dg.jobs.list(limit=1000).items}
         assert "mnist" in {model.name for model in dg.models.list().items}
         assert dg.models.get("mnist").visibility == "public"
+
+
+def test_what_comes_back_can_be_asked_for_more(stack: Any, tmp_path: Path) -> None:
+    with Client(stack.url, stack.key) as dg:
+        job = dg.jobs.create("mnist", {"3": 2, "8": 1}, seed=7, gate=None).wait()
+        assert [sample.label for sample in job.samples(label="3")] == ["3", "3"]
+        assert hashlib.sha256(job.image(2)).hexdigest() == next(job.samples(label="8")).digest
+        assert [one.state for one in job.events()][-1] == "succeeded"
+        out = job.export("webdataset", splits={"train": 1.0}).download(tmp_path / "out")
+        assert (out / "manifest.json").is_file()
+        assert dg.jobs.list(limit=1).items[0].refresh() == job.refresh()
+        more = job.extend({"0": 1}).wait()
+        assert more.images_stored == 4
+        more.remove(force=True)
+        with pytest.raises(NotFound):
+            job.refresh()
+        assert len(dg.models.get("mnist").preview({"3": 2})) == 2
+
+
+def test_resource_that_no_client_gave_says_so() -> None:
+    job = resources.Job.model_construct(id="x")
+    with pytest.raises(ValueError, match="did not come from a Client"):
+        job.wait()
+
+
+@pytest.mark.parametrize("call", ["jobs.create", "exports.create", "models.preview"])
+def test_misspelt_option_is_refused_before_anything_is_sent(stack: Any, call: str) -> None:
+    with Client(stack.url, stack.key) as dg:
+        method = attrgetter(call)(dg)
+        with pytest.raises(TypeError, match="'sede' is no option here"):
+            method("mnist", sede=1)
+
+
+def test_older_client_reads_a_newer_server(stack: Any, job: Any) -> None:
+    """Everything that the server says gets one more field, at every depth."""
+
+    def newer(told: Any) -> Any:
+        if isinstance(told, BaseModel):
+            return {name: newer(value) for name, value in told} | {"of_tomorrow": [{}]}
+        if isinstance(told, dict):
+            return {name: newer(value) for name, value in told.items()}
+        return [newer(one) for one in told] if isinstance(told, list) else told
+
+    with Client(stack.url, stack.key) as dg:
+        dg.exports.wait(dg.exports.create(job["id"], "npz").id)
+        dg.jobs.create("mnist", {"3": 1}, gate={"min_score": 0.1}).wait()
+        answers: list[tuple[type[BaseModel], Any]] = [
+            (Page[resources.Job], dg.jobs.list()),
+            (Page[resources.Export], dg.exports.list()),
+            (Page[resources.Model], dg.models.list()),
+            (Page[Format], dg.exports.formats()),
+            (Me, dg.me()),
+        ]
+        for kind, answer in answers:
+            text = json.dumps(newer(answer), default=to_jsonable_python)
+            read = dg._transport.read_as(kind, text)
+            if isinstance(read, Page):
+                assert read.items
+                assert read.items == answer.items
+            else:
+                assert read == answer
