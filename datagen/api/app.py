@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 import datagen
 from datagen.api.asking import Asking
+from datagen.api.auth import Callers
 from datagen.api.backends import Backends
 from datagen.api.conditional import Conditional
 from datagen.api.documentation import install_documentation
@@ -82,6 +83,7 @@ def create_app(
         redoc_url=None,
     )
     app.state.backends = backends
+    app.state.callers = Callers(backends)
     app.state.looks = Looks()
     app.state.asking = Asking(backends)
     app.state.events = Events(backends)
@@ -102,6 +104,7 @@ def create_app(
     app.add_middleware(
         Replays,
         backends=backends,
+        callers=app.state.callers,
         uploads=UPLOAD_PATHS,
         secrets=(keys.router.prefix, webhooks.router.prefix),
     )

@@ -2,36 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated
+import hashlib
+import time
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
 
+from anyio.to_thread import run_sync
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from datagen.api.backends import Wired
+from datagen.api.backends import Backends
 from datagen.api.rates import Rates
 from datagen.db.session import reading
 from datagen.errors import TooManyRequests, Unauthorized
 from datagen.service import keys
 from datagen.service.keys import Principal
 
+# For so long a key that was valid is not looked up again; after a revocation it opens no longer
+# than that in other processes, and not at all in the one that revoked it.
+KNOWN_SECONDS = 1.0
+MOST_KNOWN = 1000
+
 _bearer = HTTPBearer(auto_error=False, description="An API key, `dg_<id>_<secret>`.")
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
-def needs(scope: str) -> Callable[[Request, Wired, Credentials], Principal]:
+class Callers:
+    """Who holds which key; remembers those that asked a moment ago.
+
+    Clients ask in bursts, and the way to the database through a thread costs as much as a small
+    answer.
+    """
+
+    def __init__(self, backends: Backends) -> None:
+        self._backends = backends
+        self._known: dict[bytes, tuple[Principal, float]] = {}
+
+    async def principal(self, plain_key: str) -> Principal:
+        """Who holds a key. Raises Unauthorized."""
+        digest, moment = hashlib.sha256(plain_key.encode()).digest(), time.monotonic()
+        principal, until = self._known.get(digest, (None, 0.0))
+        if principal is None or moment >= until:
+            principal = await run_sync(self._authenticated, plain_key)
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            self._known[digest] = principal, moment + KNOWN_SECONDS
+        return principal
+
+    def forget(self) -> None:
+        """Look every key up again: one was revoked."""
+        self._known.clear()
+
+    def _authenticated(self, plain_key: str) -> Principal:
+        with reading(self._backends.engine) as session:
+            return keys.authenticate(session, plain_key)
+
+
+async def callers_of(request: Request) -> Callers:
+    """The callers of the application that serves the request."""
+    found: Callers = request.app.state.callers
+    return found
+
+
+Knowing = Annotated[Callers, Depends(callers_of)]
+
+
+def needs(
+    scope: str,
+) -> Callable[[Request, Knowing, Credentials], Coroutine[Any, Any, Principal]]:
     """A dependency: the principal of the request's key, which must reach `scope`."""
 
-    def principal(request: Request, backends: Wired, credentials: Credentials) -> Principal:
+    async def principal(request: Request, callers: Knowing, credentials: Credentials) -> Principal:
         if credentials is None:
             raise Unauthorized("The request carries no key; send Authorization: Bearer dg_….")
-        with reading(backends.engine) as session:
-            found = keys.authenticate(session, credentials.credentials)
+        found = await callers.principal(credentials.credentials)
         rates: Rates = request.app.state.rates
-        taken = rates.take(found.key_id)
-        request.state.rate = taken.headers
-        if taken.refusal is not None:
-            raise TooManyRequests(taken.refusal)
+        if rates.counts:
+            taken = await run_sync(rates.take, found.key_id)
+            request.state.rate = taken.headers
+            if taken.refusal is not None:
+                raise TooManyRequests(taken.refusal)
         keys.require(found, scope)
         return found
 

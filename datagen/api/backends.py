@@ -63,15 +63,11 @@ class Backends:
         self.engine.dispose()
 
 
-def backends_of(request: Request) -> Backends:
+async def backends_of(request: Request) -> Backends:
     """The backends of the application that serves the request."""
+    # Async since FastAPI has a thread call what is not.
     found: Backends = request.app.state.backends
     return found
 
 
-async def _wired(request: Request) -> Backends:
-    # FastAPI would have a thread call what is not async.
-    return backends_of(request)
-
-
-Wired = Annotated[Backends, Depends(_wired)]
+Wired = Annotated[Backends, Depends(backends_of)]

@@ -54,6 +54,11 @@ class Rates:
         )
         self._limiter = SlidingWindowCounterRateLimiter(storage)
 
+    @property
+    def counts(self) -> bool:
+        """Whether there is a limit."""
+        return self._limiter is not None
+
     def take(self, key_id: str) -> Taken:
         """Count one request of a key."""
         limit, limiter = self._limit, self._limiter

@@ -9,12 +9,13 @@ from anyio.to_thread import run_sync
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from datagen.api.auth import Callers
 from datagen.api.backends import Backends
 from datagen.api.errors import problem_response
 from datagen.api.logs import log
-from datagen.db.session import reading, writing
+from datagen.db.session import writing
 from datagen.errors import Conflict, DatagenError, Unauthorized
-from datagen.service import keys, replays
+from datagen.service import replays
 from datagen.service.replays import Answer
 
 HEADER = "idempotency-key"
@@ -31,17 +32,23 @@ class Replays:
     """Does a POST with an `Idempotency-Key` once, and answers the others as the first."""
 
     def __init__(
-        self, app: ASGIApp, backends: Backends, uploads: frozenset[str], secrets: tuple[str, ...]
+        self,
+        app: ASGIApp,
+        backends: Backends,
+        callers: Callers,
+        uploads: frozenset[str],
+        secrets: tuple[str, ...],
     ) -> None:
         """Wrap an application.
 
         Args:
             app: what does the requests.
             backends: where answers are kept.
+            callers: who hold the keys.
             uploads: paths whose bodies are too large to be held; their length stands for them.
             secrets: beginnings of the paths whose answers hold what is shown once.
         """
-        self._app, self._backends = app, backends
+        self._app, self._backends, self._callers = app, backends, callers
         self._uploads, self._secrets = uploads, secrets
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,7 +57,7 @@ class Replays:
         if key is None or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
-        owner_id = await run_sync(self._owner_of, Headers(scope=scope).get("authorization", ""))
+        owner_id = await self._owner_of(Headers(scope=scope).get("authorization", ""))
         if owner_id is None:
             await self._app(scope, receive, send)
             return
@@ -65,13 +72,12 @@ class Replays:
             return
         await self._do(owner_id, key, scope, receive, send)
 
-    def _owner_of(self, authorization: str) -> UUID | None:
+    async def _owner_of(self, authorization: str) -> UUID | None:
         kind, _, text = authorization.partition(" ")
         if kind.lower() != "bearer":
             return None
         try:
-            with reading(self._backends.engine) as session:
-                return keys.authenticate(session, text.strip()).owner_id
+            return (await self._callers.principal(text.strip())).owner_id
         except Unauthorized:
             return None
 

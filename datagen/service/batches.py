@@ -24,6 +24,7 @@ from datagen.settings import Settings
 # A first batch of one decode tile, so that the first images of a job are there at once.
 FIRST_BATCH = 256
 OPEN = ("queued", "running")
+_OUTSTANDING = select(func.count()).select_from(Batch).where(Batch.state.in_(OPEN))
 
 
 def make_batches(session: Session, settings: Settings, most: int | None = None) -> list[Message]:
@@ -34,10 +35,7 @@ def make_batches(session: Session, settings: Settings, most: int | None = None) 
         settings: the window.
         most: no more than this many now; a message asks for the others.
     """
-    outstanding = session.scalar(
-        select(func.count()).select_from(Batch).where(Batch.state.in_(OPEN))
-    )
-    free = settings.window - (outstanding or 0)
+    free = _free(session, settings)
     room = free if most is None else min(free, most)
     if room <= 0:
         return []
@@ -61,6 +59,28 @@ def make_batches(session: Session, settings: Settings, most: int | None = None) 
     if waiting and room < free:
         messages.append(Message(MAKE_BATCHES))
     return messages
+
+
+def first_of(
+    session: Session, settings: Settings, job: Job, most: int
+) -> tuple[list[Batch], list[Message]]:
+    """The first batches of a job that is not written yet, and the messages to send.
+
+    No other job is looked at: one that has no batch yet has the next turn anyhow.
+    """
+    free, moment = _free(session, settings), now(session)
+    made: list[Batch] = []
+    while len(made) < min(free, most) and job.next_index < job.images_requested:
+        made.append(_cut(job, moment))
+    messages = [_told(job, batch) for batch in made]
+    if len(made) < free and job.next_index < job.images_requested:
+        messages.append(Message(MAKE_BATCHES))
+    return made, messages
+
+
+def _free(session: Session, settings: Settings) -> int:
+    """How many more batches the window has room for."""
+    return settings.window - (session.scalar(_OUTSTANDING) or 0)
 
 
 def count_of(images: int, batch_size: int) -> int:

@@ -6,10 +6,11 @@ import base64
 import binascii
 import json
 from datetime import datetime
+from functools import cache
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Select, case, func, inspect, or_, select
+from sqlalchemy import Select, bindparam, case, func, inspect, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -55,22 +56,39 @@ def insert_if_absent(session: Session, kind: type[Table], **values: Any) -> bool
     return done.first() is not None
 
 
-def _version_of(kind: type[Versioned], reference: str) -> Select[Versioned] | None:
-    """The query for `name`, `name@version` or an id; None where it can be none of them."""
-    there = kind.removed_at.is_(None)
+def _wanted(reference: str) -> dict[str, Any] | None:
+    """What `name`, `name@version` or an id asks for; None where it can be none of them."""
     row_id = parse_id(reference)
     if row_id is not None:
-        return select(kind).where(kind.id == row_id, there)
+        return {"id": row_id}
     name, _, version = reference.partition("@")
     if "\0" in name:
         # No name has it, and PostgreSQL refuses even to look.
         return None
-    found = select(kind).where(kind.name == name, there).order_by(kind.version.desc()).limit(1)
     if not version:
-        return found
+        return {"name": name}
     if not version.isascii() or not version.isdigit() or len(version) > 9:  # noqa: PLR2004 - int32
         return None
-    return found.where(kind.version == int(version))
+    return {"name": name, "version": int(version)}
+
+
+@cache
+def _versions(kind: type[Versioned], names: tuple[str, ...]) -> Select[Versioned]:
+    """The query for what `_wanted` names, the latest first; made once a kind of question."""
+    asked = [getattr(kind, name) == bindparam(name) for name in names]
+    return select(kind).where(*asked, kind.removed_at.is_(None)).order_by(kind.version.desc())
+
+
+@cache
+def _visible(names: tuple[str, ...], *, usable: bool) -> Select[Model]:
+    """The query for a model that an owner may use."""
+    mine, public = Model.owner_id == bindparam("owner_id"), Model.visibility == "public"
+    query = _versions(Model, names).where(or_(mine, public))
+    if usable:
+        query = query.where(Model.state == "succeeded")
+    # Before their versions: the owner's oldest is meant before another's latest.
+    own_first = case((mine, 0), else_=1)
+    return query.order_by(None).order_by(own_first, Model.version.desc()).limit(1)
 
 
 def find_dataset(session: Session, owner_id: UUID, reference: str) -> Dataset:
@@ -79,10 +97,20 @@ def find_dataset(session: Session, owner_id: UUID, reference: str) -> Dataset:
     Raises:
         NotFound: the owner has none such.
     """
-    query = _version_of(Dataset, reference)
-    row = None if query is None else session.scalar(query.where(Dataset.owner_id == owner_id))
+    row = _owned_version(session, Dataset, owner_id, reference)
     if row is None:
         raise NotFound(f"There is no dataset {reference!r}; `datagen dataset list` shows them.")
+    return row
+
+
+def _owned_version(
+    session: Session, kind: type[Versioned], owner_id: UUID, reference: str
+) -> Versioned | None:
+    wanted = _wanted(reference)
+    if wanted is None:
+        return None
+    query = _versions(kind, tuple(wanted)).where(kind.owner_id == owner_id).limit(1)
+    row: Versioned | None = session.scalar(query, wanted)
     return row
 
 
@@ -95,15 +123,12 @@ def find_model(session: Session, owner_id: UUID, reference: str, *, usable: bool
     Raises:
         NotFound: there is none such.
     """
-    query = _version_of(Model, reference)
+    wanted = _wanted(reference)
     row = None
-    if query is not None:
-        if usable and "@" not in reference and parse_id(reference) is None:
-            query = query.where(Model.state == "succeeded")
-        mine, public = Model.owner_id == owner_id, Model.visibility == "public"
-        # Before their versions: the owner's oldest is meant before another's latest.
-        own_first = (case((mine, 0), else_=1), Model.version.desc())
-        row = session.scalar(query.where(or_(mine, public)).order_by(None).order_by(*own_first))
+    if wanted is not None:
+        names = tuple(wanted)
+        query = _visible(names, usable=usable and names == ("name",))
+        row = session.scalar(query, wanted | {"owner_id": owner_id})
     if row is None:
         raise NotFound(f"There is no model {reference!r}; `datagen model list` shows them.")
     return row
@@ -132,8 +157,7 @@ def the_only_version(
         Conflict: the name has several versions.
     """
     word = kind.__name__.lower()
-    query = _version_of(kind, reference)
-    row = None if query is None else session.scalar(query.where(kind.owner_id == owner_id))
+    row = _owned_version(session, kind, owner_id, reference)
     if row is None:
         raise NotFound(f"There is no {word} {reference!r} of yours; `datagen {word} list` helps.")
     if "@" not in reference and parse_id(reference) is None:

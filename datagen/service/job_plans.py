@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from datagen import schemas
-from datagen.db.tables import Batch, Job, JobLabel, Model
+from datagen.db.tables import Batch, Job, JobLabel, Model, Owner
 from datagen.errors import Conflict, InvalidRequest, UnknownLabel
 from datagen.export.formats import known_format
 from datagen.schemas import (
@@ -37,7 +37,7 @@ def plan(session: Session, settings: Settings, owner_id: UUID, request: JobCreat
     request, counts = resolved(session, owner_id, request, model)
     total = sum(count for _, count in counts)
     quotas.take_job(session, settings, owner_id, total)
-    quota = quotas.images(session, settings, owner_id)
+    quota = quotas.images(session, settings, session.get_one(Owner, owner_id))
     seconds, stored_bytes = _pace(session, model)
     labelled = request.count is None
     return JobPlan(

@@ -25,7 +25,7 @@ from datagen.service.common import (
     models_named,
     owned,
 )
-from datagen.service.showing_jobs import shown
+from datagen.service.showing_jobs import shown, shown_new
 from datagen.settings import Settings
 
 LISTED_LABELS = 20
@@ -64,6 +64,7 @@ def create(
         truncation=request.truncation,
         gate=None if request.gate is None else request.gate.model_dump(),
         images_requested=total,
+        next_index=0,
         batch_size=settings.batch_size,
         follow_exports=list(dict.fromkeys(request.exports)),
         priority=request.priority,
@@ -71,12 +72,13 @@ def create(
         retention_days=request.retention_days,
         created_at=moment,
     )
+    parts = job_plans.stretches(job.id, counts)
+    first, messages = batches.first_of(session, settings, job, most=CUT_AT_ONCE)
     session.add(job)
     session.flush()
-    session.add_all(job_plans.stretches(job.id, counts))
+    session.add_all([*parts, *first])
     session.flush()
-    messages = batches.make_batches(session, settings, most=CUT_AT_ONCE)
-    return shown(session, [job])[0], messages
+    return shown_new(job, model, parts), messages
 
 
 def held(session: Session, owner_id: UUID, job_id: UUID) -> Job:

@@ -171,7 +171,8 @@ def me(session: Session, settings: Settings, asker: Principal) -> Me:
         "jobs": quotas.jobs,
         "uploads": quotas.uploads,
     }
-    used = {name: count(session, settings, asker.owner_id) for name, count in kinds.items()}
+    owner = session.get_one(Owner, asker.owner_id)
+    used = {name: count(session, settings, owner) for name, count in kinds.items()}
     return Me.model_validate(
         {
             "owner": asker.owner_name,

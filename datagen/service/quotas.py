@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import case, func, select
+from sqlalchemy import bindparam, case, func, select
 from sqlalchemy.orm import Session
 
 from datagen.db.tables import Batch, Dataset, Export, Job, Owner
@@ -15,6 +15,10 @@ from datagen.schemas import ENDED, MAX_IMAGES
 from datagen.settings import Settings
 
 _ENDED = Job.state.in_(sorted(ENDED))
+# Made once: every job that is created asks this.
+_IMAGES = select(
+    func.coalesce(func.sum(case((_ENDED, Job.images_stored), else_=Job.images_requested)), 0)
+).where(Job.owner_id == bindparam("owner_id"), Job.removed_at.is_(None))
 
 
 @dataclass(frozen=True)
@@ -30,57 +34,51 @@ class Used:
         return math.inf if self.quota is None else max(0, self.quota - self.used)
 
 
-def images(session: Session, settings: Settings, owner_id: UUID) -> Used:
+def images(session: Session, settings: Settings, owner: Owner) -> Used:
     """Images: a job that goes on uses what it asks for, one that has ended what it has stored."""
-    quota = _quota(session.get_one(Owner, owner_id), settings, "images")
-    used = session.scalar(
-        select(
-            func.coalesce(
-                func.sum(case((_ENDED, Job.images_stored), else_=Job.images_requested)), 0
-            )
-        ).where(Job.owner_id == owner_id, Job.removed_at.is_(None))
-    )
+    quota = _quota(owner, settings, "images")
+    used = session.scalar(_IMAGES, {"owner_id": owner.id})
     return Used(quota, int(used or 0))
 
 
-def jobs(session: Session, settings: Settings, owner_id: UUID) -> Used:
+def jobs(session: Session, settings: Settings, owner: Owner) -> Used:
     """Jobs that have not ended."""
-    quota = _quota(session.get_one(Owner, owner_id), settings, "jobs")
+    quota = _quota(owner, settings, "jobs")
     used = session.scalar(
-        select(func.count()).select_from(Job).where(Job.owner_id == owner_id, ~_ENDED)
+        select(func.count()).select_from(Job).where(Job.owner_id == owner.id, ~_ENDED)
     )
     return Used(quota, used or 0)
 
 
-def uploads(session: Session, settings: Settings, owner_id: UUID) -> Used:
+def uploads(session: Session, settings: Settings, owner: Owner) -> Used:
     """Versions of datasets that are kept."""
-    quota = _quota(session.get_one(Owner, owner_id), settings, "uploads")
+    quota = _quota(owner, settings, "uploads")
     used = session.scalar(
         select(func.count())
         .select_from(Dataset)
-        .where(Dataset.owner_id == owner_id, Dataset.removed_at.is_(None))
+        .where(Dataset.owner_id == owner.id, Dataset.removed_at.is_(None))
     )
     return Used(quota, used or 0)
 
 
-def stored_bytes(session: Session, settings: Settings, owner_id: UUID) -> Used:
+def stored_bytes(session: Session, settings: Settings, owner: Owner) -> Used:
     """Bytes of what jobs and exports have stored, and of the pixels of datasets."""
-    quota = _quota(session.get_one(Owner, owner_id), settings, "bytes")
+    quota = _quota(owner, settings, "bytes")
     shards = session.scalar(
         select(func.coalesce(func.sum(Batch.shard_bytes), 0))
         .join(Job, Job.id == Batch.job_id)
-        .where(Job.owner_id == owner_id, Job.removed_at.is_(None))
+        .where(Job.owner_id == owner.id, Job.removed_at.is_(None))
     )
     archives = session.scalar(
         select(func.coalesce(func.sum(Export.bytes), 0)).where(
-            Export.owner_id == owner_id, Export.archive_key.is_not(None)
+            Export.owner_id == owner.id, Export.archive_key.is_not(None)
         )
     )
     pixels = sum(
         pixel_bytes(counts, shape)
         for counts, shape in session.execute(
             select(Dataset.counts, Dataset.image_shape).where(
-                Dataset.owner_id == owner_id, Dataset.removed_at.is_(None)
+                Dataset.owner_id == owner.id, Dataset.removed_at.is_(None)
             )
         ).all()
     )
@@ -98,11 +96,11 @@ def take_job(session: Session, settings: Settings, owner_id: UUID, wanted: int) 
     Raises:
         QuotaExceeded: too many images, too many jobs at once, or no bytes left.
     """
-    take_images(session, settings, owner_id, wanted)
-    owner = session.get_one(Owner, owner_id)
+    owner = _locked(session, owner_id)
+    _refuse_images(session, settings, owner, wanted)
     # What has no quota is not counted: that would read every job that the owner ever had.
     if _quota(owner, settings, "jobs") is not None:
-        at_once = jobs(session, settings, owner_id)
+        at_once = jobs(session, settings, owner)
         if at_once.left < 1:
             raise QuotaExceeded(
                 f"{at_once.used} of your jobs have not ended, and {at_once.quota} may be at work "
@@ -113,8 +111,11 @@ def take_job(session: Session, settings: Settings, owner_id: UUID, wanted: int) 
 
 def take_images(session: Session, settings: Settings, owner_id: UUID, wanted: int) -> None:
     """Refuse more images than are left. Raises QuotaExceeded."""
-    _locked(session, owner_id)
-    found = images(session, settings, owner_id)
+    _refuse_images(session, settings, _locked(session, owner_id), wanted)
+
+
+def _refuse_images(session: Session, settings: Settings, owner: Owner, wanted: int) -> None:
+    found = images(session, settings, owner)
     if wanted > min(found.left, MAX_IMAGES):
         raise QuotaExceeded(
             f"The job asks for {wanted:,} images and {found.left:,} of the quota of "
@@ -136,7 +137,7 @@ def take_upload(session: Session, settings: Settings, owner_id: UUID, wanted: in
     """
     owner = _locked(session, owner_id)
     if _quota(owner, settings, "uploads") is not None:
-        found = uploads(session, settings, owner_id)
+        found = uploads(session, settings, owner)
         if found.left < 1:
             raise QuotaExceeded(
                 f"You keep {found.used} versions of datasets, and {found.quota} is your quota; "
@@ -148,7 +149,7 @@ def take_upload(session: Session, settings: Settings, owner_id: UUID, wanted: in
 def _refuse_bytes(session: Session, settings: Settings, owner: Owner, wanted: int) -> None:
     if _quota(owner, settings, "bytes") is None:
         return
-    found = stored_bytes(session, settings, owner.id)
+    found = stored_bytes(session, settings, owner)
     if wanted > found.left:
         raise QuotaExceeded(
             f"{found.used:,} bytes of your quota of {found.quota:,} are used, and "

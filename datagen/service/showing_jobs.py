@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import bindparam, func, select
+from sqlalchemy.orm import Session, load_only
 
 from datagen import schemas
 from datagen.db.session import now
@@ -19,22 +19,28 @@ from datagen.service import batch_work, counting
 
 PACED_OVER = timedelta(seconds=60)
 
+# Made once: everything that tells of a job asks these.
+_PARTS = (
+    select(JobLabel)
+    .where(JobLabel.job_id.in_(bindparam("ids", expanding=True)))
+    .order_by(JobLabel.position)
+)
+_EXPORTS = (
+    select(ExportJob.job_id, ExportJob.export_id)
+    .where(ExportJob.job_id.in_(bindparam("ids", expanding=True)))
+    .order_by(ExportJob.export_id)
+)
+
 
 def shown(session: Session, jobs: Sequence[Job]) -> list[schemas.Job]:
     """The wire form of jobs, read with three queries however many there are."""
     ids = [job.id for job in jobs]
     models = _models(session, {job.model_id for job in jobs})
     parts: dict[UUID, list[JobLabel]] = defaultdict(list)
-    for part in session.scalars(
-        select(JobLabel).where(JobLabel.job_id.in_(ids)).order_by(JobLabel.position)
-    ):
+    for part in session.scalars(_PARTS, {"ids": ids}):
         parts[part.job_id].append(part)
     exports: dict[UUID, list[UUID]] = defaultdict(list)
-    for job_id, export_id in session.execute(
-        select(ExportJob.job_id, ExportJob.export_id)
-        .where(ExportJob.job_id.in_(ids))
-        .order_by(ExportJob.export_id)
-    ):
+    for job_id, export_id in session.execute(_EXPORTS, {"ids": ids}):
         exports[job_id].append(export_id)
     paces = _paces(session, [job.id for job in jobs if job.state == "running"])
     return [
@@ -43,11 +49,18 @@ def shown(session: Session, jobs: Sequence[Job]) -> list[schemas.Job]:
     ]
 
 
+def shown_new(job: Job, model: Model, parts: Sequence[JobLabel]) -> schemas.Job:
+    """The wire form of a job that was just written; nothing is read."""
+    return _show(job, model, parts, [], None)
+
+
 def _models(session: Session, ids: set[UUID]) -> Mapping[UUID, Model]:
-    """Models by id; of one alone the session may know already."""
+    """Models by id, without what they were measured by; one alone the session may know already."""
+    needed = load_only(Model.name, Model.version, Model.digest, Model.class_names)
     if len(ids) == 1:
-        return {model_id: session.get_one(Model, model_id) for model_id in ids}
-    return {model.id: model for model in session.scalars(select(Model).where(Model.id.in_(ids)))}
+        return {model_id: session.get_one(Model, model_id, options=[needed]) for model_id in ids}
+    query = select(Model).where(Model.id.in_(ids)).options(needed)
+    return {model.id: model for model in session.scalars(query)}
 
 
 def _paces(session: Session, running: Sequence[UUID]) -> Mapping[UUID, float]:

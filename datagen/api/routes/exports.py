@@ -9,8 +9,8 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from datagen.api.auth import Credentials, Reader, Writer, needs
-from datagen.api.backends import Backends, Wired, backends_of
+from datagen.api.auth import Credentials, Knowing, Reader, Writer, needs
+from datagen.api.backends import Backends, Wired
 from datagen.api.downloads import ZIP, Content, answered, stored
 from datagen.api.openapi import problems
 from datagen.api.paging import Paged
@@ -20,6 +20,7 @@ from datagen.errors import NotFound
 from datagen.schemas import Export, ExportCreate, Link, LinkCreate, Page
 from datagen.service import exports, links
 from datagen.service.exports import StoredExport
+from datagen.service.keys import Principal
 
 router = APIRouter(prefix="/v1/exports", tags=["exports"])
 
@@ -52,6 +53,18 @@ class Signed:
 
 
 Linked = Annotated[Signed, Depends()]
+
+
+async def _opener(
+    request: Request, callers: Knowing, credentials: Credentials, link: Linked
+) -> Principal | None:
+    """Who asks by a key; None where a link is to open the export."""
+    if link.signature is not None:
+        return None
+    return await needs("read")(request, callers, credentials)
+
+
+Opener = Annotated[Principal | None, Depends(_opener)]
 
 
 @router.post("", status_code=202, summary="Write a dataset", responses=problems(404, 409, 413))
@@ -159,14 +172,14 @@ def download_export(
     export_id: UUID,
     request: Request,
     backends: Wired,
-    credentials: Credentials,
+    asker: Opener,
     link: Linked,
     archive: Annotated[
         Archive, Query(description="A zip as it is stored, or a tar made on the fly.")
     ] = "zip",
 ) -> Response:
     """The archive, whole or by `Range`, with a key or by a link; its `ETag` tells its bytes."""
-    found = _asked_for(request, credentials, link, export_id, archive)
+    found = _asked_for(backends, asker, link, export_id, archive)
     return answered(_archive(backends, found, archive), request.headers)
 
 
@@ -186,25 +199,22 @@ def read_file(
     path: str,
     request: Request,
     backends: Wired,
-    credentials: Credentials,
+    asker: Opener,
     link: Linked,
 ) -> Response:
     """One file, whole or by `Range`, with a key or by a link; `manifest.json` names them all."""
-    found = _asked_for(request, credentials, link, export_id, f"file {path}")
+    found = _asked_for(backends, asker, link, export_id, f"file {path}")
     return answered(_file(backends, found, path), request.headers)
 
 
 def _asked_for(
-    request: Request, credentials: Credentials, link: Signed, export_id: UUID, what: str
+    backends: Backends, asker: Principal | None, link: Signed, export_id: UUID, what: str
 ) -> StoredExport:
-    """The export that a key or a link opens. Raises Unauthorized, Forbidden, and what it is not."""
-    backends = backends_of(request)
-    if link.signature is None:
-        asker = needs("read")(request, backends, credentials)
-        with reading(backends.engine) as session:
-            return exports.archive(session, asker.owner_id, export_id)
+    """The export that a key or a link opens. Raises Forbidden, and what it is not."""
     with reading(backends.engine) as session:
-        links.check(session, export_id, what, link.expires or 0, link.signature)
+        if asker is not None:
+            return exports.archive(session, asker.owner_id, export_id)
+        links.check(session, export_id, what, link.expires or 0, link.signature or "")
         return exports.archive(session, None, export_id)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
 
-from datagen.api.auth import ADMINS_ALONE, Admin, Reader
+from datagen.api.auth import ADMINS_ALONE, Admin, Knowing, Reader
 from datagen.api.backends import Wired
 from datagen.api.openapi import problems
 from datagen.api.paging import Paged
@@ -51,19 +51,24 @@ def read_key(key_id: KeyId, backends: Wired) -> Key:
 
 
 @router.post("/{key_id}/revoke", summary="Revoke a key", responses=problems(404, 409))
-def revoke_key(key_id: KeyId, backends: Wired, asker: Admin) -> Key:
+def revoke_key(key_id: KeyId, backends: Wired, asker: Admin, callers: Knowing) -> Key:
     """End a key now; the one that asks cannot end itself."""
     with writing(backends.engine) as session:
-        return keys.revoke(session, asker, key_id)
+        revoked = keys.revoke(session, asker, key_id)
+    callers.forget()
+    return revoked
 
 
 @router.post(
     "/{key_id}/rotate", status_code=201, summary="Replace a key", responses=problems(404, 409)
 )
-def rotate_key(key_id: KeyId, wanted: KeyRotate, answer: Response, backends: Wired) -> KeyMade:
+def rotate_key(
+    key_id: KeyId, wanted: KeyRotate, answer: Response, backends: Wired, callers: Knowing
+) -> KeyMade:
     """A new key with owner, scopes and end of this one, which opens for `grace` seconds more."""
     with writing(backends.engine) as session:
         made = keys.rotate(session, key_id, wanted.grace)
+    callers.forget()
     answer.headers["Location"] = f"{router.prefix}/{made.id}"
     return made
 

@@ -65,7 +65,7 @@ def test_jobs_at_once_are_counted_until_they_end(engine, tiny, owner, model):
 
 def test_bytes_of_shards_exports_and_datasets_add_up(engine, tiny, owner, job):
     with reading(engine) as session:
-        shards = quotas.stored_bytes(session, tiny, owner.id).used
+        shards = quotas.stored_bytes(session, tiny, owner).used
     assert shards > 0
     dataset(engine, owner)
     with writing(engine) as session:
@@ -78,7 +78,7 @@ def test_bytes_of_shards_exports_and_datasets_add_up(engine, tiny, owner, job):
             .values(state="succeeded", archive_key="exports/x", bytes=1000)
         )
     with reading(engine) as session:
-        used = quotas.stored_bytes(session, tiny, owner.id)
+        used = quotas.stored_bytes(session, tiny, owner)
     assert used.used == shards + 12 * 3 * 4 * 5 + 1000
     allow(engine, owner, quota_bytes=used.used)
     for refused in (
