@@ -106,6 +106,9 @@ def generate(
     retention_days: Annotated[
         int | None, typer.Option(min=1, help="Days after which the job and its images are removed.")
     ] = None,
+    webhook: Annotated[
+        str | None, typer.Option(metavar="WEBHOOK", help="Its id: it is told when the job ends.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan, and make nothing.")
     ] = False,
@@ -134,6 +137,7 @@ def generate(
         "priority": _priority(priority),
         "metadata": _metadata(metadata or []),
         "retention_days": retention_days,
+        "webhook": webhook,
     }
     if dry_run:
         return _plan(model, counts, wanted, as_json=as_json)

@@ -1,4 +1,4 @@
-"""`datagen model …`: preview, list, show, cancel, compare, export, import, remove."""
+"""`datagen model …`: preview, list, show, share, cancel, compare, export, import, remove."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LONGEST_VALUE = 20
 
 group = typer.Typer(
     name="model",
-    help="Trained generators: preview, list, show, cancel, compare, export, import, remove.",
+    help="Trained generators: preview, list, show, share, cancel, compare, export, import, remove.",
 )
 
 
@@ -192,6 +192,21 @@ def import_model(
     with connected(Workers.NONE) as connection, progress("importing", "bytes") as tell:
         model = connection.client.models.import_(name, source, tell)
     print_json(model) if as_json else print_model(model)
+
+
+@group.command("share")
+def share_model(
+    reference: Annotated[str, typer.Argument(metavar="MODEL", help="Name, name@version or id.")],
+    private: Annotated[bool, typer.Option("--private", help="Keep it to yourself again.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Let every owner make images with a model; they see none that it was trained on."""
+    with connected(Workers.NONE) as connection:
+        model = connection.client.models.share(reference, "private" if private else "public")
+    if as_json:
+        print_json(model)
+    else:
+        say(f"The model {model.name}@{model.version} is {model.visibility}.")
 
 
 @group.command("remove")

@@ -30,12 +30,18 @@ def create_webhook(
         str | None,
         typer.Option(metavar="EVENT,…", help="Such as job.succeeded,job.failed; all by default."),
     ] = None,
+    named: Annotated[
+        bool,
+        typer.Option("--named", help="Of those jobs alone that name it: generate --webhook ID."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Have a URL posted to when something has ended, and show its secret this once."""
     wanted = None if events is None else [one.strip() for one in events.split(",")]
     with connected(Workers.NONE) as connection:
-        made = connection.client.webhooks.create(url, cast("list[Event] | None", wanted))
+        made = connection.client.webhooks.create(
+            url, cast("list[Event] | None", wanted), named=named
+        )
     if as_json:
         print_json(made)
         return

@@ -169,6 +169,7 @@ class AsyncModels(_Space[Models]):
     export = _awaited(Models.export)
     import_ = _giving(AsyncModel, Models.import_)
     remove = _awaited(Models.remove)
+    share = _giving(AsyncModel, Models.share)
     cancel = _giving(AsyncModel, Models.cancel)
     wait = _giving(AsyncModel, Models.wait)
 

@@ -41,6 +41,8 @@ def _body(
         for name, value in options.items()
         if name not in {*_PLANS, "gate"} and value is not None
     }
+    if "webhook" in rest:
+        rest["webhook"] = str(rest["webhook"])
     gate = options.get("gate", "recommended")
     if gate != "recommended":
         # None says something here: that every image is taken.

@@ -14,7 +14,7 @@ from datagen.client.transfer import in_chunks, save_file
 from datagen.client.transport import Transport, quoted
 from datagen.client.waiting import Told, wait_for
 from datagen.errors import InvalidFile
-from datagen.schemas import MOST_PREVIEWED, Comparison, Gate, Page, Preview
+from datagen.schemas import MOST_PREVIEWED, Comparison, Gate, Page, Preview, Visibility
 
 
 class Models:
@@ -168,6 +168,19 @@ class Models:
             Conflict: jobs refer to it, or it is in training.
         """
         self._transport.delete(f"/v1/models/{quoted(reference)}", force=str(force).lower())
+
+    def share(self, reference: UUID | str, visibility: Visibility = "public") -> Model:
+        """Let every owner make images with a model, or with `private` no other one again.
+
+        They see none of the images that it was trained on.
+
+        Raises:
+            NotFound: there is no such model.
+            Forbidden: it is another owner's.
+            Conflict: it is not trained, or its name is another owner's public model's.
+        """
+        path, body = f"/v1/models/{quoted(reference)}", {"visibility": visibility}
+        return self._transport.patch(path, Model, body)
 
     def cancel(self, reference: UUID | str) -> Model:
         """Stop a training. Raises Conflict when it has ended."""

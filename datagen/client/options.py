@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict
+from uuid import UUID
 
 from datagen.schemas import Balance, Gate, Priority, Sampler
 
@@ -29,6 +30,7 @@ class JobOptions(TypedDict, total=False):
             size if None.
         metadata: anything of yours that JSON can hold; told again with the job.
         retention_days: days after its end at which it is removed with its images.
+        webhook: the id of one of your webhooks, that is told of its end.
     """
 
     per_label: int | None
@@ -43,6 +45,7 @@ class JobOptions(TypedDict, total=False):
     priority: Priority | None
     metadata: Mapping[str, Any]
     retention_days: int | None
+    webhook: UUID | str | None
 
 
 class PreviewOptions(TypedDict, total=False):

@@ -118,6 +118,17 @@ class Transport:
         self._raise_for_problem(response)
         return self._parsed(response, answer)
 
+    def patch(self, path: str, answer: type[Answer], body: Mapping[str, Any]) -> Answer:
+        """Change a resource; the same again changes nothing more."""
+        for attempt in _attempts((Unavailable, TooManyRequests)):
+            with attempt, self._failures_named():
+                response = self._http.patch(path, json=dict(body))
+                if response.status_code in {*_PASSING, _TOO_MANY}:
+                    _wait(response)
+                    self._raise_for_problem(response)
+        self._raise_for_problem(response)
+        return self._parsed(response, answer)
+
     def delete(self, path: str, **query: Any) -> None:
         """Remove a resource."""
         wanted = {name: value for name, value in query.items() if value is not None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 from datagen.client.transport import Transport, quoted
@@ -15,15 +16,24 @@ class Webhooks:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    def create(self, url: str, events: Sequence[Event] | None = None) -> WebhookMade:
+    def create(
+        self, url: str, events: Sequence[Event] | None = None, *, named: bool = False
+    ) -> WebhookMade:
         """Have a URL posted to when something of yours has ended; all kinds by default.
 
         The answer has the only copy of the secret that signatures are made by.
 
+        Args:
+            url: where to.
+            events: of what; all if None.
+            named: of those jobs alone that name it in `webhook`, and of their exports.
+
         Raises:
             InvalidRequest: a URL or an event that cannot be one.
         """
-        body = {"url": url} | ({} if events is None else {"events": list(events)})
+        body: dict[str, Any] = {"url": url, "named": named}
+        if events is not None:
+            body["events"] = list(events)
         return self._transport.post("/v1/webhooks", WebhookMade, body)
 
     def list(self) -> Page[Webhook]:

@@ -27,6 +27,8 @@ _PRAGMAS = (
     "PRAGMA foreign_keys=ON",
 )
 
+_CLOCK = select(func.clock_timestamp())
+
 Transaction = Callable[[], Any]
 
 
@@ -48,7 +50,7 @@ def open_engine(url: str) -> Engine:
         )
     if parsed.drivername == "sqlite":
         return _sqlite(url, parsed.database)
-    return create_engine(parsed, pool_pre_ping=True, pool_size=10, max_overflow=20)
+    return create_engine(parsed, pool_pre_ping=True, pool_size=20, max_overflow=20)
 
 
 def _sqlite(url: str, database: str | None) -> Engine:
@@ -103,5 +105,5 @@ def now(session: Session) -> datetime:
     """The database's clock, so that hosts whose clocks differ agree on leases."""
     if session.get_bind().dialect.name == "sqlite":
         return datetime.now(UTC)
-    moment: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+    moment: datetime = session.execute(_CLOCK).scalar_one()
     return moment.astimezone(UTC)

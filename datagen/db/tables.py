@@ -9,90 +9,29 @@ come a thousand at a time, and a label is a range of indices.
 
 from __future__ import annotations
 
-import secrets
-import time
-from datetime import UTC, datetime
-from typing import Any, ClassVar
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
     JSON,
     BigInteger,
-    CheckConstraint,
     Connection,
-    DateTime,
-    Dialect,
     Float,
     ForeignKey,
     Index,
     LargeBinary,
-    MetaData,
     SmallInteger,
     String,
     Text,
-    TypeDecorator,
     UniqueConstraint,
-    Uuid,
     event,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, Mapper, mapped_column
+from sqlalchemy.orm import Mapped, Mapper, mapped_column
 
-STATES = ("queued", "running", "succeeded", "failed", "cancelled")
+from datagen.db.base import Table, UtcDateTime, new_id, state_check
 
-
-def new_id() -> UUID:
-    """A UUID of version 7 (RFC 9562): random, and ordered by the millisecond of its making."""
-    milliseconds = time.time_ns() // 1_000_000
-    value = (milliseconds & (2**48 - 1)) << 80 | 0x7 << 76 | secrets.randbits(12) << 64
-    return UUID(int=value | 0b10 << 62 | secrets.randbits(62))
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """An aware UTC time with every database; SQLite itself keeps no zone."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuse naive times; store UTC."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError(f"{value!r} has no time zone")
-        value = value.astimezone(UTC)
-        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        """Give UTC back."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-class Table(DeclarativeBase):
-    """Base of all tables, with names for constraints that both databases and migrations share."""
-
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(column_0_N_label)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-    type_annotation_map: ClassVar[dict[Any, Any]] = {
-        datetime: UtcDateTime(),
-        UUID: Uuid(),
-        bytes: LargeBinary(),
-        dict[str, Any]: JSON(),
-        list[str]: JSON(),
-        list[int]: JSON(),
-    }
-
-
-def _state_check() -> CheckConstraint:
-    return CheckConstraint(f"state IN {STATES!r}", name="state")
+__all__ = ["Table", "new_id"]
 
 
 class Owner(Table):
@@ -107,6 +46,8 @@ class Owner(Table):
     quota_bytes: Mapped[int | None] = mapped_column(BigInteger)
     quota_jobs: Mapped[int | None]
     quota_uploads: Mapped[int | None]
+    # Never less than what is used of the quota of images; None before the first count.
+    images_granted: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[datetime]
 
 
@@ -148,6 +89,8 @@ class Webhook(Table):
     owner_id: Mapped[UUID] = mapped_column(ForeignKey("owners.id"), index=True)
     url: Mapped[str] = mapped_column(String(2000))
     events: Mapped[list[str]]
+    # Told of those jobs alone that name it.
+    named: Mapped[bool] = mapped_column(default=False)
     # Plain, since signatures are made by it; the former one signs too for a day.
     secret: Mapped[bytes] = mapped_column(LargeBinary(32))
     former_secret: Mapped[bytes | None] = mapped_column(LargeBinary(32))
@@ -164,7 +107,7 @@ class Delivery(Table):
     __table_args__ = (
         UniqueConstraint("webhook_id", "event", "resource_id", "happened_at"),
         Index("ix_deliveries_state_available_at", "state", "available_at"),
-        _state_check(),
+        state_check(),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
@@ -248,7 +191,7 @@ class Model(Claimed, Table):
         UniqueConstraint("owner_id", "name", "version"),
         Index("ix_models_state_lease_until", "state", "lease_until"),
         Index("ix_models_ended_at", "ended_at"),
-        _state_check(),
+        state_check(),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
@@ -288,7 +231,7 @@ class Figures(Archived, Claimed, Table):
     __table_args__ = (
         UniqueConstraint("model_id", "dataset_key"),
         Index("ix_figures_state_lease_until", "state", "lease_until"),
-        _state_check(),
+        state_check(),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
@@ -307,7 +250,7 @@ class Job(Table):
     __table_args__ = (
         Index("ix_jobs_owner_id_id", "owner_id", "id"),
         Index("ix_jobs_ended_at", "ended_at"),
-        _state_check(),
+        state_check(),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
@@ -335,6 +278,8 @@ class Job(Table):
     # Whatever its owner noted; an attribute called `metadata` would be SQLAlchemy's.
     noted: Mapped[dict[str, Any] | None] = mapped_column("metadata", JSON)
     retention_days: Mapped[int | None]
+    # Told of its end; no key, since webhooks go as they please.
+    webhook_id: Mapped[UUID | None] = mapped_column(index=True)
     # Gone for everybody; its rows and files go piece by piece.
     removed_at: Mapped[datetime | None]
     # Raised by every change, for those who follow the job.
@@ -363,7 +308,7 @@ class Report(Archived, Claimed, Table):
         Index("ix_reports_owner_id_id", "owner_id", "id"),
         Index("ix_reports_state_lease_until", "state", "lease_until"),
         Index("ix_reports_ended_at", "ended_at"),
-        _state_check(),
+        state_check(),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
@@ -423,7 +368,7 @@ class Batch(Claimed, Table):
     __table_args__ = (
         UniqueConstraint("job_id", "start"),
         Index("ix_batches_state_lease_until", "state", "lease_until"),
-        _state_check(),
+        state_check(),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
@@ -467,7 +412,7 @@ class Export(Archived, Claimed, Table):
         Index("ix_exports_owner_id_id", "owner_id", "id"),
         Index("ix_exports_state_lease_until", "state", "lease_until"),
         Index("ix_exports_ended_at", "ended_at"),
-        _state_check(),
+        state_check(),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)

@@ -70,8 +70,10 @@ from datagen.schemas.models import (
     Figures,
     FiguresCreate,
     Model,
+    ModelChange,
     ModelCreate,
     TrainingOptionsIn,
+    Visibility,
 )
 from datagen.schemas.previews import (
     MOST_PREVIEWED,
@@ -145,6 +147,7 @@ __all__ = [
     "Made",
     "Me",
     "Model",
+    "ModelChange",
     "ModelCreate",
     "ModelRef",
     "Name",
@@ -170,6 +173,7 @@ __all__ = [
     "StageSeconds",
     "State",
     "TrainingOptionsIn",
+    "Visibility",
     "Wanted",
     "Webhook",
     "WebhookCreate",

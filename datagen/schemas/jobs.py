@@ -176,6 +176,11 @@ class JobCreate(Wanted):
         description="Days after its end at which the job and its images are removed; never, if "
         "absent.",
     )
+    webhook: UUID | None = Field(
+        default=None,
+        description="One of your webhooks, that is told of this job and its exports; those that "
+        "are not `named` are told anyhow.",
+    )
 
     @property
     def leaves_gate_to_model(self) -> bool:
@@ -264,6 +269,7 @@ class Job(Resource):
     priority: Priority | None = None
     metadata: dict[str, JsonValue] = Field(default_factory=dict)
     retention_days: int | None = None
+    webhook: UUID | None = None
     expires_at: datetime | None = Field(
         default=None, description="When it is removed with its images."
     )

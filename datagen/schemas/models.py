@@ -68,6 +68,18 @@ class ModelCreate(Request):
     options: TrainingOptionsIn = TrainingOptionsIn()
 
 
+Visibility = Literal["private", "public"]
+
+
+class ModelChange(Request):
+    """What of a model can be changed."""
+
+    visibility: Visibility = Field(
+        description="`public` lets every owner make images with it, but see none that it was "
+        "trained on."
+    )
+
+
 class Model(Resource):
     """A trained generator, or one in training."""
 
@@ -75,7 +87,7 @@ class Model(Resource):
     name: str
     version: int
     state: State
-    visibility: Literal["private", "public"]
+    visibility: Visibility
     dataset: UUID | None
     class_names: list[str]
     image_shape: list[int]

@@ -55,6 +55,10 @@ class WebhookCreate(Request):
         max_length=len(EVENTS),
         description="All, if absent.",
     )
+    named: bool = Field(
+        default=False,
+        description="Post of those jobs alone that name it in `webhook`, and of their exports.",
+    )
 
 
 class Webhook(Resource):
@@ -63,6 +67,7 @@ class Webhook(Resource):
     id: UUID
     url: str
     events: list[str]
+    named: bool = Field(default=False, description="Of those jobs alone that name it.")
     created_at: datetime
     rotated_at: datetime | None = Field(
         description="When its secret was last replaced; the former one signs too for a day."

@@ -62,13 +62,13 @@ def make_batches(session: Session, settings: Settings, most: int | None = None) 
 
 
 def first_of(
-    session: Session, settings: Settings, job: Job, most: int
+    session: Session, settings: Settings, job: Job, moment: datetime, most: int
 ) -> tuple[list[Batch], list[Message]]:
     """The first batches of a job that is not written yet, and the messages to send.
 
     No other job is looked at: one that has no batch yet has the next turn anyhow.
     """
-    free, moment = _free(session, settings), now(session)
+    free = _free(session, settings)
     made: list[Batch] = []
     while len(made) < min(free, most) and job.next_index < job.images_requested:
         made.append(_cut(job, moment))

@@ -14,8 +14,9 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, and_, func, literal, or_, select, update
 from sqlalchemy.orm import Session
 
+from datagen.db.base import UtcDateTime
 from datagen.db.session import now
-from datagen.db.tables import Batch, Export, Figures, Model, Report, UtcDateTime
+from datagen.db.tables import Batch, Export, Figures, Model, Report
 from datagen.settings import Settings
 
 LONGEST_BACKOFF_SECONDS = 30.0

@@ -177,7 +177,9 @@ def the_only_version(
 
 def next_version(session: Session, kind: type[Dataset | Model], owner_id: UUID, name: str) -> int:
     """The version that a new row of this name gets; whoever asks meanwhile waits for the commit."""
-    session.execute(select(Owner.id).where(Owner.id == owner_id).with_for_update())
+    # By key_share those who write rows of the owner's, whose foreign keys lock the row too, neither
+    # wait for this lock nor are waited for.
+    session.execute(select(Owner.id).where(Owner.id == owner_id).with_for_update(key_share=True))
     latest = session.scalar(
         select(func.max(kind.version)).where(kind.owner_id == owner_id, kind.name == name)
     )

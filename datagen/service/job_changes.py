@@ -45,7 +45,7 @@ def extend(
     counts = job_plans.counts_of(session, owner_id, wanted, model)
     total = sum(count for _, count in counts)
     take = quotas.take_job if job.state in ENDED else quotas.take_images
-    take(session, settings, owner_id, _taken_more(job, total))
+    more = _taken_more(job, total)
     if unlabelled:
         session.get_one(JobLabel, (job_id, 0)).requested += total
     else:
@@ -55,6 +55,7 @@ def extend(
     job.images_requested += total
     reopen(job)
     session.flush()
+    take(session, settings, owner_id, more)
     messages = batches.make_batches(session, settings, most=CUT_AT_ONCE)
     return shown(session, [job])[0], messages
 
@@ -92,9 +93,9 @@ def retry(
             f"Job {job_id} failed at its gate, and the same request would fail there again; create "
             'a job with a lower `min_score`, or with `on_shortfall` set to "keep".'
         )
-    quotas.take_job(session, settings, owner_id, job.images_requested - job.images_stored)
     reopen(job)
     session.flush()
+    quotas.take_job(session, settings, owner_id, job.images_requested - job.images_stored)
     messages = batches.reopen(session, job)
     messages += batches.make_batches(session, settings, most=CUT_AT_ONCE)
     return shown(session, [job])[0], messages

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from datagen import schemas
-from datagen.db.tables import Batch, Job, JobLabel, Model, Owner
+from datagen.db.tables import Batch, Job, JobLabel, Model
 from datagen.errors import Conflict, InvalidRequest, UnknownLabel
 from datagen.export.formats import known_format
 from datagen.schemas import (
@@ -21,7 +21,7 @@ from datagen.schemas import (
     JobPlan,
     Wanted,
 )
-from datagen.service import batch_work, batches, quotas
+from datagen.service import batch_work, batches, quotas, webhooks
 from datagen.service.common import find_dataset, find_model, image_shape
 from datagen.service.recommending import gate_of, refuse_unfit_sampler, sampler_of
 from datagen.settings import Settings
@@ -36,8 +36,7 @@ def plan(session: Session, settings: Settings, owner_id: UUID, request: JobCreat
     model = usable(session, owner_id, request)
     request, counts = resolved(session, owner_id, request, model)
     total = sum(count for _, count in counts)
-    quotas.take_job(session, settings, owner_id, total)
-    quota = quotas.images(session, settings, session.get_one(Owner, owner_id))
+    quota = quotas.refuse_job(session, settings, owner_id, total)
     seconds, stored_bytes = _pace(session, model)
     labelled = request.count is None
     return JobPlan(
@@ -94,6 +93,7 @@ def resolved(
     session: Session, owner_id: UUID, request: JobCreate, model: Model
 ) -> tuple[JobCreate, list[tuple[int, int]]]:
     """The request with nothing left open, and its plan; refuses what cannot be made."""
+    webhooks.check(session, owner_id, request.webhook)
     request = _settled(request, model, owner_id)
     _refuse_unfit_labels(request, model)
     refuse_unfit_sampler(owner_id, request.sampler, model)

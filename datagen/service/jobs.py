@@ -40,7 +40,7 @@ def create(
     """Write a job and cut its first batches.
 
     Raises:
-        NotFound: no such model.
+        NotFound: no such model or webhook.
         Conflict: the model is not trained yet.
         UnknownLabel: a label that the model does not know.
         QuotaExceeded: more images than the owner may have.
@@ -51,7 +51,6 @@ def create(
     model = job_plans.usable(session, owner_id, request)
     request, counts = job_plans.resolved(session, owner_id, request, model)
     total = sum(count for _, count in counts)
-    quotas.take_job(session, settings, owner_id, total)
     moment = now(session)
     job = Job(
         id=new_id(),
@@ -70,14 +69,16 @@ def create(
         priority=request.priority,
         noted=request.metadata,
         retention_days=request.retention_days,
+        webhook_id=request.webhook,
         created_at=moment,
     )
     parts = job_plans.stretches(job.id, counts)
-    first, messages = batches.first_of(session, settings, job, most=CUT_AT_ONCE)
+    first, messages = batches.first_of(session, settings, job, moment, most=CUT_AT_ONCE)
     session.add(job)
     session.flush()
     session.add_all([*parts, *first])
     session.flush()
+    quotas.take_job(session, settings, owner_id, total)
     return shown_new(job, model, parts), messages
 
 

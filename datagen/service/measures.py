@@ -9,7 +9,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from datagen import schemas
-from datagen.db.tables import STATES, Batch, Export, Job, JobLabel, Model, Report
+from datagen.db.base import STATES
+from datagen.db.tables import Batch, Export, Job, JobLabel, Model, Report
 from datagen.quality.gate import REASONS
 
 

@@ -12,12 +12,12 @@ from sqlalchemy.orm import Session
 
 from datagen import bundled, schemas
 from datagen.db.session import now
-from datagen.db.tables import Dataset, Figures, Job, Model, Report, new_id
+from datagen.db.tables import Dataset, Figures, Job, Model, Owner, Report, new_id
 from datagen.errors import Conflict, Forbidden, InvalidFile, InvalidRequest, NotFound
 from datagen.model.config import MAX_SIDE
 from datagen.model.header import CheckpointHeader, read_header
 from datagen.queue import Message
-from datagen.schemas import ENDED, ModelCreate, Page
+from datagen.schemas import ENDED, ModelChange, ModelCreate, Page
 from datagen.service.common import (
     find_dataset,
     find_model,
@@ -110,6 +110,43 @@ def list_models(
     )
     rows, following = page_of(session, query, Model, limit, cursor)
     return Page(items=[shown(row) for row in rows], next_cursor=following)
+
+
+def change(session: Session, owner_id: UUID, reference: str, wanted: ModelChange) -> schemas.Model:
+    """Let every owner make images with a model, or no other one.
+
+    A name that means a public model of one owner never comes to mean another's: whoever asks for it
+    trusts who gave it.
+
+    Raises:
+        NotFound: no such model that the owner may see.
+        Forbidden: another owner's public model.
+        Conflict: its training has not succeeded, or the name is another owner's public model's.
+    """
+    model = find_model(session, owner_id, reference)
+    what = f"The model {model.name}@{model.version}"
+    if model.owner_id != owner_id:
+        raise Forbidden(f"{what} belongs to another owner.")
+    if wanted.visibility == "public":
+        if model.state != "succeeded":
+            raise Conflict(f"{what} is {model.state}; make it public when it is trained.")
+        # Two owners who do so at once wait for each other here.
+        bundled_owner = select(Owner.id).where(Owner.name == BUNDLED_OWNER)
+        session.execute(bundled_owner.with_for_update(key_share=True))
+        taken = select(Model.id).where(
+            Model.name == model.name,
+            Model.owner_id != owner_id,
+            Model.visibility == "public",
+            Model.removed_at.is_(None),
+        )
+        if session.scalar(taken.limit(1)) is not None:
+            raise Conflict(
+                f"The name {model.name!r} is a public model of another owner's; export yours, and "
+                "import it under another name."
+            )
+    model.visibility = wanted.visibility
+    session.flush()
+    return shown(model)
 
 
 def cancel(session: Session, owner_id: UUID, model_id: UUID) -> schemas.Model:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import bindparam, case, func, select
+from sqlalchemy import bindparam, case, func, select, update
 from sqlalchemy.orm import Session
 
 from datagen.db.tables import Batch, Dataset, Export, Job, Owner
@@ -15,10 +16,17 @@ from datagen.schemas import ENDED, MAX_IMAGES
 from datagen.settings import Settings
 
 _ENDED = Job.state.in_(sorted(ENDED))
-# Made once: every job that is created asks this.
-_IMAGES = select(
-    func.coalesce(func.sum(case((_ENDED, Job.images_stored), else_=Job.images_requested)), 0)
-).where(Job.owner_id == bindparam("owner_id"), Job.removed_at.is_(None))
+_GRANT = (
+    update(Owner)
+    .where(
+        Owner.id == bindparam("owner_id"),
+        Owner.images_granted + bindparam("wanted")
+        <= func.coalesce(Owner.quota_images, bindparam("general")),
+    )
+    .values(images_granted=Owner.images_granted + bindparam("wanted"))
+    .returning(Owner.quota_jobs, Owner.quota_bytes)
+    .execution_options(synchronize_session=False)
+)
 
 
 @dataclass(frozen=True)
@@ -34,10 +42,23 @@ class Used:
         return math.inf if self.quota is None else max(0, self.quota - self.used)
 
 
+class _Own(NamedTuple):
+    """Quotas of one owner's own."""
+
+    jobs: int | None
+    bytes: int | None
+
+
 def images(session: Session, settings: Settings, owner: Owner) -> Used:
     """Images: a job that goes on uses what it asks for, one that has ended what it has stored."""
     quota = _quota(owner, settings, "images")
-    used = session.scalar(_IMAGES, {"owner_id": owner.id})
+    used = session.scalar(
+        select(
+            func.coalesce(
+                func.sum(case((_ENDED, Job.images_stored), else_=Job.images_requested)), 0
+            )
+        ).where(Job.owner_id == owner.id, Job.removed_at.is_(None))
+    )
     return Used(quota, int(used or 0))
 
 
@@ -91,36 +112,77 @@ def pixel_bytes(counts: dict[str, list[int]], image_shape: list[int]) -> int:
 
 
 def take_job(session: Session, settings: Settings, owner_id: UUID, wanted: int) -> None:
-    """Refuse a job of so many images where a quota has no room for it.
+    """Take what a job needs from its owner's quotas, or refuse it.
+
+    Called when the transaction has written all else, so that the owner's other requests wait for
+    no more than its commit.
+
+    Args:
+        session: in the transaction that has written the job, or has had it go on.
+        settings: the quotas of owners that have none of their own.
+        owner_id: whose job it is.
+        wanted: images that it uses more than before.
 
     Raises:
         QuotaExceeded: too many images, too many jobs at once, or no bytes left.
     """
-    owner = _locked(session, owner_id)
-    _refuse_images(session, settings, owner, wanted)
+    own = _take_images(session, settings, owner_id, wanted)
     # What has no quota is not counted: that would read every job that the owner ever had.
-    if _quota(owner, settings, "jobs") is not None:
-        at_once = jobs(session, settings, owner)
-        if at_once.left < 1:
-            raise QuotaExceeded(
-                f"{at_once.used} of your jobs have not ended, and {at_once.quota} may be at work "
-                "at once; wait for one, or cancel one.",
-            )
+    if {own.jobs, own.bytes, settings.quota_jobs, settings.quota_bytes} == {None}:
+        return
+    owner = session.get_one(Owner, owner_id)
+    at_once = jobs(session, settings, owner)
+    _refuse_job(replace(at_once, used=at_once.used - 1))
     _refuse_bytes(session, settings, owner, 1)
 
 
 def take_images(session: Session, settings: Settings, owner_id: UUID, wanted: int) -> None:
-    """Refuse more images than are left. Raises QuotaExceeded."""
-    _refuse_images(session, settings, _locked(session, owner_id), wanted)
+    """Take images that the transaction has added to a job. Raises QuotaExceeded."""
+    _take_images(session, settings, owner_id, wanted)
 
 
-def _refuse_images(session: Session, settings: Settings, owner: Owner, wanted: int) -> None:
+def _take_images(session: Session, settings: Settings, owner_id: UUID, wanted: int) -> _Own:
+    """As above; returns the owner's other quotas.
+
+    What was granted is added up, and never given back: it is no less than what is used. Only where
+    it leaves no room are the jobs counted, however many they are.
+    """
+    numbers = {"owner_id": owner_id, "wanted": wanted, "general": settings.quota_images}
+    if wanted <= MAX_IMAGES:
+        granted = session.execute(_GRANT, numbers).first()
+        if granted is not None:
+            return _Own(*granted)
+    owner = _locked(session, owner_id)
     found = images(session, settings, owner)
+    _refuse_images(replace(found, used=found.used - wanted), wanted)
+    owner.images_granted = found.used
+    return _Own(owner.quota_jobs, owner.quota_bytes)
+
+
+def refuse_job(session: Session, settings: Settings, owner_id: UUID, wanted: int) -> Used:
+    """Refuse a job that is not written, as `take_job` would; returns the quota of images."""
+    owner = session.get_one(Owner, owner_id)
+    found = images(session, settings, owner)
+    _refuse_images(found, wanted)
+    _refuse_job(jobs(session, settings, owner))
+    _refuse_bytes(session, settings, owner, 1)
+    return found
+
+
+def _refuse_images(found: Used, wanted: int) -> None:
     if wanted > min(found.left, MAX_IMAGES):
         raise QuotaExceeded(
             f"The job asks for {wanted:,} images and {found.left:,} of the quota of "
             f"{found.quota:,} are left; ask for fewer, or have the quota raised.",
             field="labels",
+        )
+
+
+def _refuse_job(at_once: Used) -> None:
+    if at_once.left < 1:
+        raise QuotaExceeded(
+            f"{at_once.used} of your jobs have not ended, and {at_once.quota} may be at work at "
+            "once; wait for one, or cancel one.",
         )
 
 
@@ -166,4 +228,6 @@ def _quota(owner: Owner, settings: Settings, name: str) -> int | None:
 
 def _locked(session: Session, owner_id: UUID) -> Owner:
     """The owner's row, locked, so that requests that come together are counted one by one."""
-    return session.get_one(Owner, owner_id, with_for_update=True, populate_existing=True)
+    # By key_share: a foreign key of a row that was written locks the owner's too, but not so hard.
+    mode = {"key_share": True}
+    return session.get_one(Owner, owner_id, with_for_update=mode, populate_existing=True)

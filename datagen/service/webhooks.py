@@ -13,12 +13,21 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import ColumnElement, delete, false, or_, select, update
 from sqlalchemy.orm import Session
 
 from datagen import schemas
 from datagen.db.session import now
-from datagen.db.tables import Delivery, Export, Job, Model, Report, Webhook, new_id
+from datagen.db.tables import (
+    Delivery,
+    Export,
+    ExportJob,
+    Job,
+    Model,
+    Report,
+    Webhook,
+    new_id,
+)
 from datagen.errors import Conflict, NotFound
 from datagen.queue import DELIVER, Message
 from datagen.schemas import ENDED, PING, Page, WebhookCreate, WebhookMade
@@ -53,6 +62,7 @@ def create(session: Session, owner_id: UUID, wanted: WebhookCreate) -> WebhookMa
         owner_id=owner_id,
         url=wanted.url,
         events=list(dict.fromkeys(wanted.events)),
+        named=wanted.named,
         secret=secrets.token_bytes(SECRET_BYTES),
         looked_at=moment,
         created_at=moment,
@@ -151,18 +161,38 @@ def note_ended(session: Session) -> None:
         for name, kind in KINDS.items():
             if name not in wanted:
                 continue
-            rows = session.execute(
-                select(kind.id, kind.state, kind.ended_at).where(
-                    kind.owner_id == hook.owner_id,
-                    kind.ended_at >= max(since, hook.created_at),
-                    kind.state.in_(sorted(ENDED)),
-                )
-            ).all()
+            ended = select(kind.id, kind.state, kind.ended_at).where(
+                kind.owner_id == hook.owner_id,
+                kind.ended_at >= max(since, hook.created_at),
+                kind.state.in_(sorted(ENDED)),
+            )
+            if hook.named:
+                ended = ended.where(_naming(kind, hook.id))
+            rows = session.execute(ended).all()
             for row_id, state, ended_at in rows:
                 if f"{name}.{state}" in hook.events and ended_at is not None:
                     told = _delivery(hook.id, f"{name}.{state}", row_id, ended_at)
                     insert_if_absent(session, Delivery, **told | {"created_at": moment})
         hook.looked_at = moment
+
+
+def _naming(kind: type[Job | Export | Model | Report], webhook_id: UUID) -> ColumnElement[bool]:
+    """Which rows a webhook is told of that is told of those jobs alone that name it."""
+    if kind is Job:
+        return Job.webhook_id == webhook_id
+    if kind is Export:
+        return Export.id.in_(
+            select(ExportJob.export_id)
+            .join(Job, Job.id == ExportJob.job_id)
+            .where(Job.webhook_id == webhook_id)
+        )
+    return false()
+
+
+def check(session: Session, owner_id: UUID, webhook_id: UUID | None) -> None:
+    """Refuse what names no webhook of the owner's. Raises NotFound."""
+    if webhook_id is not None:
+        _own(session, owner_id, webhook_id)
 
 
 def due(session: Session, settings: Settings) -> list[Message]:

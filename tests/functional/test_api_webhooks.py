@@ -18,7 +18,7 @@ import pytest
 from running import Service, wait_until
 
 from datagen import Client
-from datagen.errors import Conflict
+from datagen.errors import Conflict, NotFound
 from datagen.service import delivering
 
 
@@ -108,6 +108,21 @@ def test_other_events_are_not_told(dg: Client, receiver: Receiver) -> None:
     dg.jobs.cancel(dg.jobs.create("mnist", {"3": 100_000}, gate=None).id)
     wait_until(lambda: receiver.posted, 60)
     assert receiver.events() == ["job.cancelled"]
+
+
+def test_named_webhook_is_told_of_the_jobs_that_name_it_alone(
+    dg: Client, receiver: Receiver
+) -> None:
+    hook = dg.webhooks.create(receiver.url, named=True)
+    other = dg.jobs.create("mnist", {"3": 1}, gate=None, exports=["npz"])
+    job = dg.jobs.create("mnist", {"3": 1}, gate=None, exports=["npz"], webhook=hook.id)
+    assert (job.webhook, other.webhook) == (hook.id, None)
+    dg.exports.wait(dg.jobs.wait(other.id).exports[0])
+    wait_until(lambda: len(receiver.posted) == 2, 60)
+    told = {json.loads(body)["data"]["id"] for _, body in receiver.posted}
+    assert told == {str(job.id), str(dg.jobs.get(job.id).exports[0])}
+    with pytest.raises(NotFound, match="no webhook"):
+        dg.jobs.create("mnist", {"3": 1}, webhook="00000000-0000-7000-8000-000000000000")
 
 
 def test_receiver_that_fails_is_tried_again_and_each_attempt_is_told(

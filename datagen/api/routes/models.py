@@ -19,7 +19,7 @@ from datagen.api.paging import Paged
 from datagen.api.routes.jobs import Cursor, Limit
 from datagen.api.uploads import receive_file
 from datagen.db.session import reading, writing
-from datagen.schemas import Comparison, Model, ModelCreate, Name, Page
+from datagen.schemas import Comparison, Model, ModelChange, ModelCreate, Name, Page
 from datagen.service import comparing, models, transfer
 from datagen.storage import CHUNK_BYTES
 
@@ -106,6 +106,13 @@ def read_model(reference: str, backends: Wired, asker: Reader) -> Model:
     """A model by name (its latest version), name@version or id."""
     with reading(backends.engine) as session:
         return models.read(session, asker.owner_id, reference)
+
+
+@router.patch("/{reference}", summary="Share a model", responses=problems(404, 409))
+def change_model(reference: str, wanted: ModelChange, backends: Wired, asker: Writer) -> Model:
+    """Let every owner make images with a model, or keep it to yourself again."""
+    with writing(backends.engine) as session:
+        return models.change(session, asker.owner_id, reference, wanted)
 
 
 @router.post("/{reference}/cancel", summary="Cancel a training", responses=problems(404, 409))

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from datagen.api.app import create_app
 from datagen.db.session import writing
-from datagen.db.tables import ApiKey, Job, JobLabel
+from datagen.db.tables import ApiKey, Dataset, Job, JobLabel, Model, Report
 from datagen.queue import MemoryQueue
 from datagen.service import keys
 from datagen.settings import Settings
@@ -73,6 +73,9 @@ def bodies(path: str) -> dict[str, Any]:
         "extend": {"json": {"all": 1}},
         "rotate": {"json": {}},
         "preview": {"json": {"all": 1}},
+        "nobodys": {"json": {"visibility": "public"}},
+        "figures": {"json": {}},
+        "links": {"json": {}},
         "decode": {"json": {"latents": [[0.0]], "labels": ["0"]}},
     }
     return known.get(path) or known.get(path.rpartition("/")[2], {})
@@ -95,7 +98,7 @@ def test_keys_that_do_not_open_are_401_on_every_route(api: Api) -> None:
     routes = api.routes()
     assert len(routes) >= 18
     for method, path in routes:
-        body = bodies(path) if method == "POST" else {}
+        body = bodies(path) if method in {"POST", "PATCH"} else {}
         assert api.client.request(method, path, **body).status_code == 401, (method, path)
         for kind, key in wrong.items():
             answer = api(method, path, key=key, **body)
@@ -106,10 +109,11 @@ def test_keys_that_do_not_open_are_401_on_every_route(api: Api) -> None:
 def test_key_to_read_does_not_write(api: Api) -> None:
     reader = api.new_key("me", "read")
     for method, path in api.routes():
-        body = bodies(path) if method == "POST" else {}
+        body = bodies(path) if method in {"POST", "PATCH"} else {}
         status = api(method, path, key=reader, **body).status_code
         looks = path.endswith(("/preview", "/decode"))
-        beyond = (method in {"POST", "DELETE"} and not looks) or path.startswith("/v1/keys")
+        writes = method in {"POST", "PATCH", "DELETE"} and not looks
+        beyond = writes or path.startswith("/v1/keys")
         assert (status == 403) == beyond, (method, path, status)
 
 
@@ -121,18 +125,131 @@ def test_key_to_write_makes_no_keys(api: Api) -> None:
             assert answer.status_code == 403, (method, path)
 
 
-def test_what_is_another_owners_is_404_on_every_route(api: Api) -> None:
+def things(api: Api) -> dict[str, str]:
+    """One of each kind of the owner "me"; the path that it is found at."""
     job = api.job()
-    end(api, job["id"], stored=0)
-    stranger = api.new_key("stranger", "admin")
-    for method, path in api.routes():
-        if "/v1/jobs/" in path:
-            own = path.replace(ANY_ID, job["id"])
-            answer = api(method, own, key=stranger, **bodies(path))
-            assert answer.status_code == 404, (method, path)
-    assert api("GET", "/v1/jobs", key=stranger).json()["items"] == []
-    export = api("POST", "/v1/exports", key=stranger, json={"job": job["id"], "format": "parquet"})
-    assert export.status_code == 404
+    end(api, job["id"], stored=10)
+    export = api("POST", "/v1/exports", json={"job": job["id"], "format": "parquet"}).json()
+    hook = api("POST", "/v1/webhooks", json={"url": "https://h.example/"}).json()
+    sent = api("POST", f"/v1/webhooks/{hook['id']}/test").json()
+    with writing(api.engine) as session:
+        owner_id = keys.ensure_owner(session, "me")
+        moment = datetime.now(UTC)
+        common = {"owner_id": owner_id, "created_at": moment}
+        pixels = {"class_names": ["a", "b"], "image_shape": [1, 2, 2]}
+        dataset = Dataset(
+            name="mine", version=1, digest="a" * 64, counts={"train": [1, 1]}, report={},
+            storage_prefix="datasets/a", **pixels, **common,
+        )  # fmt: skip
+        session.add(dataset)
+        session.flush()
+        model = Model(
+            name="mine", version=1, state="succeeded", visibility="private", digest="b" * 64,
+            dataset_id=dataset.id, options={}, config={"family": "cvae"}, metrics={}, progress={},
+            available_at=moment, **pixels, **common,
+        )  # fmt: skip
+        session.add(model)
+        session.flush()
+        report = Report(
+            model_id=model.id, job_id=UUID(job["id"]), quick=True, state="succeeded",
+            dataset_key="a" * 64, progress={}, available_at=moment, ended_at=moment, **common,
+        )  # fmt: skip
+        session.add(report)
+        session.flush()
+    return {
+        "/v1/jobs/{job_id}": f"/v1/jobs/{job['id']}",
+        "/v1/exports/{export_id}": f"/v1/exports/{export['id']}",
+        "/v1/webhooks/{webhook_id}/deliveries/{delivery_id}": (
+            f"/v1/webhooks/{hook['id']}/deliveries/{sent['id']}"
+        ),
+        "/v1/webhooks/{webhook_id}": f"/v1/webhooks/{hook['id']}",
+        "/v1/datasets/{reference}": f"/v1/datasets/{dataset.id}",
+        "/v1/models/{reference}": f"/v1/models/{model.id}",
+        "/v1/reports/{report_id}": f"/v1/reports/{report.id}",
+    }
+
+
+def test_what_is_another_owners_is_404_on_every_route(api: Api) -> None:
+    mine, stranger, swept = things(api), api.new_key("stranger", "admin"), 0
+    for template, methods in api.client.get("/openapi.json").json()["paths"].items():
+        kind = next((one for one in mine if template.startswith(one)), None)
+        if kind is None:
+            # Nothing of anybody's is named there.
+            assert "{" not in template or template.startswith("/v1/keys"), template
+            continue
+        path = template.replace(kind, mine[kind])
+        path = path.replace("{index}", "0").replace("{name}", "loss.png").replace("{kind}", "png")
+        assert "{" not in path.replace("{path}", ""), path
+        for method in methods:
+            body = {"json": {"visibility": "public"}} if method == "patch" else bodies(path)
+            answer = api(method.upper(), path, key=stranger, **body)
+            assert answer.status_code == 404, (method, template, answer.text)
+            swept += 1
+    assert swept >= 30
+    # The owner still finds everything.
+    for path in mine.values():
+        if "/deliveries/" not in path:
+            assert api("GET", path).status_code == 200, path
+    for path in ("jobs", "exports", "webhooks", "datasets", "reports"):
+        assert api("GET", f"/v1/{path}", key=stranger).json()["items"] == [], path
+    listed = api("GET", "/v1/models", key=stranger).json()["items"]
+    assert {model["visibility"] for model in listed} <= {"public"}
+
+
+def test_what_is_another_owners_cannot_be_named_in_a_request(api: Api) -> None:
+    mine, stranger = things(api), api.new_key("stranger", "admin")
+    job, dataset, model, hook = (
+        mine[kind].rpartition("/")[2]
+        for kind in ("/v1/jobs/{job_id}", "/v1/datasets/{reference}", "/v1/models/{reference}",
+                     "/v1/webhooks/{webhook_id}")
+    )  # fmt: skip
+    for path, body in (
+        ("exports", {"job": job, "format": "parquet"}),
+        ("exports", {"dataset": dataset, "format": "parquet"}),
+        ("models", {"name": "m", "dataset": dataset}),
+        ("jobs", {"model": model, "all": 1}),
+        ("jobs", {"model": "mnist", "all": 1, "webhook": hook}),
+        ("jobs", {"model": "mnist", "balance": {"dataset": dataset}}),
+        ("reports", {"job": job}),
+        ("reports", {"model": model}),
+        ("reports", {"model": "mnist", "real": dataset}),
+        ("models/mnist/figures", {"dataset": dataset}),
+    ):
+        answer = api("POST", f"/v1/{path}", key=stranger, json=body)
+        assert answer.status_code == 404, (path, body, answer.text)
+    compared = api("GET", f"/v1/models/compare?model=mnist&model={model}", key=stranger)
+    assert compared.status_code == 404
+
+
+def test_shared_model_makes_images_for_others_and_stays_its_owners(api: Api) -> None:
+    model = things(api)["/v1/models/{reference}"]
+    stranger = api.new_key("stranger", "write")
+    wanted = {"model": "mine", "all": 1, "sampler": "prior", "gate": None}
+    assert api("POST", "/v1/jobs", key=stranger, json=wanted).status_code == 404
+    shared = api("PATCH", model, json={"visibility": "public"})
+    assert (shared.status_code, shared.json()["visibility"]) == (200, "public")
+    assert api("POST", "/v1/jobs", key=stranger, json=wanted).status_code == 202
+    for method in ("PATCH", "DELETE"):
+        refused = api(method, model, key=stranger, json={"visibility": "private"})
+        assert refused.status_code in {403, 404}, refused.text
+    # Figures and reports would show the images that it was trained on.
+    figures = api("POST", f"{model}/figures", key=stranger, json={}).json()
+    assert figures["id"] != api("POST", f"{model}/figures", json={}).json()["id"]
+    report = api("POST", "/v1/reports", key=stranger, json={"model": "mine"})
+    assert (report.status_code, report.json()["field"]) == (422, "real")
+    assert api("PATCH", model, json={"visibility": "private"}).status_code == 200
+    assert api("GET", model, key=stranger).status_code == 404
+
+
+def test_name_of_a_public_model_is_not_taken_over(api: Api) -> None:
+    model = things(api)["/v1/models/{reference}"]
+    with writing(api.engine) as session:
+        session.execute(
+            update(Model).where(Model.id == UUID(model.rpartition("/")[2])).values(name="mnist")
+        )
+    refused = api("PATCH", model, json={"visibility": "public"})
+    assert refused.status_code == 409
+    assert "public model of another owner's" in refused.json()["detail"]
 
 
 def end(api: Api, job_id: str, *, stored: int) -> None:

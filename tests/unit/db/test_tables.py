@@ -8,8 +8,9 @@ import pytest
 from sqlalchemy import insert, select, text
 from sqlalchemy.exc import IntegrityError, StatementError
 
+from datagen.db.base import STATES
 from datagen.db.session import reading, writing
-from datagen.db.tables import STATES, Batch, Export, Job, Model, Owner, Sample, new_id
+from datagen.db.tables import Batch, Export, Job, Model, Owner, Sample, new_id
 from datagen.schemas import ENDED
 
 
