@@ -15,6 +15,7 @@ from datagen.cli import (
     db,
     demo,
     doctor,
+    examples,
     exports,
     figures,
     generate,
@@ -37,7 +38,7 @@ app = typer.Typer(
     name="datagen",
     help="Labelled synthetic images, generated as a service.",
     epilog="Exit codes: 0 done, 1 failed, 2 usage.",
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     # Plain help starts twice as fast as the framed one.
     rich_markup_mode=None,
@@ -111,7 +112,9 @@ _GROUPS = (
 )
 for _group in _GROUPS:
     _group.callback(invoke_without_command=True)(_help_without_command)
+    examples.attach(_group.registered_commands, str(_group.info.name))
     app.add_typer(_group)
+examples.attach(app.registered_commands)
 
 
 def run() -> NoReturn:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 group = typer.Typer(
     name="config",
     help="Settings that count here, and servers by name: show, set, list, remove.",
-    epilog="Example: datagen config set team --url https://datagen.example --api-key dg_…; then "
-    "datagen --profile team job list",
 )
 
 HIDDEN = "***"

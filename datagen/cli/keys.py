@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 group = typer.Typer(
     name="key",
     help="API keys: create, list, revoke, rotate. All need an administrator's key.",
-    epilog="Example: datagen key create --owner team-a --scopes read,write --expires 90d",
 )
 
 KeyId = Annotated[str, typer.Argument(metavar="KEY", help="Its id: the part after dg_.")]

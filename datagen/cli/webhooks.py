@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 group = typer.Typer(
     name="webhook",
     help="Being told of what has ended: create, list, test, rotate, deliveries, remove.",
-    epilog="Example: datagen webhook create https://ci.example/datagen --events job.failed",
 )
 
 WebhookId = Annotated[str, typer.Argument(metavar="WEBHOOK", help="Its id.")]

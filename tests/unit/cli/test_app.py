@@ -1,30 +1,57 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import socket
+import subprocess
+import sys
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from datagen.cli import generate as generate_module
+from datagen.cli.app import app
+from datagen.cli.examples import EXAMPLES
 
-COMMANDS = [
-    "demo", "up", "generate", "train", "doctor", "api", "worker", "beat",
-    "job list", "job show", "job watch", "job cancel",
-    "dataset add", "dataset list", "dataset show",
-    "export create", "export list", "export show", "export download",
-    "model list", "model show", "db upgrade",
-]  # fmt: skip
 SERVERS = {"up", "api", "worker", "beat"}
 
 
-@pytest.mark.parametrize("words", COMMANDS)
+@pytest.mark.parametrize("words", EXAMPLES)
 def test_every_command_has_help(command: Any, words: str) -> None:
     ran = command(*words.split(), "--help")
     assert ran.code == 0
     assert "Usage:" in ran.out
+    assert "Example: datagen" in ran.out
     assert ("--json" in ran.out) == (words not in SERVERS - {"up"})
+
+
+@pytest.mark.parametrize("words", EXAMPLES)
+def test_every_example_is_one_of_its_command_and_can_be_read(words: str) -> None:
+    program, *arguments = shlex.split(EXAMPLES[words])
+    names = words.split()
+    assert [program, *arguments[: len(names)]] == ["datagen", *names]
+    command: Any = get_command(app)
+    for name in names:
+        command = command.commands[name]
+    # Whatever it has no option for is refused here.
+    command.make_context(words, arguments[len(names) :])
+
+
+def test_shells_complete_commands() -> None:
+    program = Path(sys.executable).with_name("datagen")
+    asked = {
+        "_DATAGEN_COMPLETE": "complete_bash",
+        "COMP_WORDS": "datagen job ca",
+        "COMP_CWORD": "2",
+    }
+    ran = subprocess.run(
+        [program], env=os.environ | asked, capture_output=True, text=True, check=False
+    )
+    assert ran.stdout.split() == ["cancel"], ran.stderr
 
 
 def test_version(command: Any) -> None:
