@@ -12,7 +12,6 @@ from uuid import UUID
 from datagen.client.torchvision_source import TORCHVISION, download
 from datagen.client.transfer import in_chunks
 from datagen.client.transport import Transport, quoted
-from datagen.datasets.packing import pack
 from datagen.schemas import Dataset, Page
 
 SAMPLE_SOURCE = "sample:mnist"
@@ -76,6 +75,9 @@ class Datasets:
                 "license": license,
             }
             return self._transport.post("/v1/datasets", Dataset, body, patient=True)
+        # NumPy and PyArrow take longer to load than all else here, and most clients add nothing.
+        from datagen.datasets.packing import pack  # noqa: PLC0415
+
         with tempfile.TemporaryDirectory(prefix="datagen-pack-") as folder:
             packed = Path(folder, "dataset")
             if text.startswith(TORCHVISION):

@@ -13,7 +13,6 @@ from datagen.client.resources import Export
 from datagen.client.transport import Transport, quoted
 from datagen.client.waiting import Told, byte_progress, wait_for
 from datagen.errors import Conflict, Gone
-from datagen.export.unpacking import check_free, unpack
 from datagen.schemas import Format, Link, Page
 
 
@@ -146,6 +145,9 @@ class Exports:
             StorageFailure: the files cannot be written.
             InvalidFile: what came is not what was promised.
         """
+        # PyArrow takes as long to load as all of the client, and few of its users download.
+        from datagen.export.unpacking import check_free, unpack  # noqa: PLC0415
+
         out = Path(out)
         check_free(out, overwrite=overwrite)
         export = self.get(export_id)

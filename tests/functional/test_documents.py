@@ -1,0 +1,82 @@
+"""What the documentation shows is run as it stands, in the order in which it is read."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from documents import Block, blocks
+
+pytestmark = pytest.mark.xdist_group("stack")
+
+SERVER = "http://127.0.0.1:8000"
+
+
+def run(block: Block, stack: Any, folder: Path, **names: str) -> str:
+    """Run a block in a folder, on a stack's home; what it prints."""
+    text = block.text.replace(SERVER, stack.url)
+    for name, value in names.items():
+        text = text.replace(name, value)
+    kept = {name: value for name, value in os.environ.items() if name[:8] != "DATAGEN_"}
+    programs = Path(sys.executable).parent
+    environment = {
+        **kept, "DATAGEN_HOME": str(stack.home), "PATH": f"{programs}:{os.environ['PATH']}",
+        "NO_PROXY": "*",
+    }  # fmt: skip
+    program = (
+        [sys.executable, "-c"] if block.language == "python" else ["bash", "-euo", "pipefail", "-c"]
+    )
+    ran = subprocess.run(
+        [*program, text], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, f"{block}\n{ran.stdout}\n{ran.stderr}"
+    assert "Traceback" not in ran.stderr
+    return ran.stdout
+
+
+def test_readme_from_its_ten_lines_to_training_code(stack: Any, tmp_path: Path) -> None:
+    python, loading = blocks("README.md", "python")
+    assert "3 500" in run(python, stack, tmp_path)
+    assert (tmp_path / "digits" / "manifest.json").is_file()
+    _, once, service = blocks("README.md", "sh")[:3]
+    run(once, stack, tmp_path)
+    assert (tmp_path / "more-digits" / "train" / "3").is_dir()
+    # The stack is up already, and 1,000 of every digit take longer than they show.
+    lines = service.text.replace("--per-label 1000", "--per-label 20").splitlines()[1:]
+    detached, listed, watched, exported = lines
+    assert (detached.split()[1], listed.split()[1:3]) == ("generate", ["job", "list"])
+    run(Block("README.md", service.line, "sh", f"{detached}\n{listed}"), stack, tmp_path)
+    job = stack.http.get("/v1/jobs?limit=1").json()["items"][0]["id"]
+    rest = Block("README.md", service.line, "sh", f"{watched}\n{exported}")
+    run(rest, stack, tmp_path, JOB=job)
+    run(loading, stack, tmp_path)
+
+
+def test_guide_to_the_api(stack: Any, tmp_path: Path) -> None:
+    head, job, python, awaited, told = blocks("docs/api.md")
+    printed = run(Block("docs/api.md", job.line, "sh", head.text + job.text), stack, tmp_path)
+    assert "data: {" in printed
+    assert (tmp_path / "first.png").read_bytes()[:4] == b"\x89PNG"
+    run(python, stack, tmp_path)
+    assert (tmp_path / "out" / "manifest.json").is_file()
+    assert "succeeded [0, 1, 2]" in run(awaited, stack, tmp_path)
+    found: dict[str, Any] = {}
+    exec(compile(told.text, str(told), "exec"), found)  # noqa: S102 - the guide's own lines
+    secret, moment, body = b"s" * 32, str(int(time.time())), b'{"event": "ping"}'
+    signed = hmac.new(secret, b"id." + moment.encode() + b"." + body, hashlib.sha256).digest()
+    headers = {
+        "webhook-id": "id", "webhook-timestamp": moment,
+        "webhook-signature": f"v1,xx v1,{base64.b64encode(signed).decode()}",
+    }  # fmt: skip
+    shown = "whsec_" + base64.b64encode(secret).decode()
+    assert found["is_ours"](shown, headers, body)
+    assert not found["is_ours"](shown, headers, body + b" ")
+    assert not found["is_ours"](shown, headers | {"webhook-timestamp": "1"}, body)
