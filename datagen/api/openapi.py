@@ -8,7 +8,23 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
-from datagen.api.errors import PROBLEM_JSON
+from datagen.api.errors import PROBLEM_JSON, problem_of
+from datagen.api.linking import add_examples, add_links
+from datagen.errors import (
+    PROBLEM_PREFIX,
+    Conflict,
+    DatagenError,
+    Forbidden,
+    Gone,
+    MalformedRequest,
+    NotFound,
+    StorageFailure,
+    TooLarge,
+    TooManyRequests,
+    Unauthorized,
+    Unavailable,
+    UnknownLabel,
+)
 from datagen.schemas import DatasetCreate, Problem
 from datagen.service.replays import LONGEST_KEY
 
@@ -56,14 +72,48 @@ _IDEMPOTENCY_KEY = {
     "`Idempotency-Replayed: true`. Another request under the same key is refused with 422, and one "
     "that comes while the first is being done with 409.",
 }
+
+
+def _example(kind: type[DatagenError], detail: str, field: str | None = None) -> dict[str, Any]:
+    problem = problem_of(kind(detail, field=field))
+    return problem.model_dump(exclude_none=True)
+
+
+_EXAMPLES = {
+    400: _example(MalformedRequest, "The body cannot be read; send one JSON object with "
+                  "Content-Type: application/json."),
+    401: _example(Unauthorized, "The API key is not valid; see that it was copied whole."),
+    403: _example(Forbidden, "This needs a key with the scope 'write'; yours has read."),
+    404: _example(NotFound, "There is no model 'defcts'; `datagen model list` shows them."),
+    409: _example(Conflict, "Job 0190b3f2-6f1e-7c31-9d5e-2f6a4c8e1b07 is running; wait for its "
+                  "end."),
+    410: _example(Gone, "Export 0190b3f2-6f1e-7c31-9d5e-2f6a4c8e1b07 has expired; create it "
+                  "again: the same request gives the same files."),
+    413: _example(TooLarge, "The body has more than 1,000,000 bytes; send less."),
+    416: {
+        "type": f"{PROBLEM_PREFIX}range-not-satisfiable",
+        "title": "The range lies outside the file",
+        "status": 416,
+        "detail": "The file has 1048576 bytes; ask for a range within it.",
+    },
+    422: _example(UnknownLabel, "The model 'mnist' has no label 'eleven'; it knows 0, 1, 2, 3, 4, "
+                  "5, 6, 7, 8, 9.", "labels"),
+    429: _example(TooManyRequests, "More than 600 requests came within 60 s; wait 12 s, or have "
+                  "DATAGEN_RATE_LIMIT raised."),
+    503: _example(Unavailable, "No worker answered within 10 s; see `datagen doctor`."),
+    507: _example(StorageFailure, "The store cannot be written: No space left on device."),
+}  # fmt: skip
 _ALWAYS = (400, 401, 403, 422, 429)
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The error answers of a route: those of every route under /v1, and these."""
-    content = {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    schema = {"$ref": "#/components/schemas/Problem"}
     return {
-        status: {"description": _MEANINGS[status], "content": content}
+        status: {
+            "description": _MEANINGS[status],
+            "content": {PROBLEM_JSON: {"schema": schema, "example": _EXAMPLES[status]}},
+        }
         for status in sorted({*_ALWAYS, *statuses})
     }
 
@@ -94,6 +144,8 @@ def install_openapi(app: FastAPI) -> None:
                     operations["post"].setdefault("parameters", []).append(_IDEMPOTENCY_KEY)
                     conflict = problems(409)[409]
                     operations["post"]["responses"].setdefault("409", conflict)
+            add_examples(made["paths"])
+            add_links(made["paths"])
             app.openapi_schema = made
         return app.openapi_schema
 

@@ -335,6 +335,40 @@ def test_ready_says_which_part_is_away(api: Api) -> None:
     }
 
 
+def test_every_body_has_an_example_that_the_route_takes(api: Api) -> None:
+    """None is refused for what it holds; some name things that are not there."""
+    document, tried = api.client.get("/openapi.json").json(), 0
+    for template, methods in document["paths"].items():
+        for method, operation in methods.items():
+            body = operation.get("requestBody", {}).get("content", {}).get("application/json")
+            if body is None:
+                continue
+            path = template.replace("{reference}", "nobodys")
+            path = path.replace("{job_id}", ANY_ID).replace("{export_id}", ANY_ID)
+            path = path.replace("{key_id}", "3fa9c1d20b7e")
+            answer = api(method.upper(), path, json=body["example"])
+            assert answer.status_code in {201, 202, 404}, (method, template, answer.text)
+            tried += 1
+    assert tried >= 14
+
+
+def test_what_is_made_links_to_what_can_be_done_with_it(api: Api) -> None:
+    paths = api.client.get("/openapi.json").json()["paths"]
+    known = {one["operationId"]: (path, one) for path, ops in paths.items() for one in ops.values()}
+    linked = 0
+    for methods in paths.values():
+        for operation in methods.values():
+            for answer in operation["responses"].values():
+                for link in answer.get("links", {}).values():
+                    path, _ = known[link["operationId"]]
+                    for name in link.get("parameters", {}):
+                        assert f"{{{name}}}" in path
+                    linked += 1
+    assert linked >= 35
+    made = known["create_job"][1]["responses"]["202"]["links"]
+    assert {"read_job", "cancel_job", "list_samples", "remove_job", "create_export"} <= set(made)
+
+
 def test_operations_have_names_summaries_and_error_answers(api: Api) -> None:
     document = api.client.get("/openapi.json").json()
     for path, methods in document["paths"].items():
