@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from collections.abc import Mapping
+from functools import cache
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
+from fastapi import Request as HttpRequest
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import DataError, InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
@@ -27,7 +30,7 @@ from datagen.errors import (
     Unauthorized,
     Unavailable,
 )
-from datagen.schemas import Problem
+from datagen.schemas import Problem, Request
 
 PROBLEM_JSON = "application/problem+json"
 SHOWN_CHARACTERS = 60
@@ -83,19 +86,19 @@ def install_error_answers(app: FastAPI) -> None:
         app.add_exception_handler(kind, _database)
 
 
-async def _datagen(_: Request, error: Exception) -> Response:
+async def _datagen(_: HttpRequest, error: Exception) -> Response:
     assert isinstance(error, DatagenError)  # noqa: S101 - narrows the framework's wide type
     if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("refused", problem=error.slug, detail=error.detail)
     return problem_response(error)
 
 
-async def _validation(_: Request, error: Exception) -> Response:
+async def _validation(_: HttpRequest, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - as above
     return problem_response(invalid_request(error.errors()))
 
 
-async def _http(request: Request, error: Exception) -> Response:
+async def _http(request: HttpRequest, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - as above
     known: dict[int, DatagenError] = {
         400: MalformedRequest("The body cannot be read; send one JSON object."),
@@ -115,7 +118,7 @@ async def _http(request: Request, error: Exception) -> Response:
     return ProblemResponse(problem, error.headers)
 
 
-async def _database(_: Request, error: Exception) -> Response:
+async def _database(_: HttpRequest, error: Exception) -> Response:
     log.error("database", error=type(error).__name__, detail=str(getattr(error, "orig", error)))
     if isinstance(error, DataError):
         return problem_response(
@@ -131,7 +134,8 @@ async def _database(_: Request, error: Exception) -> Response:
 
 def invalid_request(errors: Any) -> DatagenError:
     """The first of pydantic's errors as one of ours, with the others counted."""
-    first = errors[0]
+    # A misspelt field is missing, too, by its right name: what it was called says more.
+    first = next((error for error in errors if error["type"] == "extra_forbidden"), errors[0])
     where, path = first["loc"][0], [str(part) for part in first["loc"][1:]]
     if where == "path":
         return NotFound(f"There is no {_words(path[-1])} {_quoted(first['input'])}.")
@@ -157,10 +161,26 @@ def _sentence(error: Mapping[str, Any], field: str | None) -> str:
     if error["type"] == "missing":
         return f"'{field}' is missing; give it."
     if error["type"] == "extra_forbidden":
-        return f"'{field}' is no field of this request; check its spelling."
+        return f"'{field}' is no field of this request; {_hint(str(error['loc'][-1]))}"
     if field is None or f"'{field}'" in message:
         return message[:1].upper() + message[1:] + "."
     return f"'{field}' is {_quoted(error['input'])}: {message[:1].lower()}{message[1:]}."
+
+
+@cache
+def _known_fields() -> list[str]:
+    """The names that requests know, in all their parts."""
+    left, names = [Request], set[str]()
+    while left:
+        kind = left.pop()
+        left += kind.__subclasses__()
+        names |= set(kind.model_fields)
+    return sorted(names)
+
+
+def _hint(name: str) -> str:
+    near = difflib.get_close_matches(name, _known_fields(), n=1)
+    return f"did you mean '{near[0]}'?" if near else "check its spelling."
 
 
 def _quoted(value: object) -> str:

@@ -68,7 +68,9 @@ def problem(answer: Any, status: int) -> dict[str, Any]:
         ('{"model": "m"}', "labels", "one of"),
         ('{"model": "m", "labels": {"3": 1}, "all": 1}', "labels", "one of"),
         ('{"all": 1}', "model", "missing"),
-        ('{"model": "m", "all": 1, "tempature": 1}', "tempature", "spelling"),
+        ('{"model": "m", "all": 1, "tempature": 1}', "tempature", "did you mean 'temperature'?"),
+        ('{"modle": "m", "all": 1}', "modle", "did you mean 'model'?"),
+        ('{"model": "m", "all": 1, "zzzz": 1}', "zzzz", "check its spelling"),
         ('{"model": "\\ud800", "all": 1}', "model", "ud800"),
     ],
 )
