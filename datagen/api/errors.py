@@ -180,7 +180,7 @@ def _known_fields() -> list[str]:
 
 def _hint(name: str) -> str:
     near = difflib.get_close_matches(name, _known_fields(), n=1)
-    return f"did you mean '{near[0]}'?" if near else "check its spelling."
+    return f"'{near[0]}' may be meant." if near else "check its spelling."
 
 
 def _quoted(value: object) -> str:
