@@ -1,11 +1,12 @@
 """How quick the API answers, and to how many at once, on SQLite and on PostgreSQL.
 
     python -m benchmarks.api [--postgresql postgresql+psycopg://…] [--samples 1000000]
-        [--requests 100000]
+        [--requests 100000] [--mlflow EXECUTABLE]
 
 A stack of its own is started for each database, and spoken to over HTTP from this process, which
-shares the cores with it. The database that --postgresql names must be empty. Prints a table as
-Markdown, and as its last line one JSON object.
+shares the cores with it. The database that --postgresql names must be empty. With --mlflow,
+MLflow's tracking server on SQLite is asked the like: to create runs, and to read one. Prints a
+table as Markdown, and as its last line one JSON object.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import argparse
 import asyncio
 import json
 import os
+import socket
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -42,6 +45,9 @@ READS_A_SECOND = 200
 LISTENERS = 500
 ROWS_AT_ONCE = 20_000
 PAGE = 1000
+PREVIEWS = 50
+MLFLOW_SECONDS = 120.0
+Ask = Callable[[], Awaitable[httpx.Response]]
 BODY = {"model": "mnist", "labels": {"3": 1}, "gate": None}
 
 
@@ -50,21 +56,21 @@ def percentile(values: list[float], share: float) -> float:
     return 1000 * float(np.quantile(values, share))
 
 
-async def timed(ask: Callable[[], Awaitable[httpx.Response]]) -> float:
+async def timed(ask: Ask) -> float:
     """Seconds of one request that succeeds."""
     began = time.perf_counter()
     (await ask()).raise_for_status()
     return time.perf_counter() - began
 
 
-async def creations(http: httpx.AsyncClient) -> dict[str, float]:
-    """Jobs a second that so many clients create, each one after the other."""
+async def creations(ask: Ask) -> dict[str, float]:
+    """Things a second that so many clients create, each one after the other."""
     until = time.perf_counter() + SECONDS
     seconds: list[float] = []
 
     async def client() -> None:
         while time.perf_counter() < until:
-            seconds.append(await timed(lambda: http.post("/v1/jobs", json=BODY)))
+            seconds.append(await timed(ask))
 
     began = time.perf_counter()
     await asyncio.gather(*(client() for _ in range(CLIENTS)))
@@ -72,15 +78,26 @@ async def creations(http: httpx.AsyncClient) -> dict[str, float]:
     return {"per_second": len(seconds) / spent, "p99_ms": percentile(seconds, 0.99)}
 
 
-async def reads(http: httpx.AsyncClient, job_id: str) -> dict[str, float]:
+async def reads(ask: Ask) -> dict[str, float]:
     """Latency of reads that come at a fixed rate, however long the answers take."""
     tasks = []
     began = time.perf_counter()
     for number in range(int(READS_A_SECOND * SECONDS)):
         await asyncio.sleep(max(0.0, began + number / READS_A_SECOND - time.perf_counter()))
-        tasks.append(asyncio.create_task(timed(lambda: http.get(f"/v1/jobs/{job_id}"))))
+        tasks.append(asyncio.create_task(timed(ask)))
     seconds = list(await asyncio.gather(*tasks))
     return {"p50_ms": percentile(seconds, 0.5), "p99_ms": percentile(seconds, 0.99)}
+
+
+async def previews(http: httpx.AsyncClient) -> dict[str, float]:
+    """Milliseconds of 60 images at once, each time others, after the first."""
+    seconds = []
+    for seed in range(PREVIEWS + 1):
+        body = {"all": 6, "seed": seed, "sampler": "prior"}
+        seconds.append(
+            await timed(lambda body=body: http.post("/v1/models/mnist/preview", json=body))
+        )
+    return {"p50_ms": percentile(seconds[1:], 0.5), "p99_ms": percentile(seconds[1:], 0.99)}
 
 
 async def listeners(http: httpx.AsyncClient) -> dict[str, float]:
@@ -210,13 +227,14 @@ def measured(kind: str, url: str | None, given: argparse.Namespace) -> dict[str,
                 ) as http:
                     found: dict[str, Any] = {}
                     for name, part in (
-                        ("reads", lambda: reads(http, str(job.id))),
+                        ("previews", lambda: previews(http)),
+                        ("reads", lambda: reads(lambda: http.get(f"/v1/jobs/{job.id}"))),
                         ("events", lambda: listeners(http)),
                         (
                             "memory",
                             lambda: memory(http, stack.pids["api"], str(job.id), given.requests),
                         ),
-                        ("creations", lambda: creations(http)),
+                        ("busy", lambda: creations(lambda: http.post("/v1/jobs", json=BODY))),
                     ):
                         print(f"{kind}: {name}", file=sys.stderr, flush=True)
                         found[name] = await part()
@@ -226,7 +244,67 @@ def measured(kind: str, url: str | None, given: argparse.Namespace) -> dict[str,
             print(f"{kind}: listing", file=sys.stderr, flush=True)
             with httpx.Client(base_url=stack.url, headers=headers, trust_env=False) as http:
                 found["listing"] = listing(dg, http, settings, given.samples)
+        # Once more with nobody who makes the images: what the API alone can take.
+        print(f"{kind}: creations", file=sys.stderr, flush=True)
+        with EmbeddedStack(settings, workers=Workers.LIGHT) as stack:
+            found["creations"] = asyncio.run(created(stack))
             return found
+
+
+async def created(stack: EmbeddedStack) -> dict[str, float]:
+    """Jobs a second, on a stack without generating workers."""
+    headers = {"Authorization": f"Bearer {stack.api_key}"}
+    async with httpx.AsyncClient(
+        base_url=stack.url, headers=headers, trust_env=False, timeout=60
+    ) as http:
+        return await creations(lambda: http.post("/v1/jobs", json=BODY))
+
+
+def beside(executable: str) -> dict[str, Any]:
+    """MLflow's server: runs created, and one of them read."""
+    with tempfile.TemporaryDirectory(prefix="datagen-bench-") as folder, socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        url = f"http://127.0.0.1:{port}"
+        command = [
+            executable, "server", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db",
+            "--default-artifact-root", folder, "--port", str(port), "--workers", "1",
+        ]  # fmt: skip
+        with Path(folder, "log").open("wb") as log:
+            server = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
+        try:
+            _wait_for(f"{url}/health", server)
+            return asyncio.run(_runs(url))
+        finally:
+            # Its workers are its children.
+            for process in [*psutil.Process(server.pid).children(recursive=True), server]:
+                process.terminate()
+            server.wait()
+
+
+def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + MLFLOW_SECONDS
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            if httpx.get(url, trust_env=False).is_success:
+                return
+        except httpx.TransportError:
+            time.sleep(0.2)
+    raise SystemExit(f"Nothing answers at {url}.")
+
+
+async def _runs(url: str) -> dict[str, Any]:
+    base = f"{url}/api/2.0/mlflow"
+    async with httpx.AsyncClient(base_url=base, trust_env=False, timeout=60) as http:
+        body = {"experiment_id": "0", "start_time": 0}
+        made = await http.post("/runs/create", json=body)
+        run_id = made.raise_for_status().json()["run"]["info"]["run_id"]
+        query = {"run_id": run_id}
+        return {
+            "reads": await reads(lambda: http.get("/runs/get", params=query)),
+            "creations": await creations(lambda: http.post("/runs/create", json=body)),
+        }
 
 
 def table(found: dict[str, dict[str, Any]]) -> list[str]:
@@ -234,6 +312,10 @@ def table(found: dict[str, dict[str, Any]]) -> list[str]:
     rows: list[tuple[str, str, Callable[[dict[str, Any]], str]]] = [
         (f"jobs created a second, {CLIENTS} clients", "≥ 200",
          lambda one: f"{one['creations']['per_second']:.0f}"),
+        ("the same while two workers make the images", "",
+         lambda one: f"{one['busy']['per_second']:.0f}"),
+        ("a preview of 60 images, p50, p99", "< 200 ms",
+         lambda one: f"{one['previews']['p50_ms']:.0f}, {one['previews']['p99_ms']:.0f} ms"),
         ("p99 of that", "", lambda one: f"{one['creations']['p99_ms']:.0f} ms"),
         (f"p99 of reads at {READS_A_SECOND} a second", "< 50 ms",
          lambda one: f"{one['reads']['p99_ms']:.1f} ms"),
@@ -249,7 +331,14 @@ def table(found: dict[str, dict[str, Any]]) -> list[str]:
     ]  # fmt: skip
     lines = [f"| what | {' | '.join(found)} | target |", f"|---|{'---:|' * (len(found) + 1)}"]
     for name, target, shown in rows:
-        lines.append(f"| {name} | {' | '.join(shown(one) for one in found.values())} | {target} |")
+        # MLflow's server knows two of these questions.
+        cells = []
+        for one in found.values():
+            try:
+                cells.append(shown(one))
+            except KeyError:
+                cells.append("–")
+        lines.append(f"| {name} | {' | '.join(cells)} | {target} |")
     return lines
 
 
@@ -259,9 +348,13 @@ def main() -> None:
     parser.add_argument("--postgresql", metavar="URL", help="An empty database to measure, too.")
     parser.add_argument("--samples", type=int, default=1_000_000)
     parser.add_argument("--requests", type=int, default=100_000)
+    parser.add_argument("--mlflow", metavar="EXECUTABLE", help="MLflow, to be asked the like.")
     given = parser.parse_args()
     urls = {"SQLite": None} | ({"PostgreSQL": given.postgresql} if given.postgresql else {})
     found = {kind: measured(kind, url, given) for kind, url in urls.items()}
+    if given.mlflow:
+        print("MLflow", file=sys.stderr, flush=True)
+        found["MLflow, SQLite"] = beside(given.mlflow)
     print("\n".join(table(found)))
     print(json.dumps({"machine": machine(os.cpu_count() or 1), "found": found}))
 

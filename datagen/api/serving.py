@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 
 import uvicorn
+from fastapi import FastAPI
 
 from datagen.api.app import create_app
 from datagen.api.logs import configure_logs
@@ -14,6 +15,9 @@ from datagen.errors import InvalidRequest
 from datagen.settings import Settings
 
 DRAIN_SECONDS = 10
+# Longer than clients (httpx: 5 s) and proxies (nginx: 60 s) keep a connection that says nothing:
+# whoever closes it while the other begins to speak breaks a request.
+KEEP_ALIVE_SECONDS = 75
 BACKLOG = 2048
 
 
@@ -66,13 +70,24 @@ def serve(settings: Settings, host: str, port: int) -> None:
     """
     configure_logs()
     refuse_open_door(settings, host)
-    listener = bind(host, port)
+    run(create_app(settings, host=host), bind(host, port), DRAIN_SECONDS)
+
+
+def run(app: FastAPI, listener: socket.socket, drain_seconds: int) -> None:
+    """Serve an application on a listening socket until a signal; closes the socket.
+
+    Args:
+        app: what `create_app` made.
+        listener: where requests come.
+        drain_seconds: how long requests in flight have to end.
+    """
     config = uvicorn.Config(
-        create_app(settings, host=host),
+        app,
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=DRAIN_SECONDS,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=drain_seconds,
     )
     with listener:
         Server(config).run(sockets=[listener])

@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 import socket
 
-import uvicorn
-
 from datagen.api.app import create_app
 from datagen.api.logs import configure_logs
-from datagen.api.serving import Server
+from datagen.api.serving import run
 from datagen.settings import load_settings
 
 # Ctrl-C must end the stack within seconds, whatever a client still reads.
@@ -23,15 +21,8 @@ def main() -> None:
     parser.add_argument("--fd", type=int, required=True)
     options = parser.parse_args()
     configure_logs()
-    config = uvicorn.Config(
-        create_app(load_settings(), host=options.host),
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=DRAIN_SECONDS,
-    )
-    with socket.socket(fileno=options.fd) as listener:
-        Server(config).run(sockets=[listener])
+    app = create_app(load_settings(), host=options.host)
+    run(app, socket.socket(fileno=options.fd), DRAIN_SECONDS)
 
 
 if __name__ == "__main__":
