@@ -337,7 +337,7 @@ def table(found: dict[str, dict[str, Any]]) -> list[str]:
             try:
                 cells.append(shown(one))
             except KeyError:
-                cells.append("–")
+                cells.append("")
         lines.append(f"| {name} | {' | '.join(cells)} | {target} |")
     return lines
 
