@@ -155,7 +155,9 @@ def resend(
 
 def note_ended(session: Session) -> None:
     """Write down what is to be told of all that has ended since the last look."""
-    for hook in session.scalars(select(Webhook)).all():
+    # Held, so that none is removed meanwhile; one that is being removed, or looked after by another
+    # tick, is left alone.
+    for hook in session.scalars(select(Webhook).with_for_update(skip_locked=True)).all():
         moment, since = now(session), hook.looked_at - OVERLAP
         wanted = {event.partition(".")[0] for event in hook.events}
         for name, kind in KINDS.items():
