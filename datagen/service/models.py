@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import delete, or_, select
@@ -34,7 +35,15 @@ from datagen.storage import Storage
 
 BUNDLED_OWNER = "datagen"
 TRAINING_SPLIT = "train"
-NAMED_JOBS = 3
+NAMED_USERS = 3
+
+
+class _User(NamedTuple):
+    """A job or a report that a model was used for."""
+
+    id: UUID
+    owner_id: UUID
+    state: str
 
 
 def create(
@@ -178,43 +187,54 @@ def cancel(session: Session, owner_id: UUID, model_id: UUID) -> schemas.Model:
 def remove(session: Session, owner_id: UUID, reference: str, *, force: bool = False) -> None:
     """Remove a model; its weights follow when the store is swept.
 
-    Where jobs have used it, `force` leaves a tombstone: the jobs and their images stay as they are,
-    and the weights go.
+    Where jobs or reports have used it, `force` leaves a tombstone: they stay as they are, and the
+    weights go.
 
     Raises:
         NotFound: the owner has none such.
-        Conflict: a name with several versions; a training that has not ended; jobs that have used
-            it, without `force`; or one that still does.
+        Conflict: a name with several versions; a training that has not ended; jobs or reports that
+            have used it, without `force`; or one that still does.
     """
     model = the_only_version(session, Model, owner_id, reference)
     what = f"The model {model.name}@{model.version}"
     session.refresh(model, with_for_update=True)
     if model.state not in ENDED:
         raise Conflict(f"{what} is in training; cancel that first.")
-    used = session.execute(
-        select(Job.id, Job.state).where(Job.model_id == model.id).order_by(Job.id)
-    ).all()
-    running = [row.id for row in used if row.state not in ENDED]
-    if running:
-        raise Conflict(f"{what} is used by {_jobs(running)}; cancel that first.")
-    if used and not force:
-        raise Conflict(
-            f"{what} made the images of {_jobs([row.id for row in used])}; force it to remove the "
-            "weights all the same: the jobs and their images then stay."
-        )
+    used = {kind: _users(session, kind, model.id) for kind in (Job, Report)}
+    for kind, rows in used.items():
+        if going := [row for row in rows if row.state not in ENDED]:
+            raise Conflict(f"{what} is used by {_named(kind, going, owner_id)}; cancel that first.")
+    for kind, rows in used.items():
+        if rows and not force:
+            raise Conflict(
+                f"{what} is what {_named(kind, rows, owner_id)} came of; force it to remove the "
+                "weights all the same: jobs, images and reports then stay."
+            )
     session.execute(delete(Figures).where(Figures.model_id == model.id))
-    if used:
+    if any(used.values()):
         model.removed_at = now(session)
     else:
-        session.execute(delete(Report).where(Report.model_id == model.id))
         session.delete(model)
     session.flush()
 
 
-def _jobs(ids: Sequence[UUID]) -> str:
-    named = ", ".join(str(row_id) for row_id in ids[:NAMED_JOBS])
-    more = f" and {len(ids) - NAMED_JOBS:,} others" if len(ids) > NAMED_JOBS else ""
-    return f"{len(ids):,} jobs ({named}{more})"
+def _users(session: Session, kind: type[Job | Report], model_id: UUID) -> Sequence[_User]:
+    rows = session.execute(
+        select(kind.id, kind.owner_id, kind.state)
+        .where(kind.model_id == model_id)
+        .order_by(kind.id)
+    )
+    return [_User(*row) for row in rows]
+
+
+def _named(kind: type[Job | Report], rows: Sequence[_User], owner_id: UUID) -> str:
+    """Some of the owner's, and how many there are beside them; others' have no names here."""
+    own = [str(row.id) for row in rows if row.owner_id == owner_id][:NAMED_USERS]
+    rest = len(rows) - len(own)
+    more = f"{rest:,} {'more' if own else 'of other owners'}"
+    parts = [*own, more] if rest else own
+    word = kind.__name__.lower()
+    return f"{len(rows):,} {word}{'' if len(rows) == 1 else 's'} ({', '.join(parts)})"
 
 
 def ensure_bundled(session: Session, storage: Storage) -> None:

@@ -38,7 +38,7 @@ def test_exported_model_makes_the_same_images_under_another_name(
     assert digests(stack, "copied") == digests(stack, "mnist")
     refused = stack.command("model", "remove", "copied")
     assert refused.code == 1
-    assert "made the images of" in refused.err
+    assert "came of; force it" in refused.err
     assert stack.command("model", "remove", "copied", "--force").code == 0
     assert stack.command("model", "show", "copied").code == 1
     # The jobs stay, and tell which model it was.

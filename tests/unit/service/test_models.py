@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 
 from datagen import bundled
 from datagen.db.session import now, reading, writing
-from datagen.db.tables import Dataset, Figures, Job, Model, new_id
+from datagen.db.tables import Dataset, Figures, Job, Model, Owner, Report, new_id
 from datagen.errors import Conflict, InvalidFile, InvalidRequest, NotFound
 from datagen.queue import RUN_TRAINING
 from datagen.schemas import ModelCreate
@@ -388,7 +388,7 @@ def test_training_is_cancelled_before_its_model_is_removed(engine, owner, model,
 def test_job_that_still_uses_a_model_keeps_it(engine, owner, model, force):
     add_job(engine, owner, model, "running")
 
-    with pytest.raises(Conflict, match=r"used by 1 jobs \(.*\); cancel"):
+    with pytest.raises(Conflict, match=r"used by 1 job \(.*\); cancel"):
         removed(engine, owner, "pets", force=force)
 
 
@@ -396,7 +396,7 @@ def test_jobs_keep_a_model_unless_forced_which_leaves_a_tombstone(engine, settin
     for _ in range(5):
         add_job(engine, owner, model, "succeeded")
 
-    with pytest.raises(Conflict, match=r"images of 5 jobs .* and 2 others"):
+    with pytest.raises(Conflict, match=r"what 5 jobs \(.*, 2 more\) came of"):
         removed(engine, owner, "pets")
     removed(engine, owner, "pets", force=True)
 
@@ -407,6 +407,30 @@ def test_jobs_keep_a_model_unless_forced_which_leaves_a_tombstone(engine, settin
         assert session.get_one(Model, model.id).digest == model.digest
         # Its number is never given again.
         assert next_version(session, Model, owner.id, "pets") == 2
+
+
+def test_report_keeps_a_model_as_a_job_does_and_names_no_others(engine, owner, model):
+    stranger = Owner(id=new_id(), name="stranger", created_at=datetime.now(UTC))
+    with writing(engine) as session:
+        session.add(stranger)
+        session.flush()
+        report = Report(
+            owner_id=stranger.id, model_id=model.id, dataset_key="a" * 64, quick=True,
+            state="running", progress={}, available_at=now(session), created_at=now(session),
+        )  # fmt: skip
+        session.add(report)
+
+    with pytest.raises(Conflict, match=r"used by 1 report \(1 of other owners\); cancel"):
+        removed(engine, owner, "pets", force=True)
+    with writing(engine) as session:
+        session.get_one(Report, report.id).state = "succeeded"
+    with pytest.raises(Conflict, match="reports then stay"):
+        removed(engine, owner, "pets")
+    removed(engine, owner, "pets", force=True)
+
+    with reading(engine) as session:
+        assert session.get_one(Report, report.id).state == "succeeded"
+        assert session.get_one(Model, model.id).removed_at is not None
 
 
 def test_others_public_models_cannot_be_removed(engine, owner, model):
