@@ -5,41 +5,19 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from documents import Block, blocks
+from documents import Block, blocks, run_block
 
 pytestmark = pytest.mark.xdist_group("stack")
 
-SERVER = "http://127.0.0.1:8000"
-
 
 def run(block: Block, stack: Any, folder: Path, **names: str) -> str:
-    """Run a block in a folder, on a stack's home; what it prints."""
-    text = block.text.replace(SERVER, stack.url)
-    for name, value in names.items():
-        text = text.replace(name, value)
-    kept = {name: value for name, value in os.environ.items() if name[:8] != "DATAGEN_"}
-    programs = Path(sys.executable).parent
-    environment = {
-        **kept, "DATAGEN_HOME": str(stack.home), "PATH": f"{programs}:{os.environ['PATH']}",
-        "NO_PROXY": "*",
-    }  # fmt: skip
-    program = (
-        [sys.executable, "-c"] if block.language == "python" else ["bash", "-euo", "pipefail", "-c"]
-    )
-    ran = subprocess.run(
-        [*program, text], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
-    assert ran.returncode == 0, f"{block}\n{ran.stdout}\n{ran.stderr}"
-    assert "Traceback" not in ran.stderr
-    return ran.stdout
+    """Run a block in a folder, on the stack; what it prints."""
+    return run_block(block, stack.url, stack.home, folder, names)
 
 
 def test_readme_from_its_ten_lines_to_training_code(stack: Any, tmp_path: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,3 +48,29 @@ def commands(block: Block) -> Iterator[list[str]]:
     for line in block.text.splitlines():
         if line.startswith("datagen "):
             yield shlex.split(line, comments=True)
+
+
+def run_block(block: Block, url: str, home: Path, folder: Path, names: Mapping[str, str]) -> str:
+    """Run a block in a folder, on the stack of a home; what it prints.
+
+    Args:
+        block: Python, or lines for a shell.
+        url: what stands for `datagen up`'s own address.
+        home: the stack's.
+        folder: where the block stands.
+        names: what to put in the place of words of the block.
+    """
+    text = block.text.replace("http://127.0.0.1:8000", url)
+    for name, value in names.items():
+        text = text.replace(name, value)
+    kept = {name: value for name, value in os.environ.items() if name[:8] != "DATAGEN_"}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**kept, "DATAGEN_HOME": str(home), "PATH": path, "NO_PROXY": "*"}
+    shell = ["bash", "-euo", "pipefail", "-c"]
+    program = [sys.executable, "-c"] if block.language == "python" else shell
+    ran = subprocess.run(
+        [*program, text], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, f"{block}\n{text}\n{ran.stdout}\n{ran.stderr}"
+    assert "Traceback" not in ran.stderr, ran.stderr
+    return ran.stdout
