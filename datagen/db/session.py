@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from datagen.errors import InvalidRequest
+from datagen.errors import InvalidRequest, Unavailable
 
 BUSY_SECONDS = 30.0
 _PRAGMAS = (
@@ -88,10 +88,33 @@ def _sqlite(url: str, database: str | None) -> Engine:
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Session]:
-    """A session in one write transaction: committed at the end, rolled back by an exception."""
-    turn = engine.get_execution_options().get("datagen_turn", nullcontext())
-    with turn, Session(engine, expire_on_commit=False) as session, session.begin():
+    """A session in one write transaction: committed at the end, rolled back by an exception.
+
+    Raises:
+        Unavailable: on SQLite, other threads of this process wrote for half a minute.
+    """
+    with (
+        _turn(engine),
+        Session(engine, expire_on_commit=False) as session,
+        session.begin(),
+    ):
         yield session
+
+
+@contextmanager
+def _turn(engine: Engine) -> Iterator[None]:
+    """The turn to write of the threads of this process, where the database knows none."""
+    lock: threading.Lock | None = engine.get_execution_options().get("datagen_turn")
+    if lock is None:
+        yield
+        return
+    # No longer than the database itself would wait for another process.
+    if not lock.acquire(timeout=BUSY_SECONDS):
+        raise Unavailable("The database is busy; try again in a moment.")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

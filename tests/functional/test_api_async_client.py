@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from datagen import AsyncClient, Client
@@ -17,7 +18,10 @@ from datagen.errors import NotFound, UnknownLabel
 pytestmark = pytest.mark.xdist_group("stack")
 
 
-def test_job_is_made_followed_read_and_brought_home(stack: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_job_is_made_followed_read_and_brought_home(
+    stack: Any, tmp_path: Path, backend: str
+) -> None:
     async def use() -> None:
         async with AsyncClient(stack.url, stack.key) as dg:
             assert (await dg.me()).owner == "local"
@@ -37,7 +41,7 @@ def test_job_is_made_followed_read_and_brought_home(stack: Any, tmp_path: Path) 
             with pytest.raises(NotFound):
                 await job.refresh()
 
-    asyncio.run(use())
+    anyio.run(use, backend=backend)
 
 
 def test_errors_are_the_classes_of_datagen(stack: Any) -> None:

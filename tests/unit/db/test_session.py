@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import IntegrityError
 
+from datagen.db import session as session_module
 from datagen.db.session import now, open_engine, reading, writing
 from datagen.db.tables import ApiKey, Owner, new_id
-from datagen.errors import InvalidRequest
+from datagen.errors import InvalidRequest, Unavailable
 
 WRITERS, EACH = 4, 15
 
@@ -63,6 +65,22 @@ def test_many_writers_that_read_first_all_get_through(database_url):
     engine = open_engine(database_url)
     assert problems == []
     assert count(engine) == WRITERS * EACH
+    engine.dispose()
+
+
+def test_threads_of_one_process_take_turns_and_none_waits_for_ever(tmp_path, monkeypatch):
+    engine = open_engine(f"sqlite:///{tmp_path / 'x.db'}")
+    monkeypatch.setattr(session_module, "BUSY_SECONDS", 0.05)
+    with writing(engine), ThreadPoolExecutor(1) as pool:
+
+        def late():
+            with writing(engine):
+                pass
+
+        with pytest.raises(Unavailable, match="busy"):
+            pool.submit(late).result()
+    with writing(engine):
+        pass
     engine.dispose()
 
 
