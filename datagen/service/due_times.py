@@ -1,0 +1,131 @@
+"""Due times: when a schedule asks for a run, in UTC.
+
+A cron's fields are the local time of its zone. Where clocks go forward, a time that does not exist
+is due once, as soon as the gap is over; where they go back, a time that comes twice is due once,
+the first time. Fields that begin with `*` in minute or hour mean stretches of real time, and follow
+them: hourly runs come 23 or 25 times on such days (as Debian's cron has it).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import islice, pairwise
+from uuid import UUID
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from cronsim import CronSim, CronSimError
+
+from datagen.errors import InvalidRequest
+from datagen.schemas import Schedule
+
+# Due times that are looked at to see how close they come: a leap year of days, and more.
+LOOKED_AT = 500
+FIELDS = 5
+
+
+def check(schedule: Schedule, moment: datetime, shortest: float) -> None:
+    """Refuse a schedule that cannot be, or that asks too often.
+
+    Args:
+        schedule: what somebody wrote.
+        moment: now.
+        shortest: seconds that must lie between two due times.
+
+    Raises:
+        InvalidRequest: an unknown zone, no cron, one that never fires, or one that fires too often.
+    """
+    zone_of(schedule)
+    if schedule.every is not None and schedule.every < max(shortest, 1):
+        raise InvalidRequest(
+            f"'every' is {schedule.every} s, and {shortest:g} s must lie between two runs.",
+            field="schedule.every",
+        )
+    if schedule.cron is None:
+        return
+    if len(schedule.cron.split()) != FIELDS:
+        raise InvalidRequest(
+            f"The cron {schedule.cron!r} has {len(schedule.cron.split())} fields; write minute, "
+            "hour, day of month, month and day of week.",
+            field="schedule.cron",
+        )
+    try:
+        times = list(islice(_cron(schedule, moment), LOOKED_AT))
+    except CronSimError as error:
+        raise InvalidRequest(
+            f"The cron {schedule.cron!r} cannot be read: {error}.", field="schedule.cron"
+        ) from None
+    if not times:
+        raise InvalidRequest(
+            f"The cron {schedule.cron!r} never fires; no such day comes.", field="schedule.cron"
+        )
+    closest = min(((b - a).total_seconds() for a, b in pairwise(times)), default=shortest)
+    if closest < shortest:
+        raise InvalidRequest(
+            f"The cron {schedule.cron!r} fires every {closest:g} s, and {shortest:g} s must lie "
+            "between two runs.",
+            field="schedule.cron",
+        )
+
+
+def zone_of(schedule: Schedule) -> ZoneInfo:
+    """The zone that a schedule names. Raises InvalidRequest."""
+    try:
+        return ZoneInfo(schedule.timezone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise InvalidRequest(
+            f"There is no time zone {schedule.timezone[:60]!r}; name one of the IANA's, such as "
+            "Europe/Berlin.",
+            field="schedule.timezone",
+        ) from None
+
+
+def due_times(schedule: Schedule, after: datetime, pipeline_id: UUID) -> Iterator[datetime]:
+    """The due times after a moment, in UTC, each later than the one before.
+
+    Args:
+        schedule: one that `check` lets pass.
+        after: the last moment that is over.
+        pipeline_id: whose jitter it is.
+    """
+    if schedule.cron is None and schedule.every is None:
+        return
+    late = timedelta(seconds=_late(schedule, pipeline_id))
+    start = after - late
+    if schedule.start is not None:
+        # The start itself is a time of `every`, and may be one of a cron.
+        start = max(start, schedule.start - timedelta(microseconds=1))
+    times = _cron(schedule, start) if schedule.cron is not None else _every(schedule, start)
+    for time in times:
+        if schedule.end is not None and time > schedule.end:
+            return
+        yield time + late
+
+
+def _every(schedule: Schedule, after: datetime) -> Iterator[datetime]:
+    step = timedelta(seconds=schedule.every or 0)
+    # Counted from a fixed moment, so that no restart shifts them.
+    origin = schedule.start or datetime(2000, 1, 1, tzinfo=UTC)
+    count = max(0, (after - origin) // step + 1)
+    while True:
+        yield (origin + count * step).astimezone(UTC)
+        count += 1
+
+
+def _cron(schedule: Schedule, after: datetime) -> Iterator[datetime]:
+    """Due times of a cron; none where it never fires. Raises CronSimError."""
+    last = after.astimezone(UTC)
+    for local in CronSim(schedule.cron or "", after.astimezone(zone_of(schedule))):
+        moment = local.astimezone(UTC)
+        if moment > last:
+            yield moment
+            last = moment
+
+
+def _late(schedule: Schedule, pipeline_id: UUID) -> int:
+    """Seconds of jitter, the same for all runs of a pipeline."""
+    if not schedule.jitter:
+        return 0
+    digest = hashlib.sha256(b"datagen/jitter/" + pipeline_id.bytes).digest()
+    return int.from_bytes(digest[:8]) % (schedule.jitter + 1)
