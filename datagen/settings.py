@@ -134,6 +134,9 @@ class Settings(BaseSettings):
     quota_uploads: int | None = Field(
         default=None, ge=0, description="Versions of datasets that an owner keeps, likewise."
     )
+    pipeline_seconds: Seconds = Field(
+        default=300.0, description="Least time between two due times of a pipeline."
+    )
     webhooks_private: bool = Field(
         default=False,
         description="Whether webhooks may go to addresses that are not public: true or false.",

@@ -1,4 +1,4 @@
-"""What all tables stand on: ids, times in UTC, names of constraints, the states of work."""
+"""What all tables stand on: ids, times in UTC, names of constraints, states and leases of work."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from uuid import UUID
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     CheckConstraint,
     DateTime,
     Dialect,
     LargeBinary,
     MetaData,
+    String,
+    Text,
     TypeDecorator,
     Uuid,
 )
-from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 
@@ -77,3 +80,25 @@ class Table(DeclarativeBase):
 def state_check() -> CheckConstraint:
     """The column `state` holds one of the states."""
     return CheckConstraint(f"state IN {STATES!r}", name="state")
+
+
+class Claimed:
+    """Columns of what workers claim: batches, exports, trainings and figures."""
+
+    attempt: Mapped[int] = mapped_column(default=0)
+    attempt_floor: Mapped[int] = mapped_column(default=0)
+    lease_until: Mapped[datetime | None]
+    available_at: Mapped[datetime]
+    sent_at: Mapped[datetime | None]
+    error: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+
+
+class Archived:
+    """Columns of what is kept in the store as one zip archive."""
+
+    archive_key: Mapped[str | None] = mapped_column(String(200))
+    digest: Mapped[str | None] = mapped_column(String(64))
+    bytes: Mapped[int | None] = mapped_column(BigInteger)

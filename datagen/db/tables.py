@@ -29,9 +29,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, Mapper, mapped_column
 
-from datagen.db.base import Table, UtcDateTime, new_id, state_check
+from datagen.db.base import Archived, Claimed, Table, UtcDateTime, new_id, state_check
+from datagen.db.pipeline_tables import Pipeline, Run
 
-__all__ = ["Table", "new_id"]
+__all__ = ["Pipeline", "Run", "Table", "new_id"]
 
 
 class Owner(Table):
@@ -159,28 +160,6 @@ class Dataset(Table):
     created_at: Mapped[datetime]
     # A tombstone: its images are gone, and models still name it.
     removed_at: Mapped[datetime | None]
-
-
-class Claimed:
-    """Columns of what workers claim: batches, exports, trainings and figures."""
-
-    attempt: Mapped[int] = mapped_column(default=0)
-    attempt_floor: Mapped[int] = mapped_column(default=0)
-    lease_until: Mapped[datetime | None]
-    available_at: Mapped[datetime]
-    sent_at: Mapped[datetime | None]
-    error: Mapped[str | None] = mapped_column(Text)
-    created_at: Mapped[datetime]
-    started_at: Mapped[datetime | None]
-    ended_at: Mapped[datetime | None]
-
-
-class Archived:
-    """Columns of what is kept in the store as one zip archive."""
-
-    archive_key: Mapped[str | None] = mapped_column(String(200))
-    digest: Mapped[str | None] = mapped_column(String(64))
-    bytes: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class Model(Claimed, Table):

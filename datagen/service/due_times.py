@@ -23,6 +23,8 @@ from datagen.schemas import Schedule
 # Due times that are looked at to see how close they come: a leap year of days, and more.
 LOOKED_AT = 500
 FIELDS = 5
+# Intervals are counted from here where they have no start, so that no restart shifts them.
+_ORIGIN = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 def check(schedule: Schedule, moment: datetime, shortest: float) -> None:
@@ -103,10 +105,33 @@ def due_times(schedule: Schedule, after: datetime, pipeline_id: UUID) -> Iterato
         yield time + late
 
 
+def last_due(schedule: Schedule, moment: datetime, pipeline_id: UUID) -> datetime | None:
+    """The latest due time that is not after a moment; None where there was none."""
+    late = timedelta(seconds=_late(schedule, pipeline_id))
+    until = moment - late
+    if schedule.end is not None:
+        until = min(until, schedule.end)
+    if schedule.every is not None:
+        step = timedelta(seconds=schedule.every)
+        origin = schedule.start or _ORIGIN
+        found = origin + (until - origin) // step * step
+    elif schedule.cron is not None:
+        # Cron's last time before a moment, which may be one itself.
+        local = (until + timedelta(seconds=1)).astimezone(zone_of(schedule))
+        before = next(CronSim(schedule.cron, local, reverse=True), None)
+        if before is None:
+            return None
+        found = before.astimezone(UTC)
+    else:
+        return None
+    if schedule.start is not None and found < schedule.start:
+        return None
+    return found.astimezone(UTC) + late
+
+
 def _every(schedule: Schedule, after: datetime) -> Iterator[datetime]:
     step = timedelta(seconds=schedule.every or 0)
-    # Counted from a fixed moment, so that no restart shifts them.
-    origin = schedule.start or datetime(2000, 1, 1, tzinfo=UTC)
+    origin = schedule.start or _ORIGIN
     count = max(0, (after - origin) // step + 1)
     while True:
         yield (origin + count * step).astimezone(UTC)

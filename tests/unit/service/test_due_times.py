@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from datagen.errors import InvalidRequest
 from datagen.schemas import Schedule
-from datagen.service.due_times import check, due_times
+from datagen.service.due_times import check, due_times, last_due
 
 PIPELINE = UUID("01a217e6-6719-7dc2-8ca7-3f2ac5bd00ee")
 NOW = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
@@ -161,3 +161,26 @@ def test_schedule_that_cannot_be_is_refused(schedule, words):
         return
     with pytest.raises(InvalidRequest, match=words):
         check(schedule, NOW, 300)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    text=crons(),
+    zone=st.sampled_from(ZONES),
+    after=st.integers(1_577_836_800, 2_082_758_400),
+)
+def test_last_due_time_is_the_one_before_the_next(text, zone, after):
+    schedule, start = cron(text, zone), datetime.fromtimestamp(after, UTC)
+    found = times(schedule, start, 3)
+    for earlier, later in pairwise(found):
+        assert last_due(schedule, earlier, PIPELINE) == earlier
+        assert last_due(schedule, later - timedelta(seconds=1), PIPELINE) == earlier
+
+
+def test_last_due_time_of_an_interval_lies_between_its_start_and_its_end():
+    start = datetime(2026, 12, 1, 6, tzinfo=UTC)
+    schedule = Schedule(every="6h", start=start, end=start + timedelta(hours=12))
+    assert last_due(schedule, NOW, PIPELINE) is None
+    assert last_due(schedule, start, PIPELINE) == start
+    assert last_due(schedule, start + timedelta(hours=99), PIPELINE) == start + timedelta(hours=12)
+    assert last_due(Schedule(on_dataset=True), NOW, PIPELINE) is None

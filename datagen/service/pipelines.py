@@ -1,0 +1,245 @@
+"""Pipelines: recipes kept, checked, changed, paused and removed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import islice
+from uuid import UUID
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from datagen import schemas
+from datagen.db.session import now
+from datagen.db.tables import Owner, Pipeline, Run, new_id
+from datagen.errors import Conflict, InvalidRequest, NotFound
+from datagen.export.formats import known_format
+from datagen.schemas import ENDED, Page, PipelineApply, Schedule, Validated
+from datagen.service import due_times, webhooks
+from datagen.service.common import (
+    MAX_PAGE,
+    decode_id_cursor,
+    encode_cursor,
+    find_dataset,
+    find_model,
+    parse_id,
+)
+from datagen.service.destinations import check_destination, destinations
+from datagen.settings import Settings
+
+SHOWN_TIMES = 5
+
+
+def apply(
+    session: Session, settings: Settings, owner_id: UUID, wanted: PipelineApply
+) -> tuple[schemas.Pipeline, bool]:
+    """Keep a recipe under its name; returns it, and whether the name is new.
+
+    The same recipe again changes nothing; another one is the next version, and runs that go on keep
+    theirs.
+
+    Raises:
+        InvalidRequest: a schedule, format or destination that cannot be.
+        NotFound: no such webhook.
+    """
+    moment = now(session)
+    _check(session, settings, owner_id, wanted, moment)
+    # Two that come at once under a new name wait for each other.
+    session.execute(select(Owner.id).where(Owner.id == owner_id).with_for_update(key_share=True))
+    recipe = wanted.model_dump(mode="json", exclude_unset=True)
+    row = session.scalar(
+        select(Pipeline)
+        .where(Pipeline.owner_id == owner_id, Pipeline.name == wanted.name)
+        .with_for_update()
+    )
+    made = row is None
+    if row is None:
+        row = Pipeline(
+            id=new_id(), owner_id=owner_id, name=wanted.name, version=0, recipe={},
+            created_at=moment,
+        )  # fmt: skip
+        session.add(row)
+    if row.recipe != recipe:
+        schedule = wanted.schedule
+        row.recipe, row.version, row.updated_at = recipe, row.version + 1, moment
+        row.paused = wanted.paused
+        row.watched = wanted.source.dataset if schedule and schedule.on_dataset else None
+        row.next_due_at = next_due(schedule, moment, row.id)
+    session.flush()
+    return shown(session, [row])[0], made
+
+
+def validate(
+    session: Session, settings: Settings, owner_id: UUID, wanted: PipelineApply
+) -> Validated:
+    """What `apply` would say, and what a run would stumble over by now; nothing is written."""
+    moment = now(session)
+    _check(session, settings, owner_id, wanted, moment)
+    times = [] if wanted.schedule is None else upcoming(wanted.schedule, moment, new_id())
+    return Validated(name=wanted.name, next=times, warnings=_missing(session, owner_id, wanted))
+
+
+def upcoming(schedule: Schedule, moment: datetime, pipeline_id: UUID) -> list[datetime]:
+    """The next due times, at most five."""
+    return list(islice(due_times.due_times(schedule, moment, pipeline_id), SHOWN_TIMES))
+
+
+def next_due(schedule: Schedule | None, moment: datetime, pipeline_id: UUID) -> datetime | None:
+    """The first due time after a moment; None where none comes."""
+    if schedule is None:
+        return None
+    return next(due_times.due_times(schedule, moment, pipeline_id), None)
+
+
+def recipe_of(row: Pipeline | Run) -> PipelineApply:
+    """A recipe as it was applied."""
+    return PipelineApply.model_validate(row.recipe)
+
+
+def read(session: Session, owner_id: UUID, reference: str) -> schemas.Pipeline:
+    """A pipeline by name or id. Raises NotFound."""
+    return shown(session, [found(session, owner_id, reference)])[0]
+
+
+def found(session: Session, owner_id: UUID, reference: str, *, locked: bool = False) -> Pipeline:
+    """The row of a pipeline by name or id. Raises NotFound."""
+    row_id = parse_id(reference)
+    named = Pipeline.name == reference if row_id is None else Pipeline.id == row_id
+    query = select(Pipeline).where(Pipeline.owner_id == owner_id, named)
+    row = None
+    if "\0" not in reference:
+        row = session.scalar(query.with_for_update() if locked else query)
+    if row is None:
+        raise NotFound(
+            f"There is no pipeline {reference[:80]!r}; `datagen pipeline list` shows them."
+        )
+    return row
+
+
+def list_pipelines(
+    session: Session, owner_id: UUID, *, limit: int = 50, cursor: str | None = None
+) -> Page[schemas.Pipeline]:
+    """The owner's pipelines, newest first. Raises InvalidRequest for a bad cursor."""
+    query = select(Pipeline).where(Pipeline.owner_id == owner_id).order_by(Pipeline.id.desc())
+    if cursor is not None:
+        query = query.where(Pipeline.id < decode_id_cursor(cursor))
+    limit = min(limit, MAX_PAGE)
+    rows = session.scalars(query.limit(limit + 1)).all()
+    following = encode_cursor(str(rows[limit - 1].id)) if len(rows) > limit else None
+    return Page(items=shown(session, rows[:limit]), next_cursor=following)
+
+
+def pause(session: Session, owner_id: UUID, reference: str, *, paused: bool) -> schemas.Pipeline:
+    """Let no due time come any more, or let them come again; runs that go on go on.
+
+    Due times that came meanwhile are not caught up.
+
+    Raises:
+        NotFound: no such pipeline of the owner's.
+    """
+    row = found(session, owner_id, reference, locked=True)
+    if row.paused and not paused:
+        row.next_due_at = next_due(recipe_of(row).schedule, now(session), row.id)
+    row.paused = paused
+    session.flush()
+    return shown(session, [row])[0]
+
+
+def remove(session: Session, owner_id: UUID, reference: str) -> None:
+    """Remove a pipeline with its history; jobs, models, reports and exports of it stay.
+
+    Raises:
+        NotFound: no such pipeline of the owner's.
+        Conflict: a run of it goes on.
+    """
+    row = found(session, owner_id, reference, locked=True)
+    going = session.scalar(
+        select(Run.id).where(Run.pipeline_id == row.id, Run.state.not_in(sorted(ENDED))).limit(1)
+    )
+    if going is not None:
+        raise Conflict(f"Run {going} of the pipeline {row.name!r} goes on; cancel it first.")
+    session.execute(delete(Run).where(Run.pipeline_id == row.id))
+    session.delete(row)
+    session.flush()
+
+
+def shown(session: Session, rows: Sequence[Pipeline]) -> list[schemas.Pipeline]:
+    """The wire form of pipelines, each with its latest run."""
+    latest = (
+        select(Run.id)
+        .where(Run.pipeline_id == Pipeline.id)
+        .order_by(Run.id.desc())
+        .limit(1)
+        .correlate(Pipeline)
+        .scalar_subquery()
+    )
+    runs = {
+        run.pipeline_id: run
+        for run in session.execute(
+            select(Run.id, Run.pipeline_id, Run.state)
+            .join(Pipeline, Pipeline.id == Run.pipeline_id)
+            .where(Pipeline.id.in_([row.id for row in rows]), Run.id == latest)
+        )
+    }
+    plain = ("id", "name", "version", "recipe", "paused", "next_due_at", "created_at", "updated_at")
+    told = []
+    for row in rows:
+        run = runs.get(row.id)
+        last = {"last_run": run.id, "last_state": run.state} if run else {}
+        told.append(
+            schemas.Pipeline.model_validate({name: getattr(row, name) for name in plain} | last)
+        )
+    return told
+
+
+def _check(
+    session: Session, settings: Settings, owner_id: UUID, wanted: PipelineApply, moment: datetime
+) -> None:
+    """Refuse what no run could do."""
+    if wanted.schedule is not None:
+        due_times.check(wanted.schedule, moment, settings.pipeline_seconds)
+        if wanted.schedule.on_dataset and "@" in wanted.source.dataset:
+            raise InvalidRequest(
+                f"{wanted.source.dataset!r} names a version, which never changes; name the dataset "
+                "without one, or give a 'cron'.",
+                field="source.dataset",
+            )
+    urls = destinations(settings)
+    for place, one in enumerate(wanted.deliver):
+        known_format(one.format)
+        if one.destination is None:
+            continue
+        check_destination(settings, one.destination, None)
+        _refuse_circle(wanted.source.refresh, urls[one.destination], place)
+    if wanted.notify is not None:
+        webhooks.check(session, owner_id, wanted.notify.webhook)
+
+
+def _refuse_circle(refresh: str | None, destination: str, place: int) -> None:
+    """Refuse a recipe that would read what it writes, and so never come to rest."""
+    if refresh is None:
+        return
+    source, target = (f"{url.rstrip('/')}/" for url in (refresh, destination))
+    if source.startswith(target) or target.startswith(source):
+        raise InvalidRequest(
+            f"The run would read from {refresh} what it delivers there; deliver elsewhere, or read "
+            "another place.",
+            field=f"deliver.{place}.destination",
+        )
+
+
+def _missing(session: Session, owner_id: UUID, wanted: PipelineApply) -> list[str]:
+    """What is not there yet; a run that still misses it fails, and says so."""
+    missing = []
+    try:
+        find_dataset(session, owner_id, wanted.source.dataset)
+    except NotFound as error:
+        if wanted.source.refresh is None:
+            missing.append(error.detail)
+    if isinstance(wanted.model, str):
+        try:
+            find_model(session, owner_id, wanted.model, usable=True)
+        except NotFound as error:
+            missing.append(error.detail)
+    return missing
