@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -66,12 +65,11 @@ def test_others_run_while_one_waits_and_what_is_cancelled_is_let_go_of(stack: An
             ended = await asyncio.gather(*(job.wait() for job in jobs))
             assert {job.state for job in ended} == {"succeeded"}
             assert not waiting.done()
-            began = time.monotonic()
             waiting.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await waiting
-            assert time.monotonic() - began < 5
-            await long.cancel()
+            # It goes on, though nobody waits for it any more.
+            assert (await long.cancel()).state == "cancelled"
 
     asyncio.run(use())
 
