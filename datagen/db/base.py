@@ -56,7 +56,10 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class Table(DeclarativeBase):
-    """Base of all tables, with names for constraints that both databases and migrations share."""
+    """Base of all tables, with names for constraints that both databases and migrations share.
+
+    Whoever wants all of them takes it from `datagen.db.tables`, where they are.
+    """
 
     metadata = MetaData(
         naming_convention={

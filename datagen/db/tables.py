@@ -26,6 +26,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     event,
+    false,
 )
 from sqlalchemy.orm import Mapped, Mapper, mapped_column
 
@@ -91,7 +92,7 @@ class Webhook(Table):
     url: Mapped[str] = mapped_column(String(2000))
     events: Mapped[list[str]]
     # Told of those jobs alone that name it.
-    named: Mapped[bool] = mapped_column(default=False)
+    named: Mapped[bool] = mapped_column(default=False, server_default=false())
     # Plain, since signatures are made by it; the former one signs too for a day.
     secret: Mapped[bytes] = mapped_column(LargeBinary(32))
     former_secret: Mapped[bytes | None] = mapped_column(LargeBinary(32))

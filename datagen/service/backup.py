@@ -34,9 +34,10 @@ from sqlalchemy import (
 )
 from sqlalchemy import Table as Rows
 
-from datagen.db.base import Table, UtcDateTime
+from datagen.db.base import UtcDateTime
 from datagen.db.migrate import current
 from datagen.db.session import now, reading, writing
+from datagen.db.tables import Table
 from datagen.errors import Conflict, InvalidFile
 from datagen.storage import CHUNK_BYTES, Storage
 
