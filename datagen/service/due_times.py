@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from itertools import islice, pairwise
+from itertools import islice, pairwise, takewhile
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -23,6 +23,8 @@ from datagen.schemas import Schedule
 # Due times that are looked at to see how close they come: a leap year of days, and more.
 LOOKED_AT = 500
 FIELDS = 5
+# No clock is changed by more, but for whole days that a country leaves out.
+LONGEST_CHANGE = timedelta(hours=3)
 # Intervals are counted from here where they have no start, so that no restart shifts them.
 _ORIGIN = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -116,17 +118,34 @@ def last_due(schedule: Schedule, moment: datetime, pipeline_id: UUID) -> datetim
         origin = schedule.start or _ORIGIN
         found = origin + (until - origin) // step * step
     elif schedule.cron is not None:
-        # Cron's last time before a moment, which may be one itself.
-        local = (until + timedelta(seconds=1)).astimezone(zone_of(schedule))
-        before = next(CronSim(schedule.cron, local, reverse=True), None)
-        if before is None:
+        last = _last_of_cron(schedule, until)
+        if last is None:
             return None
-        found = before.astimezone(UTC)
+        found = last
     else:
         return None
     if schedule.start is not None and found < schedule.start:
         return None
     return found.astimezone(UTC) + late
+
+
+def _last_of_cron(schedule: Schedule, until: datetime) -> datetime | None:
+    """The last time of a cron that is not after a moment.
+
+    Backwards the library finds times near a change of clocks that forwards it does not have, so
+    what it finds is only where to look from.
+    """
+    start = until + timedelta(seconds=1)
+    for _ in range(LOOKED_AT):
+        local = start.astimezone(zone_of(schedule))
+        before = next(CronSim(schedule.cron or "", local, reverse=True), None)
+        if before is None:
+            return None
+        start = before.astimezone(UTC) - LONGEST_CHANGE
+        times = list(takewhile(lambda time: time <= until, _cron(schedule, start)))
+        if times:
+            return times[-1]
+    return None
 
 
 def _every(schedule: Schedule, after: datetime) -> Iterator[datetime]:
