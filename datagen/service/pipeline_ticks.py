@@ -83,10 +83,10 @@ def new_run(row: Pipeline, cause: str, due_at: datetime, moment: datetime) -> di
     }
 
 
-def _write(session: Session, runs: list[dict[str, object]]) -> list[UUID]:
-    """Write runs, but those whose due time has one already; returns the ids of the others."""
+def _write(session: Session, runs: list[dict[str, object]]) -> None:
+    """Write runs, but those whose due time has one already."""
     if not runs:
-        return []
+        return
     insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     wanted = insert(Run).on_conflict_do_nothing(index_elements=["pipeline_id", "due_at"])
-    return list(session.scalars(wanted.returning(Run.id), runs))
+    session.execute(wanted, runs)
