@@ -41,17 +41,19 @@ class Callers:
     async def principal(self, plain_key: str) -> Principal:
         """Who holds a key. Raises Unauthorized."""
         digest, moment = hashlib.sha256(plain_key.encode()).digest(), time.monotonic()
-        principal, until = self._known.get(digest, (None, 0.0))
+        # Whoever is looked up while a key is revoked is noted where nobody looks any more.
+        known = self._known
+        principal, until = known.get(digest, (None, 0.0))
         if principal is None or moment >= until:
             principal = await run_sync(self._authenticated, plain_key)
-            if len(self._known) >= MOST_KNOWN:
-                self._known.clear()
-            self._known[digest] = principal, moment + KNOWN_SECONDS
+            if len(known) >= MOST_KNOWN:
+                known.clear()
+            known[digest] = principal, moment + KNOWN_SECONDS
         return principal
 
     def forget(self) -> None:
         """Look every key up again: one was revoked."""
-        self._known.clear()
+        self._known = {}
 
     def _authenticated(self, plain_key: str) -> Principal:
         with reading(self._backends.engine) as session:
