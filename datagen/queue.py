@@ -23,6 +23,9 @@ RUN_PREVIEW = "datagen.run_preview"
 DELIVER = "datagen.deliver"
 SETTLE_JOB = "datagen.settle_job"
 REMOVE_JOBS = "datagen.remove_jobs"
+RUN_DUE_PIPELINES = "datagen.run_due_pipelines"
+ADVANCE_RUN = "datagen.advance_run"
+RUN_STEP = "datagen.run_step"
 MAKE_BATCHES = "datagen.make_batches"
 REQUEUE_STALE = "datagen.requeue_stale"
 SWEEP_STORAGE = "datagen.sweep_storage"
@@ -46,7 +49,11 @@ QUEUE_OF = {
     REMOVE_JOBS: EXPORT,
     # Waits for others' servers.
     DELIVER: EXPORT,
+    # Reads datasets, and clears destinations.
+    RUN_STEP: EXPORT,
     MAKE_BATCHES: CONTROL,
+    RUN_DUE_PIPELINES: CONTROL,
+    ADVANCE_RUN: CONTROL,
     REQUEUE_STALE: CONTROL,
     SWEEP_STORAGE: CONTROL,
 }

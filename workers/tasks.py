@@ -14,16 +14,19 @@ from celery import shared_task
 
 from datagen.db.session import writing
 from datagen.queue import (
+    ADVANCE_RUN,
     DELIVER,
     MAKE_BATCHES,
     REMOVE_JOBS,
     REPAIR_BATCH,
     REQUEUE_STALE,
     RUN_BATCH,
+    RUN_DUE_PIPELINES,
     RUN_EXPORT,
     RUN_FIGURES,
     RUN_PREVIEW,
     RUN_REPORT,
+    RUN_STEP,
     RUN_TRAINING,
     SETTLE_JOB,
     SWEEP_STORAGE,
@@ -33,7 +36,10 @@ from datagen.service import (
     delivering,
     export_writing,
     job_changes,
+    pipeline_ticks,
     replays,
+    run_work,
+    running,
     settling,
     stale,
     sweep,
@@ -148,6 +154,36 @@ def requeue_stale(**_unknown: Any) -> None:
         webhooks.note_ended(session)
         messages += webhooks.due(session, own.settings)
     own.queue.send(messages)
+
+
+@shared_task(name=RUN_DUE_PIPELINES)
+def run_due_pipelines(**_unknown: Any) -> None:
+    """Make runs of the pipelines that are due, and tell of the runs that can go on."""
+    own = context()
+    more = True
+    while more:
+        with writing(own.engine) as session:
+            more = pipeline_ticks.make_due_runs(session) > 0
+    with writing(own.engine) as session:
+        messages = pipeline_ticks.go_on(session, own.settings)
+    own.queue.send(messages)
+
+
+@shared_task(name=ADVANCE_RUN)
+def advance_run(run_id: object = None, **_unknown: Any) -> None:
+    """Go on with a run of a pipeline until it waits or has ended."""
+    if (row_id := _id_in(ADVANCE_RUN, run_id)) is not None:
+        own = context()
+        for messages in running.advance(own.engine, own.storage, own.settings, row_id):
+            own.queue.send(messages)
+
+
+@shared_task(name=RUN_STEP)
+def run_step(run_id: object = None, **_unknown: Any) -> None:
+    """Do what a run waits for and a transaction would be too short for."""
+    if (row_id := _id_in(RUN_STEP, run_id)) is not None:
+        own = context()
+        own.queue.send(run_work.run(own.engine, own.storage, own.settings, row_id))
 
 
 @shared_task(name=SWEEP_STORAGE)

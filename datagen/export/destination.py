@@ -167,6 +167,51 @@ class DestinationSink(Counted):
         """Nothing more; leaving the context makes the export visible."""
 
 
+def remove_export(root: str, path: str, digest: str, token: str) -> bool:
+    """Take an export away; False where something else lies there, or nothing.
+
+    What is cut off in the middle is no longer an export, and is taken up again by the same call.
+
+    Args:
+        root: the URL of the destination.
+        path: where in it.
+        digest: SHA-256 of the export's manifest, hexadecimal, by which it is known.
+        token: of the export, as `DestinationSink` was told it.
+
+    Raises:
+        StorageFailure: the destination cannot be reached or written.
+    """
+    import fsspec  # noqa: PLC0415 - as above
+
+    with _refusals_named(path):
+        files, base = fsspec.core.url_to_fs(root, use_listings_cache=False)
+        place = f"{base.rstrip('/')}/{path}"
+        mark, manifest, old = f"{place}/{UNFINISHED}", f"{place}/{MANIFEST}", f"{place}.old-{token}"
+        if "file" in _protocols(files):
+            if not files.exists(old):
+                if not _holds(files, manifest, digest):
+                    return False
+                files.mv(place, old, recursive=True)
+            files.rm(old, recursive=True)
+            return True
+        if _holds(files, manifest, digest):
+            files.pipe_file(mark, token.encode())
+            files.rm_file(manifest)
+        elif not (files.exists(mark) and files.cat_file(mark) == token.encode()):
+            return False
+        # The mark last: while it is there, whoever comes again knows that the rest is to go.
+        files.rm([name for name in files.find(place) if name != mark] or [mark])
+        if files.exists(mark):
+            files.rm_file(mark)
+        return True
+
+
+def _holds(files: Any, manifest: str, digest: str) -> bool:
+    if not files.exists(manifest):
+        return False
+    return hashlib.sha256(files.cat_file(manifest)).hexdigest() == digest
+
+
 def _protocols(files: Any) -> tuple[str, ...]:
     found = files.protocol
     return (found,) if isinstance(found, str) else tuple(found)

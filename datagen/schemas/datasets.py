@@ -11,10 +11,9 @@ from pydantic import Field
 from datagen.schemas.base import License, Name, Request, Resource, Seed
 
 
-class DatasetCreate(Request):
-    """A dataset that the server is to read from where it lies."""
+class DatasetSource(Request):
+    """Images that the server is to read from where they lie, and how."""
 
-    name: Name
     source: str = Field(
         min_length=1,
         max_length=2000,
@@ -34,6 +33,12 @@ class DatasetCreate(Request):
     )
     seed: Seed = Field(default=0, description="Which images go into which split.")
     license: License | None = None
+
+
+class DatasetCreate(DatasetSource):
+    """A dataset that the server is to read from where it lies."""
+
+    name: Name
 
 
 class Dataset(Resource):

@@ -21,6 +21,7 @@ from datagen.schemas.base import (
     Seed,
     State,
 )
+from datagen.schemas.datasets import DatasetSource
 from datagen.schemas.jobs import Gate
 from datagen.schemas.models import TrainingOptionsIn
 
@@ -63,6 +64,10 @@ def _template(text: str) -> str:
     return text
 
 
+def _from_url(value: object) -> object:
+    return {"source": value} if isinstance(value, str) else value
+
+
 class Source(Request):
     """The real images."""
 
@@ -72,13 +77,11 @@ class Source(Request):
         description="A name, whose latest version is taken, or name@version.",
         examples=["defects"],
     )
-    refresh: str | None = Field(
+    refresh: Annotated[DatasetSource, BeforeValidator(_from_url)] | None = Field(
         default=None,
-        max_length=2000,
-        pattern=r"^[a-z][a-z0-9+.-]+://.",
-        description="Read from there first; a new version only where the images have changed. "
-        "Under the roots that the server's operator allows.",
-        examples=["s3://bucket/photos"],
+        description="Read from there first; a new version only where the images have changed. A "
+        "URL under the roots that the server's operator allows, or an object that also says how.",
+        examples=["s3://bucket/photos", {"source": "s3://bucket/photos", "size": 32}],
     )
 
     @model_validator(mode="after")
@@ -243,6 +246,20 @@ class PipelineApply(Request):
         return "gate" not in self.model_fields_set
 
 
+class LogLine(Resource):
+    """What was said of a step, and when."""
+
+    at: datetime
+    text: str
+
+
+class StepLink(Resource):
+    """Something that a step has made, or that it took."""
+
+    kind: Literal["dataset", "model", "job", "report", "export", "webhook"]
+    id: UUID
+
+
 class StepRecord(Resource):
     """One step of a run."""
 
@@ -250,8 +267,11 @@ class StepRecord(Resource):
     state: Literal["waiting", "running", "succeeded", "failed", "skipped", "cancelled"]
     started_at: datetime | None = None
     ended_at: datetime | None = None
-    log: list[str] = Field(default_factory=list)
-    links: dict[str, str] = Field(default_factory=dict, description="Kind and id of what it made.")
+    log: list[LogLine] = Field(default_factory=list)
+    links: list[StepLink] = Field(default_factory=list)
+    done: float | None = Field(
+        default=None, description="Of a running step the share that is done, from 0 to 1."
+    )
 
 
 class Pipeline(Resource):
@@ -276,9 +296,10 @@ class Run(Resource):
     pipeline: UUID
     name: str
     version: int = Field(description="Of the recipe.")
-    cause: Literal["schedule", "hand", "dataset", "retry"]
+    cause: Literal["schedule", "hand", "dataset"]
     due_at: datetime
     state: State
+    retry: int = Field(description="How often a step of it has failed and was tried again.")
     steps: list[StepRecord]
     seed: int | None
     dataset: UUID | None = None
@@ -303,11 +324,22 @@ class ClassChange(Resource):
 
 
 class DryRun(Resource):
-    """What a run would do."""
+    """What a run would do, by what is there now."""
 
     dataset: str
-    classes: list[ClassChange]
-    images: int
+    classes: list[ClassChange] = Field(description="Training images, with those to be made.")
+    images: int = Field(description="That would be made.")
+    warnings: list[str] = Field(
+        default_factory=list, description="What the run would stumble over."
+    )
+
+
+class DueTimes(Resource):
+    """When a pipeline runs next."""
+
+    times: list[datetime]
+    timezone: str
+    paused: bool
 
 
 class Validated(Resource):

@@ -16,6 +16,7 @@ Event = Literal[
     "export.succeeded", "export.failed", "export.cancelled",
     "model.succeeded", "model.failed", "model.cancelled",
     "report.succeeded", "report.failed", "report.cancelled",
+    "run.succeeded", "run.failed", "run.cancelled",
 ]  # fmt: skip
 EVENTS: tuple[Event, ...] = Event.__args__  # type: ignore[attr-defined] # a Literal's own words
 PING = "ping"

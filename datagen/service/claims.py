@@ -1,4 +1,4 @@
-"""Claims: how exactly one worker at a time runs a batch, export, training, report or figures.
+"""Claims: how exactly one worker at a time runs a batch, export, training, report, figures, step.
 
 A claim is one conditional UPDATE that raises `attempt` and sets a lease. The attempt's number is
 the fencing token: whoever closes, renews or releases must still hold it, else the row is no longer
@@ -16,12 +16,12 @@ from sqlalchemy.orm import Session
 
 from datagen.db.base import UtcDateTime
 from datagen.db.session import now
-from datagen.db.tables import Batch, Export, Figures, Model, Report
+from datagen.db.tables import Batch, Export, Figures, Model, Report, Run
 from datagen.settings import Settings
 
 LONGEST_BACKOFF_SECONDS = 30.0
 
-Claimable = Batch | Export | Figures | Model | Report
+Claimable = Batch | Export | Figures | Model | Report | Run
 Row = TypeVar("Row", bound=Claimable)
 
 

@@ -26,7 +26,7 @@ from datagen.db.tables import Dataset, Export, Figures, Model, Report, new_id
 from datagen.errors import Conflict, InvalidFile, InvalidRequest
 from datagen.images import LabelledImages
 from datagen.schemas import ENDED, NAME_PATTERN, Page
-from datagen.service import pipeline_ticks
+from datagen.service import pipelines
 from datagen.service.common import (
     find_dataset,
     next_version,
@@ -188,7 +188,7 @@ def register(
     )
     session.add(row)
     session.flush()
-    pipeline_ticks.note_new_version(session, owner_id, name)
+    pipelines.note_new_version(session, owner_id, name)
     return shown(row)
 
 

@@ -23,10 +23,10 @@ from sqlalchemy.orm import Session
 import datagen
 from datagen import schemas
 from datagen.db.session import now, writing
-from datagen.db.tables import Delivery, Export, Job, Model, Report, Webhook
+from datagen.db.tables import Delivery, Export, Job, Model, Report, Run, Webhook
 from datagen.errors import Forbidden
 from datagen.schemas import PING
-from datagen.service import exports, reports, showing_jobs
+from datagen.service import exports, reports, runs, showing_jobs
 from datagen.service.outgoing import ANSWER_SECONDS, post
 from datagen.settings import Settings
 
@@ -130,6 +130,9 @@ def _data(session: Session, row: Delivery) -> Any:
             "state": model.state,
             "error": model.error,
         }
+    if name == "run":
+        run = session.get(Run, row.resource_id)
+        return None if run is None else runs.shown(session, [run])[0].model_dump(mode="json")
     report = session.get(Report, row.resource_id)
     return (
         None

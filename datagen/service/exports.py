@@ -163,6 +163,14 @@ def list_exports(
     return Page(items=shown(session, rows), next_cursor=following_page)
 
 
+def located(session: Session, owner_id: UUID) -> Sequence[tuple[UUID, str]]:
+    """The owner's exports that lie in destinations, each with its place."""
+    found = select(Export.id, Export.location).where(
+        Export.owner_id == owner_id, Export.location.is_not(None)
+    )
+    return [(row.id, str(row.location)) for row in session.execute(found)]
+
+
 @dataclass(frozen=True)
 class StoredExport:
     """An export's files in the store.

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, and_, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from datagen.db.session import now
 from datagen.db.tables import Pipeline, Run, new_id
-from datagen.schemas import STEPS
-from datagen.service import due_times
+from datagen.queue import ADVANCE_RUN, RUN_STEP, Message
+from datagen.schemas import ENDED
+from datagen.service import due_times, run_records
 from datagen.service.pipelines import next_due, recipe_of
+from datagen.service.run_steps import KINDS, WORK
+from datagen.settings import Settings
 
 AT_ONCE = 500
 # A due time that nobody saw for so long counts as missed.
@@ -49,17 +55,44 @@ def make_due_runs(session: Session) -> int:
     return len(due)
 
 
-def note_new_version(session: Session, owner_id: UUID, dataset: str) -> None:
-    """Make pipelines due that watch a dataset, in the transaction that writes its new version."""
-    session.execute(
-        update(Pipeline)
-        .where(
-            Pipeline.owner_id == owner_id,
-            Pipeline.watched == dataset,
-            Pipeline.paused.is_(False),
-        )
-        .values(next_due_at=now(session))
+def go_on(session: Session, settings: Settings) -> list[Message]:
+    """Tell workers of runs whose turn it is, or whose wait is over; marks them as told."""
+    moment = now(session)
+    forgotten = moment - timedelta(seconds=settings.resend_seconds)
+    untold = and_(
+        Run.state.in_(("queued", "running")), or_(Run.sent_at.is_(None), Run.sent_at < forgotten)
     )
+    ready = [
+        *session.scalars(
+            select(Run.id).where(untold, Run.waits_for.is_(None), Run.available_at <= moment)
+        ),
+        *(row for name, kind in KINDS.items() for row in _waited(session, untold, name, kind)),
+        *_waited(session, untold, "run", aliased(Run)),
+    ]
+    silent = and_(untold, Run.waits_for.in_(WORK), Run.lease_until < moment)
+    spent = Run.attempt - Run.attempt_floor >= settings.max_attempts
+    ready += session.scalars(select(Run.id).where(silent, spent))
+    work = session.scalars(select(Run.id).where(silent, ~spent)).all()
+    told = [*ready, *work]
+    for start in range(0, len(told), AT_ONCE):
+        some = told[start : start + AT_ONCE]
+        session.execute(update(Run).where(Run.id.in_(some)).values(sent_at=moment))
+    return [Message(ADVANCE_RUN, {"run_id": str(row)}) for row in ready] + [
+        Message(RUN_STEP, {"run_id": str(row)}) for row in work
+    ]
+
+
+def _waited(session: Session, untold: ColumnElement[bool], name: str, kind: Any) -> Sequence[UUID]:
+    """Runs that waited for a row of this kind, which has ended or is gone."""
+    return session.scalars(
+        select(Run.id)
+        .outerjoin(kind, kind.id == Run.waits_id)
+        .where(
+            untold,
+            Run.waits_for == name,
+            or_(kind.id.is_(None), kind.state.in_(sorted(ENDED))),
+        )
+    ).all()
 
 
 def new_run(row: Pipeline, cause: str, due_at: datetime, moment: datetime) -> dict[str, object]:
@@ -74,13 +107,23 @@ def new_run(row: Pipeline, cause: str, due_at: datetime, moment: datetime) -> di
         "recipe": row.recipe,
         "state": "queued",
         "retry": 0,
-        "steps": [{"name": name, "state": "waiting"} for name in STEPS],
+        "steps": run_records.fresh(),
+        "seed": seed_of(row, due_at),
         "exports": [],
         "attempt": 0,
         "attempt_floor": 0,
         "available_at": moment,
         "created_at": moment,
     }
+
+
+def seed_of(row: Pipeline, due_at: datetime) -> int:
+    """The recipe's seed, or one that is the run's own and the same whenever it is asked for."""
+    fixed = recipe_of(row).seed
+    if fixed is not None:
+        return fixed
+    digest = hashlib.sha256(f"{row.id} {due_at.astimezone(UTC).isoformat()}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
 
 
 def _write(session: Session, runs: list[dict[str, object]]) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import islice
 from uuid import UUID
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from datagen import schemas
@@ -26,6 +26,7 @@ from datagen.service.common import (
     parse_id,
 )
 from datagen.service.destinations import check_destination, destinations
+from datagen.service.pipeline_circles import refuse_circle
 from datagen.settings import Settings
 
 SHOWN_TIMES = 5
@@ -56,14 +57,16 @@ def apply(
     made = row is None
     if row is None:
         row = Pipeline(
-            id=new_id(), owner_id=owner_id, name=wanted.name, version=0, recipe={},
+            id=new_id(), owner_id=owner_id, name=wanted.name, version=0, recipe={}, paused=False,
             created_at=moment,
         )  # fmt: skip
         session.add(row)
     if row.recipe != recipe:
         schedule = wanted.schedule
         row.recipe, row.version, row.updated_at = recipe, row.version + 1, moment
-        row.paused = wanted.paused
+        # A recipe that says nothing of it leaves alone what `pause` has set.
+        if made or "paused" in wanted.model_fields_set:
+            row.paused = wanted.paused
         row.watched = wanted.source.dataset if schedule and schedule.on_dataset else None
         row.next_due_at = next_due(schedule, moment, row.id)
     session.flush()
@@ -77,7 +80,7 @@ def validate(
     moment = now(session)
     _check(session, settings, owner_id, wanted, moment)
     times = [] if wanted.schedule is None else upcoming(wanted.schedule, moment, new_id())
-    return Validated(name=wanted.name, next=times, warnings=_missing(session, owner_id, wanted))
+    return Validated(name=wanted.name, next=times, warnings=missing(session, owner_id, wanted))
 
 
 def upcoming(schedule: Schedule, moment: datetime, pipeline_id: UUID) -> list[datetime]:
@@ -164,6 +167,19 @@ def remove(session: Session, owner_id: UUID, reference: str) -> None:
     session.flush()
 
 
+def note_new_version(session: Session, owner_id: UUID, dataset: str) -> None:
+    """Make pipelines due that watch a dataset, in the transaction that writes its new version."""
+    session.execute(
+        update(Pipeline)
+        .where(
+            Pipeline.owner_id == owner_id,
+            Pipeline.watched == dataset,
+            Pipeline.paused.is_(False),
+        )
+        .values(next_due_at=now(session))
+    )
+
+
 def shown(session: Session, rows: Sequence[Pipeline]) -> list[schemas.Pipeline]:
     """The wire form of pipelines, each with its latest run."""
     latest = (
@@ -206,40 +222,27 @@ def _check(
                 field="source.dataset",
             )
     urls = destinations(settings)
-    for place, one in enumerate(wanted.deliver):
+    for one in wanted.deliver:
         known_format(one.format)
         if one.destination is None:
             continue
         check_destination(settings, one.destination, None)
-        _refuse_circle(wanted.source.refresh, urls[one.destination], place)
+    refuse_circle(session, owner_id, wanted, urls)
     if wanted.notify is not None:
         webhooks.check(session, owner_id, wanted.notify.webhook)
 
 
-def _refuse_circle(refresh: str | None, destination: str, place: int) -> None:
-    """Refuse a recipe that would read what it writes, and so never come to rest."""
-    if refresh is None:
-        return
-    source, target = (f"{url.rstrip('/')}/" for url in (refresh, destination))
-    if source.startswith(target) or target.startswith(source):
-        raise InvalidRequest(
-            f"The run would read from {refresh} what it delivers there; deliver elsewhere, or read "
-            "another place.",
-            field=f"deliver.{place}.destination",
-        )
-
-
-def _missing(session: Session, owner_id: UUID, wanted: PipelineApply) -> list[str]:
+def missing(session: Session, owner_id: UUID, wanted: PipelineApply) -> list[str]:
     """What is not there yet; a run that still misses it fails, and says so."""
-    missing = []
+    told = []
     try:
         find_dataset(session, owner_id, wanted.source.dataset)
     except NotFound as error:
         if wanted.source.refresh is None:
-            missing.append(error.detail)
+            told.append(error.detail)
     if isinstance(wanted.model, str):
         try:
             find_model(session, owner_id, wanted.model, usable=True)
         except NotFound as error:
-            missing.append(error.detail)
-    return missing
+            told.append(error.detail)
+    return told

@@ -25,6 +25,7 @@ from datagen.db.tables import (
     Job,
     Model,
     Report,
+    Run,
     Webhook,
     new_id,
 )
@@ -39,11 +40,12 @@ MOST_WEBHOOKS = 100
 # Looked at again, since transactions that end later may carry earlier moments.
 OVERLAP = timedelta(minutes=2)
 KEPT = timedelta(days=30)
-KINDS: dict[str, type[Job | Export | Model | Report]] = {
+KINDS: dict[str, type[Job | Export | Model | Report | Run]] = {
     "job": Job,
     "export": Export,
     "model": Model,
     "report": Report,
+    "run": Run,
 }
 
 
@@ -178,7 +180,29 @@ def note_ended(session: Session) -> None:
         hook.looked_at = moment
 
 
-def _naming(kind: type[Job | Export | Model | Report], webhook_id: UUID) -> ColumnElement[bool]:
+def tell(
+    session: Session,
+    owner_id: UUID,
+    webhook_id: UUID,
+    event: str,
+    resource_id: UUID,
+    moment: datetime,
+) -> list[Message]:
+    """Have one webhook told of one end, whatever it is told of else; none if it is told already.
+
+    Raises:
+        NotFound: no such webhook of the owner's.
+    """
+    row = _own(session, owner_id, webhook_id)
+    told = _delivery(row.id, event, resource_id, moment)
+    if not insert_if_absent(session, Delivery, **told | {"sent_at": moment}):
+        return []
+    return [Message(DELIVER, {"delivery_id": str(told["id"])})]
+
+
+def _naming(
+    kind: type[Job | Export | Model | Report | Run], webhook_id: UUID
+) -> ColumnElement[bool]:
     """Which rows a webhook is told of that is told of those jobs alone that name it."""
     if kind is Job:
         return Job.webhook_id == webhook_id

@@ -135,6 +135,12 @@ def made(storage, work):
 
 
 @pytest.fixture
+def make_batch():
+    """A worker's part, as a function of the store and the work."""
+    return made
+
+
+@pytest.fixture
 def tiny(settings):
     return settings.model_copy(update={"batch_size": 4, "max_attempts": 3})
 

@@ -76,7 +76,7 @@ def test_recipe_of_the_issue_is_kept_and_the_same_again_changes_nothing(engine, 
                 "source": {"dataset": "defects", "refresh": "file:///srv/out/photos"},
                 "deliver": [{"format": "npz", "destination": "disk"}],
             },
-            "would read from",
+            r"closes a circle \(nightly -> nightly\)",
         ),
     ],
 )
@@ -144,7 +144,7 @@ def test_new_version_of_a_watched_dataset_makes_a_run(engine, settings, owner):
             schedule={"on_dataset": True})  # fmt: skip
     assert tick(engine) == 0
     with writing(engine) as session:
-        pipeline_ticks.note_new_version(session, owner.id, "defects")
+        pipelines.note_new_version(session, owner.id, "defects")
     assert tick(engine) == 1
     assert [run.cause for run in runs(engine)] == ["dataset"]
     assert tick(engine) == 0
