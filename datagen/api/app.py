@@ -35,8 +35,10 @@ from datagen.api.routes import (
     keys,
     metrics,
     models,
+    pipelines,
     previews,
     reports,
+    runs,
     webhooks,
 )
 from datagen.client.address import is_loopback
@@ -93,11 +95,12 @@ def create_app(
     install_openapi(app)
     rooms = (
         jobs, events, exports, datasets, models, previews, figures, reports, formats, keys, metrics,
-        webhooks, health,
+        pipelines, runs, webhooks, health,
     )  # fmt: skip
     for room in rooms:
         app.include_router(room.router)
     app.include_router(keys.me_router)
+    app.include_router(pipelines.schema_router)
     install_documentation(app)
     # The last one added is the first that a request meets.
     app.add_middleware(Conditional)

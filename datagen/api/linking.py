@@ -8,6 +8,15 @@ from typing import Any
 _PARAMETER = re.compile(r"\{(\w+)\}")
 _ID = "$response.body#/id"
 
+_RECIPE = {
+    "name": "nightly",
+    "source": {"dataset": "defects"},
+    "model": "defects",
+    "plan": {"fill": 5000},
+    "seed": 5,
+    "deliver": [{"format": "imagefolder", "merge": True}],
+    "schedule": {"cron": "0 2 * * *", "timezone": "Europe/Berlin"},
+}
 # By operation, a body that says what it is for.
 BODIES: dict[str, Any] = {
     "create_job": {
@@ -47,6 +56,8 @@ BODIES: dict[str, Any] = {
     },
     "rotate_key": {"grace": 3600},
     "create_webhook": {"url": "https://ci.example/datagen", "events": ["job.failed"]},
+    "apply_pipeline": _RECIPE,
+    "validate_pipeline": _RECIPE,
 }
 # By the operation that makes a thing, bodies of other operations that name it.
 _NAMED_BY: dict[str, dict[str, Any]] = {

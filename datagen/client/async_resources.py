@@ -16,7 +16,7 @@ from datagen.client.waiting import Told
 if TYPE_CHECKING:
     from datagen.client.asynchronous import AsyncClient
     from datagen.client.pictures import Pictures
-    from datagen.schemas import Balance, Sample
+    from datagen.schemas import Balance, Page, Sample, State
 
 
 class Bound(schemas.Resource):
@@ -183,3 +183,53 @@ class AsyncReport(Bound, schemas.Report):
     async def cancel(self) -> AsyncReport:
         """Stop it. Raises Conflict when it has ended."""
         return await self._dg.reports.cancel(self.id)
+
+
+class AsyncPipeline(Bound, schemas.Pipeline):
+    """A pipeline, as `AsyncClient.pipelines` gives it; a snapshot."""
+
+    async def refresh(self) -> AsyncPipeline:
+        """The pipeline as it is now. Raises NotFound."""
+        return await self._dg.pipelines.get(self.id)
+
+    async def run(self) -> AsyncRun:
+        """See `Client.pipelines.run`."""
+        return await self._dg.pipelines.run(self.id)
+
+    async def dry_run(self) -> schemas.DryRun:
+        """See `Client.pipelines.dry_run`."""
+        return await self._dg.pipelines.dry_run(self.id)
+
+    async def history(
+        self, *, state: State | None = None, limit: int = 50, cursor: str | None = None
+    ) -> Page[AsyncRun]:
+        """One page of its runs, newest first."""
+        return await self._dg.pipelines.history(self.id, state=state, limit=limit, cursor=cursor)
+
+    async def pause(self) -> AsyncPipeline:
+        """Let no due time come any more."""
+        return await self._dg.pipelines.pause(self.id)
+
+    async def resume(self) -> AsyncPipeline:
+        """Let due times come again."""
+        return await self._dg.pipelines.resume(self.id)
+
+    async def remove(self) -> None:
+        """Remove it with its history. Raises Conflict while it runs."""
+        await self._dg.pipelines.remove(self.id)
+
+
+class AsyncRun(Bound, schemas.Run):
+    """A run of a pipeline, as `AsyncClient.runs` gives it; a snapshot."""
+
+    async def refresh(self) -> AsyncRun:
+        """The run as it is now. Raises NotFound."""
+        return await self._dg.runs.get(self.id)
+
+    async def wait(self, progress: Told[Any] = None, *, timeout: float | None = None) -> AsyncRun:
+        """See `Client.runs.wait`."""
+        return await self._dg.runs.wait(self.id, progress, timeout=timeout)
+
+    async def cancel(self) -> AsyncRun:
+        """Stop it and the step that it is at. Raises Conflict when it has ended."""
+        return await self._dg.runs.cancel(self.id)

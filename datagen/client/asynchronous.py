@@ -15,7 +15,15 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 
-from datagen.client.async_resources import AsyncExport, AsyncJob, AsyncModel, AsyncReport, Bound
+from datagen.client.async_resources import (
+    AsyncExport,
+    AsyncJob,
+    AsyncModel,
+    AsyncPipeline,
+    AsyncReport,
+    AsyncRun,
+    Bound,
+)
 from datagen.client.client import Client
 from datagen.client.datasets import Datasets
 from datagen.client.exports import Exports
@@ -23,6 +31,7 @@ from datagen.client.figures import FigureSets
 from datagen.client.jobs import Jobs
 from datagen.client.keys import Keys
 from datagen.client.models import Models
+from datagen.client.pipelines import Pipelines, Runs
 from datagen.client.reports import Reports
 from datagen.client.webhooks import Webhooks
 from datagen.schemas import Me, Page, Resource
@@ -195,6 +204,30 @@ class AsyncReports(_Space[Reports]):
     fetch = _awaited(Reports.fetch)
 
 
+class AsyncPipelines(_Space[Pipelines]):
+    """As `Client.pipelines`."""
+
+    apply = _giving(AsyncPipeline, Pipelines.apply)
+    validate = _awaited(Pipelines.validate)
+    get = _giving(AsyncPipeline, Pipelines.get)
+    list = _giving_pages(AsyncPipeline, Pipelines.list)
+    pause = _giving(AsyncPipeline, Pipelines.pause)
+    resume = _giving(AsyncPipeline, Pipelines.resume)
+    next = _awaited(Pipelines.next)
+    dry_run = _awaited(Pipelines.dry_run)
+    run = _giving(AsyncRun, Pipelines.run)
+    history = _giving_pages(AsyncRun, Pipelines.history)
+    remove = _awaited(Pipelines.remove)
+
+
+class AsyncRuns(_Space[Runs]):
+    """As `Client.runs`."""
+
+    get = _giving(AsyncRun, Runs.get)
+    cancel = _giving(AsyncRun, Runs.cancel)
+    wait = _giving(AsyncRun, Runs.wait)
+
+
 class AsyncKeys(_Space[Keys]):
     """As `Client.keys`."""
 
@@ -258,6 +291,8 @@ class AsyncClient:
         self.models = AsyncModels(client.models, self)
         self.figures = AsyncFigureSets(client.figures, self)
         self.reports = AsyncReports(client.reports, self)
+        self.pipelines = AsyncPipelines(client.pipelines, self)
+        self.runs = AsyncRuns(client.runs, self)
         self.keys = AsyncKeys(client.keys, self)
         self.webhooks = AsyncWebhooks(client.webhooks, self)
 

@@ -13,6 +13,7 @@ from datagen.client.figures import FigureSets
 from datagen.client.jobs import Jobs
 from datagen.client.keys import Keys
 from datagen.client.models import Models
+from datagen.client.pipelines import Pipelines, Runs
 from datagen.client.reports import Reports
 from datagen.client.transport import Transport
 from datagen.client.webhooks import Webhooks
@@ -63,6 +64,8 @@ class Client:
         self.models = Models(self._transport)
         self.figures = FigureSets(self._transport)
         self.reports = Reports(self._transport)
+        self.pipelines = Pipelines(self._transport)
+        self.runs = Runs(self._transport)
         self.keys = Keys(self._transport)
         self.webhooks = Webhooks(self._transport)
 

@@ -21,7 +21,7 @@ from datagen.client.waiting import Told
 if TYPE_CHECKING:
     from datagen.client.client import Client
     from datagen.client.pictures import Pictures
-    from datagen.schemas import Balance, Sample
+    from datagen.schemas import Balance, Page, Sample, State
 
 
 class Connected(schemas.Resource):
@@ -191,3 +191,53 @@ class Report(Connected, schemas.Report):
     def cancel(self) -> Report:
         """Stop it. Raises Conflict when it has ended."""
         return self._dg.reports.cancel(self.id)
+
+
+class Pipeline(Connected, schemas.Pipeline):
+    """A pipeline, as `Client.pipelines` gives it."""
+
+    def refresh(self) -> Pipeline:
+        """The pipeline as it is now. Raises NotFound."""
+        return self._dg.pipelines.get(self.id)
+
+    def run(self) -> Run:
+        """See `Client.pipelines.run`."""
+        return self._dg.pipelines.run(self.id)
+
+    def dry_run(self) -> schemas.DryRun:
+        """See `Client.pipelines.dry_run`."""
+        return self._dg.pipelines.dry_run(self.id)
+
+    def history(
+        self, *, state: State | None = None, limit: int = 50, cursor: str | None = None
+    ) -> Page[Run]:
+        """One page of its runs, newest first."""
+        return self._dg.pipelines.history(self.id, state=state, limit=limit, cursor=cursor)
+
+    def pause(self) -> Pipeline:
+        """Let no due time come any more."""
+        return self._dg.pipelines.pause(self.id)
+
+    def resume(self) -> Pipeline:
+        """Let due times come again."""
+        return self._dg.pipelines.resume(self.id)
+
+    def remove(self) -> None:
+        """Remove it with its history. Raises Conflict while it runs."""
+        self._dg.pipelines.remove(self.id)
+
+
+class Run(Connected, schemas.Run):
+    """A run of a pipeline, as `Client.runs` gives it."""
+
+    def refresh(self) -> Run:
+        """The run as it is now. Raises NotFound."""
+        return self._dg.runs.get(self.id)
+
+    def wait(self, progress: Told[Run] = None, *, timeout: float | None = None) -> Run:
+        """See `Client.runs.wait`."""
+        return self._dg.runs.wait(self.id, progress, timeout=timeout)
+
+    def cancel(self) -> Run:
+        """Stop it and the step that it is at. Raises Conflict when it has ended."""
+        return self._dg.runs.cancel(self.id)

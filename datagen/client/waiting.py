@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from typing import Literal, TypeVar
 
 from datagen.errors import Unavailable
-from datagen.schemas import ENDED, Export, Figures, Job, Model, Report
+from datagen.schemas import ENDED, Export, Figures, Job, Model, Report, Run
 
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 1.0
 # A server that restarts is away for seconds; one that is away for longer deserves a word.
 PATIENCE = 60.0
 
-Followed = TypeVar("Followed", bound=Job | Export | Figures | Model | Report)
+Followed = TypeVar("Followed", bound=Job | Export | Figures | Model | Report | Run)
 # What is told of every reading; True shows a bar.
 Told = Callable[[Followed], None] | Literal[True] | None
 
@@ -69,7 +69,7 @@ def _waited(
 
 
 @contextmanager
-def _bar() -> Iterator[Callable[[Job | Export | Figures | Model | Report], None]]:
+def _bar() -> Iterator[Callable[[Job | Export | Figures | Model | Report | Run], None]]:
     from rich.console import Console  # noqa: PLC0415 - only who wants to see it waits for it
     from rich.progress import Progress, TextColumn  # noqa: PLC0415 - likewise
 
@@ -77,7 +77,7 @@ def _bar() -> Iterator[Callable[[Job | Export | Figures | Model | Report], None]
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("waiting", total=None, remark="")
 
-        def tell(found: Job | Export | Figures | Model | Report) -> None:
+        def tell(found: Job | Export | Figures | Model | Report | Run) -> None:
             done, total = how_far(found)
             bar.update(
                 task,
@@ -107,10 +107,14 @@ def byte_progress(
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def how_far(found: Job | Export | Figures | Model | Report) -> tuple[int, int | None]:
+def how_far(found: Job | Export | Figures | Model | Report | Run) -> tuple[int, int | None]:
     """What is done, and what there is to do where that is known."""
     if isinstance(found, Job):
         return found.images_stored + found.images_short, found.images_requested
     if isinstance(found, Export):
         return found.images_written, found.images_total
+    if isinstance(found, Run):
+        return sum(step.state not in {"waiting", "running"} for step in found.steps), len(
+            found.steps
+        )
     return 0, None

@@ -97,6 +97,7 @@ from datagen.schemas.pipelines import (
     TrainedModel,
     Training,
     Validated,
+    pipeline_schema,
 )
 from datagen.schemas.previews import (
     MOST_PREVIEWED,
@@ -222,4 +223,5 @@ __all__ = [
     "Webhook",
     "WebhookCreate",
     "WebhookMade",
+    "pipeline_schema",
 ]

@@ -246,6 +246,15 @@ class PipelineApply(Request):
         return "gate" not in self.model_fields_set
 
 
+def pipeline_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a recipe file."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **PipelineApply.model_json_schema(),
+        "title": "A datagen pipeline",
+    }
+
+
 class LogLine(Resource):
     """What was said of a step, and when."""
 

@@ -79,7 +79,11 @@ def validate(
     """What `apply` would say, and what a run would stumble over by now; nothing is written."""
     moment = now(session)
     _check(session, settings, owner_id, wanted, moment)
-    times = [] if wanted.schedule is None else upcoming(wanted.schedule, moment, new_id())
+    known = session.scalar(
+        select(Pipeline.id).where(Pipeline.owner_id == owner_id, Pipeline.name == wanted.name)
+    )
+    # Its moments within the jitter are drawn from its id.
+    times = [] if wanted.schedule is None else upcoming(wanted.schedule, moment, known or new_id())
     return Validated(name=wanted.name, next=times, warnings=missing(session, owner_id, wanted))
 
 
