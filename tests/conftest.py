@@ -62,6 +62,13 @@ _NEEDED = {
 }
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What `make test-long` adds."""
+    parser.addoption(
+        "--every-point", action="store_true", help="kill pipelines at every transaction"
+    )
+
+
 def pytest_configure() -> None:
     """Keep the settings of whoever runs the tests out of them."""
     for name in list(os.environ):

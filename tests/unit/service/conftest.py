@@ -9,15 +9,15 @@ from uuid import UUID
 
 import numpy as np
 import pytest
+from pipeline_world import made
 from sqlalchemy import Engine
 
 from datagen.db.session import writing
 from datagen.db.tables import Model, Owner, new_id
-from datagen.images import encode_png
 from datagen.schemas import JobCreate
 from datagen.service import batches, jobs
 from datagen.service.batch_work import BatchResult, BatchWork
-from datagen.shards import SampleBatch, ShardInfo, write_shard
+from datagen.shards import SampleBatch
 
 CLASS_NAMES = ["ant", "bee", "cat"]
 
@@ -89,55 +89,6 @@ def batch_ids() -> Callable[[list[object]], list[UUID]]:
         return [UUID(m.arguments["batch_id"]) for m in messages if "batch_id" in m.arguments]
 
     return read
-
-
-def made(storage, work):
-    """Do a worker's part: 4 x 4 images whose pixels are their index, in a stored shard.
-
-    The scores of five images in a row are 0.1, 0.3, 0.5, 0.7 and 0.9.
-    """
-    index = np.arange(work.start, work.stop, dtype=np.int64)
-    pixels = np.broadcast_to(
-        (index % 256).astype(np.uint8)[:, None, None, None], (len(index), 1, 4, 4)
-    )
-    images = encode_png(np.ascontiguousarray(pixels))
-    samples = SampleBatch(
-        indices=index,
-        labels=work.labels(),
-        scores=0.1 + (index % 5) * 0.2,
-        judged_labels=work.labels(),
-        attempts=np.zeros(len(index), dtype=np.int64),
-        sources=np.full((len(index), 2), -1, dtype=np.int64),
-        digests=[hashlib.sha256(image).digest() for image in images],
-        images=images,
-    )
-    info = ShardInfo(
-        work.class_names,
-        str(work.job_id),
-        work.model_name,
-        work.model_version,
-        work.files.generator.digest,
-        work.seed,
-        work.temperature,
-    )
-    shard = write_shard(samples, info)
-    key = f"jobs/{work.job_id}/{work.start:012d}.parquet"
-    storage.put(key, shard)
-    return BatchResult(
-        shard_key=key,
-        shard_digest=hashlib.sha256(shard).hexdigest(),
-        shard_bytes=len(shard),
-        device="cpu-fp32",
-        torch_version="2",
-        samples=samples,
-        seconds={},
-    )
-
-
-@pytest.fixture
-def make_batch():
-    """A worker's part, as a function of the store and the work."""
-    return made
 
 
 @pytest.fixture

@@ -12,170 +12,32 @@ import zipfile
 from collections import Counter
 from datetime import timedelta
 from itertools import pairwise
-from uuid import UUID
 
 import numpy as np
 import pytest
-from sqlalchemy import func, select, update
+from pipeline_world import CLASS_NAMES, COUNTS, World, images
+from sqlalchemy import select, update
 
-from datagen.datasets.reading import Opened, ReadReport
 from datagen.db.session import now, reading, writing
 from datagen.db.tables import Batch, Dataset, Delivery, Export, Job, Model, Report, Run, new_id
 from datagen.errors import Conflict, NotFound
-from datagen.images import LabelledImages, encode_png
-from datagen.queue import ADVANCE_RUN, RUN_BATCH, RUN_EXPORT, RUN_STEP, MemoryQueue
-from datagen.schemas import STEPS, PipelineApply, WebhookCreate
+from datagen.images import encode_png
+from datagen.queue import RUN_BATCH
+from datagen.schemas import STEPS, WebhookCreate
 from datagen.service import (
     batches,
-    datasets,
-    export_writing,
     jobs,
     pipeline_ticks,
     pipelines,
     run_work,
-    running,
     runs,
     webhooks,
 )
 
-RECIPE = {
-    "name": "nightly",
-    "source": {"dataset": "defects"},
-    "model": "pets",
-    "plan": {"fill": 6},
-    "gate": None,
-    "seed": 5,
-    "deliver": [{"format": "parquet", "merge": True}],
-}
-CLASS_NAMES = ["ant", "bee", "cat"]
-COUNTS = (6, 1, 3)
-
-
-def images(counts=COUNTS, value=0):
-    labels = np.repeat(np.arange(len(counts)), counts)
-    pixels = np.arange(len(labels) * 16, dtype=np.uint8).reshape(-1, 1, 4, 4) + value
-    return LabelledImages(pixels.astype(np.uint8), labels, tuple(CLASS_NAMES))
-
-
-class World:
-    """An owner's pipelines, and workers that do what they are told when the test lets them."""
-
-    def __init__(self, engine, storage, settings, owner, made):
-        self._made = made
-        self.engine, self.storage, self.owner = engine, storage, owner
-        self.settings = settings.model_copy(update={"batch_size": 4, "resend_seconds": 0.001})
-        self.queue = MemoryQueue(
-            {
-                ADVANCE_RUN: self._advance,
-                RUN_STEP: self._step,
-                RUN_BATCH: self._batch,
-                RUN_EXPORT: self._export,
-                **dict.fromkeys(
-                    ("datagen.make_batches", "datagen.run_training", "datagen.run_report",
-                     "datagen.deliver"),
-                    lambda **_: None,
-                ),
-            }
-        )  # fmt: skip
-
-    def _advance(self, run_id):
-        for messages in running.advance(self.engine, self.storage, self.settings, UUID(run_id)):
-            self.queue.send(messages)
-
-    def _step(self, run_id):
-        self.queue.send(run_work.run(self.engine, self.storage, self.settings, UUID(run_id)))
-
-    def _batch(self, batch_id):
-        with writing(self.engine) as session:
-            work = batches.claim(session, self.settings, UUID(batch_id))
-        if work is not None:
-            with writing(self.engine) as session:
-                messages = batches.close(session, work, self._made(self.storage, work))
-            self.queue.send(messages or [])
-
-    def _export(self, export_id):
-        export_writing.run(self.engine, self.storage, self.settings, UUID(export_id))
-
-    def dataset(self, split=None, name="defects"):
-        splits = {"train": split or images(), "test": images((1, 1, 1), 100)}
-        ingested = datasets.store(self.storage, Opened(splits, ReadReport()))
-        with writing(self.engine) as session:
-            return datasets.register(session, self.owner.id, name, ingested)
-
-    def apply(self, **changes):
-        wanted = PipelineApply.model_validate(RECIPE | changes)
-        with writing(self.engine) as session:
-            return pipelines.apply(session, self.settings, self.owner.id, wanted)[0]
-
-    def start(self, name="nightly"):
-        with writing(self.engine) as session:
-            run, messages = runs.start(session, self.owner.id, name)
-        self.queue.send(messages)
-        return run
-
-    def tick(self):
-        with writing(self.engine) as session:
-            pipeline_ticks.make_due_runs(session)
-        with writing(self.engine) as session:
-            messages = pipeline_ticks.go_on(session, self.settings)
-        self.queue.send(messages)
-        return messages
-
-    def settle(self, rounds=12):
-        """Let workers and ticks go on until nothing is left to do."""
-        for _ in range(rounds):
-            self.queue.run_all()
-            if not self.tick():
-                return
-        raise AssertionError("it never comes to rest")
-
-    def done(self, **changes):
-        """A run, to its end."""
-        if changes or not self.exists():
-            self.apply(**changes)
-        run = self.start()
-        self.settle()
-        return self.read(run.id)
-
-    def exists(self):
-        with reading(self.engine) as session:
-            return bool(pipelines.list_pipelines(session, self.owner.id).items)
-
-    def read(self, run_id):
-        with reading(self.engine) as session:
-            return runs.read(session, self.owner.id, run_id)
-
-    def history(self, name="nightly"):
-        with reading(self.engine) as session:
-            return runs.history(session, self.owner.id, name).items
-
-    def cancel(self, run_id):
-        with writing(self.engine) as session:
-            run, messages = runs.cancel(session, self.settings, self.owner.id, run_id)
-        self.queue.send(messages)
-        return run
-
-    def count(self, kind):
-        with reading(self.engine) as session:
-            return session.scalar(select(func.count()).select_from(kind))
-
-    def one(self, kind, row_id):
-        with reading(self.engine) as session:
-            return session.get(kind, row_id)
-
-    def change(self, kind, row_id, **values):
-        with writing(self.engine) as session:
-            session.execute(update(kind).where(kind.id == row_id).values(**values))
-
-    def waited(self, run_id):
-        with writing(self.engine) as session:
-            past = now(session) - timedelta(seconds=1)
-            session.execute(update(Run).where(Run.id == run_id).values(available_at=past))
-
 
 @pytest.fixture
-def world(engine, storage, settings, owner, model, make_batch):
-    begun = World(engine, storage, settings, owner, make_batch)
+def world(engine, storage, settings, owner, model):
+    begun = World(engine, storage, settings, owner)
     begun.dataset()
     return begun
 
@@ -322,7 +184,7 @@ def test_training_that_fails_fails_the_run(world):
     assert world.read(run.id).error == "The training of nightly@1 failed: The loss is no number."
 
 
-def reported(world, run, fidelity=0.97, copies=0.0, outcome="helps"):
+def reported(world, run, **found):
     """Write down a report as found."""
     world.queue.run_all()
     world.tick()
@@ -330,19 +192,7 @@ def reported(world, run, fidelity=0.97, copies=0.0, outcome="helps"):
     with reading(world.engine) as session:
         row = session.scalars(select(Report)).one()
     assert row.job_id == world.read(run.id).job
-    found = {
-        "fidelity": {"balanced": fidelity},
-        "copying": {"copy_rate": copies},
-        "verdict": {"outcome": outcome},
-    }
-    data = io.BytesIO()
-    with zipfile.ZipFile(data, "w") as archive:
-        archive.writestr("report.json", json.dumps(found))
-    world.storage.put("reports/r.zip", data.getvalue())
-    world.change(
-        Report, row.id, state="succeeded", archive_key="reports/r.zip", digest="d",
-        outcome=outcome, sentence="They help.",
-    )  # fmt: skip
+    world.close_reports(**found)
     world.settle()
     return world.read(run.id)
 
