@@ -150,7 +150,8 @@ class DestinationSink(Counted):
             if self._there:
                 self._files.mv(self._final, old, recursive=True)
             self._files.mv(self._root, self._final, recursive=True)
-            if self._there:
+            # Also of an attempt that was killed between these lines.
+            if self._files.exists(old):
                 self._files.rm(old, recursive=True)
 
     def _remove_others(self) -> None:

@@ -65,11 +65,17 @@ class Claimed:
 
 @dataclass(frozen=True)
 class ExportWork:
-    """All that a worker needs to know to write an export."""
+    """All that a worker needs to know to write an export.
+
+    Attributes:
+        format, info, sources: what goes where.
+        location: where in a destination an attempt before has begun, or even finished, to write.
+    """
 
     format: str
     info: ExportInfo
     sources: Sources
+    location: str | None
 
 
 @dataclass(frozen=True)
@@ -184,7 +190,7 @@ def _prepared(engine: Engine, storage: Storage, export_id: UUID) -> ExportWork:
             if dataset is None
             else RealSource(dataset.storage_prefix, split_digests(dataset)),
         )
-        return ExportWork(export.format, info, sources)
+        return ExportWork(export.format, info, sources, export.location)
 
 
 def _plain(counts: Mapping[str, np.ndarray]) -> dict[str, list[int]]:
@@ -282,16 +288,24 @@ def _deliver(
     check_destination(settings, name, request.path)
     path = request.path or f"{work.format}-{claimed.export_id}"
     followed = Followed(engine, claimed, lease)
-    token = str(claimed.export_id)
-    with DestinationSink(
-        destinations(settings)[name], path, token, overwrite=request.overwrite
-    ) as sink:
+    token, location = str(claimed.export_id), f"{name}/{path}"
+    # What an attempt of this export has begun there is its own, finished or not.
+    overwrite = request.overwrite or work.location == location
+    with DestinationSink(destinations(settings)[name], path, token, overwrite=overwrite) as sink:
+        _note_location(engine, claimed, location)
         write_export(work.format, followed.splits(work.sources.splits()), work.info, sink)
         lease.check()
         size, digest = 0, ""
         for entry in sink.entries():
             size, digest = size + entry.bytes, entry.sha256
-    return _Written(digest, size, location=f"{name}/{path}")
+    return _Written(digest, size, location=location)
+
+
+@stamina.retry(on=OperationalError, timeout=RETRY_SECONDS, attempts=None)
+def _note_location(engine: Engine, claimed: Claimed, location: str) -> None:
+    """Write down that the place was free, or to be overwritten, and is the export's from now on."""
+    with writing(engine) as session:
+        _change(session, claimed, location=location)
 
 
 class Followed:

@@ -32,6 +32,7 @@ def is_own(session: Session, run: Run, location: str) -> bool:
             Run.pipeline_id == run.pipeline_id,
             Export.owner_id == run.owner_id,
             Export.location == location,
+            Export.state == "succeeded",
         )
         .limit(1)
     )

@@ -106,7 +106,7 @@ def test_run_ends_well_wherever_its_process_is_killed(
 
 def assert_once(world: World, run_id: object, tried: int, folder: Path, point: object) -> None:
     run = world.read(run_id)
-    assert run.state == "succeeded", (point, run)
+    assert run.state == "succeeded", (point, run.error)
     assert {step.name: step.state for step in run.steps} == dict.fromkeys(STEPS, "succeeded"), point
     with reading(world.engine) as session:
         rows = {

@@ -52,8 +52,8 @@ COUNTS = (6, 1, 3)
 
 def images(counts=COUNTS, value=0):
     labels = np.repeat(np.arange(len(counts)), counts)
-    pixels = np.arange(len(labels) * 16, dtype=np.uint8).reshape(-1, 1, 4, 4) + value
-    return LabelledImages(pixels.astype(np.uint8), labels, tuple(CLASS_NAMES))
+    pixels = np.arange(len(labels) * 16).reshape(-1, 1, 4, 4) + value
+    return LabelledImages((pixels % 256).astype(np.uint8), labels, tuple(CLASS_NAMES))
 
 
 def made(storage, work):
