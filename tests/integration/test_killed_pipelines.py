@@ -82,9 +82,11 @@ def test_run_ends_well_wherever_its_process_is_killed(
     world: World, database_url: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     over: set[str] = set()
-    for tried, (moment, number) in enumerate(points(request.config), start=1):
+    tried = 0
+    for moment, number in points(request.config):
         if moment in over:
             continue
+        tried += 1
         photos(tmp_path / "photos", tried)
         run = world.start()
         # What this process would send is lost with it.

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import uuid
@@ -13,7 +14,7 @@ import pytest
 
 from datagen.errors import InvalidRequest, StorageFailure
 from datagen.export import destination
-from datagen.export.destination import DestinationSink
+from datagen.export.destination import UNFINISHED, DestinationSink, remove_export
 from datagen.export.manifest import problems
 from datagen.export.writing import write_export
 
@@ -146,4 +147,42 @@ def test_full_disk_is_told_and_leaves_nothing(
     monkeypatch.setattr(shutil, "copyfileobj", full)
     with pytest.raises(StorageFailure, match="No space left on device"):
         export(place, drawn)
+    assert place.files() == {}
+
+
+def manifest_of(place: Place, path: str) -> str:
+    return hashlib.sha256(place.files(path)["manifest.json"]).hexdigest()
+
+
+def test_export_is_removed_and_what_lies_beside_it_stays(place: Place, drawn: Any) -> None:
+    export(place, drawn)
+    export(place, drawn, "pets/yesterday")
+    before = place.files("pets/yesterday")
+    digest = manifest_of(place, "pets/today")
+    assert remove_export(place.url, "pets/today", digest, "token")
+    assert place.files() == {f"pets/yesterday/{name}": data for name, data in before.items()}
+    assert not remove_export(place.url, "pets/today", digest, "token")
+
+
+def test_what_is_another_export_by_now_is_not_removed(place: Place, draw: Any) -> None:
+    export(place, draw({"cat": 9}))
+    digest = manifest_of(place, "pets/today")
+    export(place, draw({"cat": 2}), overwrite=True)
+    before = place.files()
+    assert not remove_export(place.url, "pets/today", digest, "token")
+    assert place.files() == before
+
+
+def test_removal_that_was_cut_off_is_taken_up_again(place: Place, drawn: Any) -> None:
+    export(place, drawn)
+    digest = manifest_of(place, "pets/today")
+    files, root = fsspec.core.url_to_fs(place.url, use_listings_cache=False)
+    # As after the first of its steps.
+    if place.url.startswith("file:"):
+        files.mv(f"{root}/pets/today", f"{root}/pets/today.old-token", recursive=True)
+    else:
+        files.pipe_file(f"{root}/pets/today/{UNFINISHED}", b"token")
+        files.rm_file(f"{root}/pets/today/manifest.json")
+    assert not remove_export(place.url, "pets/today", digest, "another")
+    assert remove_export(place.url, "pets/today", digest, "token")
     assert place.files() == {}

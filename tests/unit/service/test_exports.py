@@ -363,3 +363,27 @@ def test_link_opens_what_it_was_made_for_until_it_ends(engine, owner, job):
             links.check(session, export.id, "zip", 1, over)
         with pytest.raises(Forbidden, match="changed"):
             links.check(session, new_id(), "zip", later, good)
+
+
+def test_export_that_was_delivered_before_its_worker_was_killed_ends_well(
+    engine, storage, tiny, owner, job, tmp_path
+):
+    settings = tiny.model_copy(update={"export_destinations": f"disk={tmp_path.as_uri()}/out"})
+    wanted = ExportCreate(job=job.id, format="npz", destination="disk", path="today")
+    with writing(engine) as session:
+        export, _ = exports.create(session, settings, owner.id, wanted)
+        other, _ = exports.create(session, settings, owner.id, wanted)
+    export_writing.run(engine, storage, settings, export.id)
+    first = state(engine, owner, export)
+    with writing(engine) as session:
+        past = now(session) - timedelta(seconds=1)
+        session.execute(
+            update(Export)
+            .where(Export.id == export.id)
+            .values(state="running", lease_until=past, digest=None, bytes=None, ended_at=None)
+        )
+    export_writing.run(engine, storage, settings, export.id)
+    again = state(engine, owner, export)
+    assert (again.state, again.digest, again.location) == ("succeeded", first.digest, "disk/today")
+    export_writing.run(engine, storage, settings, other.id)
+    assert "There is an export at 'today'" in state(engine, owner, other).error

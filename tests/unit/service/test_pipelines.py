@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import func, insert, select, update
@@ -212,3 +214,105 @@ def test_version_that_is_registered_tells_the_pipelines(engine, settings, owner,
     with reading(engine) as session:
         assert session.scalar(select(func.count()).select_from(Dataset)) == 1
     assert len(runs(engine)) == 1
+
+
+REFRESH = "file:///srv/in/photos"
+WATCHING = {"schedule": {"on_dataset": True}}
+
+
+def delivers(where):
+    return {"deliver": [{"format": "npz", "destination": where}]}
+
+
+def reads(url, dataset="defects"):
+    return {"source": {"dataset": dataset, "refresh": url}}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "way"),
+    [
+        # Delivers what it reads; watches what it refreshes.
+        (None, reads("file:///srv/out/x") | delivers("disk"), "second -> second"),
+        (None, reads(REFRESH) | WATCHING, "second -> second"),
+        # One reads what the other delivers, into the dataset that the other watches.
+        (reads("file:///srv/out/a") , WATCHING | delivers("disk"), "second -> first -> second"),
+        (WATCHING | delivers("disk"), reads("file:///srv/out/a"), "second -> first -> second"),
+        # Each reads what the other delivers.
+        (
+            reads("file:///srv/out/a", "a") | delivers("attic"),
+            reads("file:///attic", "b") | delivers("disk"),
+            "second -> first -> second",
+        ),
+        # Not back again.
+        (reads("file:///srv/out/a", "a"), reads(REFRESH, "b") | delivers("disk"), None),
+        (reads("file:///srv/out/a", "a"), WATCHING | delivers("disk"), None),
+        (reads(REFRESH, "a"), {"source": {"dataset": "a"}} | WATCHING | delivers("disk"), None),
+    ],
+)  # fmt: skip
+def test_recipe_that_closes_a_circle_is_refused(engine, settings, owner, first, second, way):
+    places = "disk=file:///srv/out,attic=file:///attic"
+    settings = settings.model_copy(update={"export_destinations": places})
+    plain = {"schedule": None, "deliver": []}
+    if first is not None:
+        applied(engine, settings, owner, **plain | first | {"name": "first"})
+    wanted = plain | second | {"name": "second"}
+    if way is None:
+        applied(engine, settings, owner, **wanted)
+        return
+    with pytest.raises(InvalidRequest, match=re.escape(f"closes a circle ({way})")):
+        applied(engine, settings, owner, **wanted)
+
+
+class Clock:
+    """The time of the service, which the test holds."""
+
+    def __init__(self, monkeypatch, moment):
+        self.moment = moment
+        for room in (pipeline_ticks, pipelines):
+            monkeypatch.setattr(room, "now", lambda _session: self.moment)
+
+    def pass_by(self, **span):
+        self.moment += timedelta(**span)
+
+
+@pytest.mark.parametrize(
+    ("begin", "cron", "local"),
+    [
+        # 02:30 does not exist on the 28th, and comes twice on the 25th.
+        (datetime(2027, 3, 27, tzinfo=UTC), "30 2 * * *", ["27 02:30", "28 03:00", "29 02:30"]),
+        (datetime(2026, 10, 24, tzinfo=UTC), "30 2 * * *", ["24 02:30", "25 02:30", "26 02:30"]),
+        (datetime(2026, 11, 24, tzinfo=UTC), "30 2 * * *", ["24 02:30", "25 02:30", "26 02:30"]),
+    ],
+)
+@pytest.mark.parametrize("jump", [0, -5, 5], ids=["steady", "back", "forward"])
+def test_each_due_time_has_one_run_whatever_clocks_do(
+    engine, settings, owner, monkeypatch, begin, cron, local, jump
+):
+    clock = Clock(monkeypatch, begin)
+    schedule = {"cron": cron, "timezone": "Europe/Berlin"}
+    applied(engine, settings, owner, schedule=schedule)
+    while clock.moment < begin + timedelta(days=3):
+        for _ in range(2):
+            tick(engine)
+        # At noon of the second day the machine's clock is set, and found wrong an hour later.
+        hour = (clock.moment - begin) / timedelta(hours=1)
+        if jump and hour == 36:
+            clock.pass_by(hours=jump)
+            tick(engine)
+            clock.pass_by(hours=-jump)
+        clock.pass_by(minutes=30)
+    berlin = [run.due_at.astimezone(ZoneInfo("Europe/Berlin")) for run in runs(engine)]
+    assert [f"{moment:%d %H:%M}" for moment in berlin] == local
+
+
+@pytest.mark.parametrize(("policy", "days"), [("run_once", [1, 6, 7]), ("skip", [1, 7])])
+def test_times_while_all_was_down_are_run_once_or_skipped(
+    engine, settings, owner, monkeypatch, policy, days
+):
+    clock = Clock(monkeypatch, datetime(2026, 6, 1, tzinfo=UTC))
+    applied(engine, settings, owner, schedule={"cron": "0 2 * * *"}, on_missed=policy)
+    # In time; after five days in which nobody looked; in time again.
+    for moment in ((1, 2, 1), (6, 10, 0), (7, 2, 1)):
+        clock.moment = datetime(2026, 6, *moment, tzinfo=UTC)
+        tick(engine)
+    assert [(run.due_at.day, run.due_at.hour) for run in runs(engine)] == [(day, 2) for day in days]
