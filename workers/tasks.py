@@ -174,8 +174,7 @@ def advance_run(run_id: object = None, **_unknown: Any) -> None:
     """Go on with a run of a pipeline until it waits or has ended."""
     if (row_id := _id_in(ADVANCE_RUN, run_id)) is not None:
         own = context()
-        for messages in running.advance(own.engine, own.storage, own.settings, row_id):
-            own.queue.send(messages)
+        own.queue.send(running.advance(own.engine, own.storage, own.settings, row_id))
 
 
 @shared_task(name=RUN_STEP)

@@ -10,7 +10,6 @@ Order of locks: a pipeline's row before its runs', a run's before what it waits 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -51,21 +50,20 @@ _TOLD = {"failure": {"failed"}, "success": {"succeeded"}, "always": ENDED}
 log = structlog.get_logger()
 
 
-def advance(
-    engine: Engine, storage: Storage, settings: Settings, run_id: UUID
-) -> Iterator[list[Message]]:
-    """Go on with a run until it waits or has ended; safe to be told of twice.
+def advance(engine: Engine, storage: Storage, settings: Settings, run_id: UUID) -> list[Message]:
+    """Go on with a run until it waits or has ended; what is to be sent. Safe to be told of twice.
 
-    Yields:
-        what is to be sent, after each transaction.
+    All steps that need not wait are one transaction.
     """
-    more = True
-    while more:
-        # Read before any transaction is open: the store may take its time.
-        findings = _findings(engine, storage, run_id)
-        with writing(engine) as session:
-            messages, more = _one_step(session, settings, run_id, findings)
-        yield messages
+    # Read before it is open: the store may take its time.
+    findings = _findings(engine, storage, run_id)
+    messages, more = [], True
+    with writing(engine) as session:
+        _lock_pipeline(session, run_id)
+        while more:
+            told, more = _one_step(session, settings, run_id, findings)
+            messages += told
+    return messages
 
 
 def _findings(engine: Engine, storage: Storage, run_id: UUID) -> Findings:
@@ -90,8 +88,7 @@ def _findings(engine: Engine, storage: Storage, run_id: UUID) -> Findings:
 def _one_step(
     session: Session, settings: Settings, run_id: UUID, findings: Findings
 ) -> tuple[list[Message], bool]:
-    """One transaction's worth; also whether there is more to be done at once."""
-    _lock_pipeline(session, run_id)
+    """Take one step on; also whether there is more to be done at once."""
     run = session.scalars(_locked(run_id)).one_or_none()
     moment = now(session)
     if run is None or run.state in ENDED or run.available_at > moment:

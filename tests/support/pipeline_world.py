@@ -120,8 +120,7 @@ class World:
         )  # fmt: skip
 
     def _advance(self, run_id):
-        for messages in running.advance(self.engine, self.storage, self.settings, UUID(run_id)):
-            self.queue.send(messages)
+        self.queue.send(running.advance(self.engine, self.storage, self.settings, UUID(run_id)))
 
     def _step(self, run_id):
         self.queue.send(run_work.run(self.engine, self.storage, self.settings, UUID(run_id)))

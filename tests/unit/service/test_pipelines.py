@@ -316,3 +316,16 @@ def test_times_while_all_was_down_are_run_once_or_skipped(
         clock.moment = datetime(2026, 6, *moment, tzinfo=UTC)
         tick(engine)
     assert [(run.due_at.day, run.due_at.hour) for run in runs(engine)] == [(day, 2) for day in days]
+
+
+def test_recipe_of_another_version_is_paused_and_holds_up_no_other(engine, settings, owner):
+    rows = [applied(engine, settings, owner, name=name)[0] for name in ("old", "young")]
+    with writing(engine) as session:
+        session.get_one(Pipeline, rows[0].id).recipe = {"name": "old", "verse": 1}
+    for row in rows:
+        due_since(engine, row.id, minutes=1)
+    tick(engine)
+    assert [run.pipeline_id for run in runs(engine)] == [rows[1].id]
+    assert tick(engine) == 0
+    with reading(engine) as session:
+        assert session.get_one(Pipeline, rows[0].id).paused

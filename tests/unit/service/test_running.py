@@ -26,6 +26,7 @@ from datagen.queue import RUN_BATCH
 from datagen.schemas import STEPS, WebhookCreate
 from datagen.service import (
     batches,
+    delivering,
     jobs,
     pipeline_ticks,
     pipelines,
@@ -381,6 +382,11 @@ def test_webhook_is_told_of_the_end_that_it_waits_for(world, when, recipe, event
         told = session.scalars(select(Delivery).where(Delivery.event.like("run.%"))).all()
     assert [(one.event, one.resource_id) for one in told] == ([(event, run.id)] if event else [])
     assert states(run)["notify"] == ("succeeded" if event else "skipped")
+    if event:
+        with writing(world.engine) as session:
+            body = json.loads(delivering._claim(session, told[0].id).body)
+        assert (body["event"], body["data"]["id"]) == (event, str(run.id))
+        assert body["data"]["steps"][-1]["name"] == "notify"
 
 
 def test_webhook_that_is_gone_does_not_undo_the_run(world):
