@@ -12,6 +12,9 @@ from datagen.schemas import Checks
 class CheckFailed(InvalidRequest):
     """The images are not what the recipe asks for; another try would find the same."""
 
+    slug = "check-failed"
+    title = "The images are not what was asked for"
+
 
 def apply(checks: Checks, report: Mapping[str, Any]) -> list[str]:
     """What was found, in words.

@@ -84,7 +84,7 @@ def test_everything_that_the_client_can_do_can_be_awaited(stack: Any) -> None:
         async with AsyncClient(stack.url, stack.key) as dg:
             with Client(stack.url, stack.key) as plain:
                 spaces = [name for name in vars(plain) if name not in {"url", "_transport"}]
-                assert len(spaces) == 8
+                assert len(spaces) == 10
                 for space in spaces:
                     awaited = getattr(dg, space)
                     assert names(getattr(plain, space)) == names(awaited), space

@@ -140,10 +140,11 @@ def test_file_that_cannot_be_is_refused_with_code_2(
 
 
 def test_new_version_of_a_dataset_runs_the_pipeline_that_watches_it(
-    stack: Any, small: Path, tmp_path: Path
+    stack: Any, tmp_path: Path
 ) -> None:
-    small.write_text(SMALL.replace("lopsided", "watched") + "schedule: {on_dataset: true}\n")
-    stack.command("pipeline", "apply", str(small))
+    recipe = SMALL.replace("lopsided", "watched").replace("small", "watching")
+    (tmp_path / "watching.yaml").write_text(f"{recipe}schedule: {{on_dataset: true}}\n")
+    stack.command("pipeline", "apply", str(tmp_path / "watching.yaml"))
     folder = tmp_path / "photos"
     images = load_sample()["train"]
     for label in range(10):
@@ -153,6 +154,6 @@ def test_new_version_of_a_dataset_runs_the_pipeline_that_watches_it(
             (folder / str(label) / f"{row}.png").write_bytes(png)
     assert stack.command("dataset", "add", "watched", str(folder)).code == 0
 
-    run = wait_until(lambda: stack.http.get("/v1/pipelines/small/runs").json()["items"])[0]
+    run = wait_until(lambda: stack.http.get("/v1/pipelines/watching/runs").json()["items"])[0]
     assert run["cause"] == "dataset"
     assert stack.ended(f"/v1/runs/{run['id']}")["state"] == "succeeded"
