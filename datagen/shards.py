@@ -237,3 +237,22 @@ def read_sample(file: BinaryIO, row: int) -> bytes:
         raise IndexError(f"row {row} of {shard.metadata.num_rows}")
     images = _images(_row_group(shard, row // ROW_GROUP, ["image"]))
     return images[row % ROW_GROUP]
+
+
+def read_images_of(file: BinaryIO, indices: Sequence[int]) -> dict[int, bytes]:
+    """The PNGs of some samples by their index, reading the row groups that hold them alone.
+
+    Raises:
+        InvalidFile: a damaged shard.
+    """
+    shard, wanted = _opened(file), set(indices)
+    found: dict[int, bytes] = {}
+    for number in range(shard.num_row_groups):
+        there = _row_group(shard, number, ["index"])["index"].to_pylist()
+        if wanted.isdisjoint(there):
+            continue
+        images = _images(_row_group(shard, number, ["image"]))
+        found |= {
+            index: image for index, image in zip(there, images, strict=True) if index in wanted
+        }
+    return found

@@ -20,6 +20,7 @@ from datagen.api.events import Events
 from datagen.api.guards import BodyLimit, HostGuard, RequestLog
 from datagen.api.metrics import Metrics
 from datagen.api.openapi import install_openapi, operation_id
+from datagen.api.pages import pages_app
 from datagen.api.preparation import prepare
 from datagen.api.rates import Rates
 from datagen.api.readiness import Looks
@@ -102,6 +103,8 @@ def create_app(
     app.include_router(keys.me_router)
     app.include_router(pipelines.schema_router)
     install_documentation(app)
+    # Whatever no route above takes.
+    app.mount("/", pages_app(app.state))
     # The last one added is the first that a request meets.
     app.add_middleware(Conditional)
     app.add_middleware(
@@ -109,7 +112,7 @@ def create_app(
         backends=backends,
         callers=app.state.callers,
         uploads=UPLOAD_PATHS,
-        secrets=(keys.router.prefix, webhooks.router.prefix),
+        secrets=(keys.router.prefix, keys.me_router.prefix, webhooks.router.prefix),
     )
     app.add_middleware(BodyLimit, limit_of=_body_limits(settings))
     if is_loopback(host):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from anyio.to_thread import run_sync
@@ -22,6 +23,21 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 CONNECT_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A worker that listens to the broker.
+
+    Attributes:
+        name: process and host.
+        queues: that it takes messages from.
+        idle_seconds: since the broker heard of it.
+    """
+
+    name: str
+    queues: tuple[str, ...]
+    idle_seconds: int
 
 
 class Asking:
@@ -64,15 +80,32 @@ class Asking:
             raise InvalidRequest(made.error)
         return made
 
+    async def listeners(self) -> list[Listener]:
+        """The workers that listen to the broker. Raises QueueUnavailable."""
+        from redis.exceptions import RedisError  # noqa: PLC0415 - as above
+
+        try:
+            return await self._listeners(self._open())
+        except (RedisError, OSError) as error:
+            raise QueueUnavailable(f"The broker does not answer ({error}).") from error
+
+    async def _listeners(self, broker: Redis) -> list[Listener]:
+        """Connections that carry a worker's name; it tells the queues, and each worker has some."""
+        found: dict[str, Listener] = {}
+        for client in await broker.client_list():
+            name = str(client["name"])
+            if name.startswith(WORKER_NAME):
+                called = name.removeprefix(WORKER_NAME)
+                queues, _, process = called.rpartition("-")
+                seconds = int(client.get("idle", 0))
+                known = found.get(called)
+                idle = seconds if known is None else min(seconds, known.idle_seconds)
+                found[called] = Listener(process, tuple(queues.split("-")), idle)
+        return sorted(found.values(), key=lambda one: (one.queues, one.name))
+
     async def _workers(self, broker: Redis) -> bool:
-        """Whether a worker listens that takes such messages: its name tells its queues."""
-        names = [str(client["name"]) for client in await broker.client_list()]
-        queues = [
-            name.removeprefix(WORKER_NAME).rpartition("-")[0].split("-")
-            for name in names
-            if name.startswith(WORKER_NAME)
-        ]
-        return any(INTERACTIVE in own for own in queues)
+        """Whether a worker listens that takes such messages."""
+        return any(INTERACTIVE in one.queues for one in await self._listeners(broker))
 
     def _open(self) -> Redis:
         url = self._backends.settings.broker_url

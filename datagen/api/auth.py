@@ -10,12 +10,14 @@ from typing import Annotated, Any
 from anyio.to_thread import run_sync
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy.orm import Session
 
 from datagen.api.backends import Backends
 from datagen.api.rates import Rates
+from datagen.api.sites import COOKIE, refuse_other_sites
 from datagen.db.session import reading
 from datagen.errors import TooManyRequests, Unauthorized
-from datagen.service import keys
+from datagen.service import keys, sign_ins
 from datagen.service.keys import Principal
 
 # For so long a key that was valid is not looked up again; after a revocation it opens no longer
@@ -40,12 +42,21 @@ class Callers:
 
     async def principal(self, plain_key: str) -> Principal:
         """Who holds a key. Raises Unauthorized."""
-        digest, moment = hashlib.sha256(plain_key.encode()).digest(), time.monotonic()
+        return await self._remembered(plain_key, keys.authenticate)
+
+    async def signed_in(self, text: str) -> Principal:
+        """Whose session a cookie holds. Raises Unauthorized."""
+        return await self._remembered(text, sign_ins.principal_of)
+
+    async def _remembered(
+        self, text: str, look_up: Callable[[Session, str], Principal]
+    ) -> Principal:
+        digest, moment = hashlib.sha256(text.encode()).digest(), time.monotonic()
         # Whoever is looked up while a key is revoked is noted where nobody looks any more.
         known = self._known
         principal, until = known.get(digest, (None, 0.0))
         if principal is None or moment >= until:
-            principal = await run_sync(self._authenticated, plain_key)
+            principal = await run_sync(self._looked_up, text, look_up)
             if len(known) >= MOST_KNOWN:
                 known.clear()
             known[digest] = principal, moment + KNOWN_SECONDS
@@ -55,9 +66,9 @@ class Callers:
         """Look every key up again: one was revoked."""
         self._known = {}
 
-    def _authenticated(self, plain_key: str) -> Principal:
+    def _looked_up(self, text: str, look_up: Callable[[Session, str], Principal]) -> Principal:
         with reading(self._backends.engine) as session:
-            return keys.authenticate(session, plain_key)
+            return look_up(session, text)
 
 
 async def callers_of(request: Request) -> Callers:
@@ -69,15 +80,24 @@ async def callers_of(request: Request) -> Callers:
 Knowing = Annotated[Callers, Depends(callers_of)]
 
 
+async def _asker(request: Request, callers: Callers, credentials: Credentials) -> Principal:
+    """Who asks: by a key, or from the web page by a session."""
+    if credentials is not None:
+        return await callers.principal(credentials.credentials)
+    session = request.cookies.get(COOKIE)
+    if session is None:
+        raise Unauthorized("The request carries no key; send Authorization: Bearer dg_….")
+    refuse_other_sites(request)
+    return await callers.signed_in(session)
+
+
 def needs(
     scope: str,
 ) -> Callable[[Request, Knowing, Credentials], Coroutine[Any, Any, Principal]]:
     """A dependency: the principal of the request's key, which must reach `scope`."""
 
     async def principal(request: Request, callers: Knowing, credentials: Credentials) -> Principal:
-        if credentials is None:
-            raise Unauthorized("The request carries no key; send Authorization: Bearer dg_….")
-        found = await callers.principal(credentials.credentials)
+        found = await _asker(request, callers, credentials)
         rates: Rates = request.app.state.rates
         if rates.counts:
             taken = await run_sync(rates.take, found.key_id)

@@ -90,6 +90,7 @@ def _help_without_command(context: typer.Context) -> None:
 
 app.command("demo")(demo.demo)
 app.command("up")(servers.up)
+app.command("sign-in")(servers.sign_in)
 app.command("generate")(generate.generate)
 app.command("train")(train.train)
 app.command("report")(reports.report)

@@ -59,7 +59,7 @@ def connected(
             yield Connection(client, is_own=False)
     elif must_run:
         raise usage_error(
-            f"--detach needs a server that goes on, and none runs on {settings.home}; "
+            f"This needs a server that goes on, and none runs on {settings.home}; "
             "start one with `datagen up`, or name one in DATAGEN_URL."
         )
     else:

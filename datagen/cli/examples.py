@@ -10,6 +10,7 @@ _JOB = "0190b3f2-6f1e-7c31-9d5e-2f6a4c8e1b07"
 EXAMPLES = {
     "demo": "datagen demo --out digits --per-label 50",
     "up": "datagen up --port 9000 --workers 4",
+    "sign-in": "datagen sign-in",
     "generate": "datagen generate --labels 3=500,8=200 --seed 7 --out digits --format imagefolder",
     "train": "datagen train defects --dataset defects --preset base --time-budget 30m",
     "report": f"datagen report {_JOB} --quick --out report",

@@ -12,6 +12,7 @@ from datagen.cli.output import AsJson, note, print_json, say, usage_error
 from datagen.queue import LIGHT_QUEUES, TORCH_QUEUES
 
 if TYPE_CHECKING:
+    from datagen.embedded import EmbeddedStack
     from datagen.settings import Settings
 
 DEFAULT_PORT = 8000
@@ -37,13 +38,32 @@ def up(
 
     settings = _settings(workers)
     with EmbeddedStack(settings, host=host, port=port) as stack:
+        link = _sign_in_link(stack)
         if as_json:
-            print_json({"url": stack.url, "home": str(settings.home), "pid": os.getpid()})
+            told = {"url": stack.url, "home": str(settings.home), "pid": os.getpid()}
+            print_json(told | {"sign_in": link})
         else:
             say(f"datagen runs at {stack.url} with its state in {settings.home}")
+            say(f"Open it in a browser, once: {link}")
             say("The command line and the client find it by themselves. Ctrl-C stops it.")
         sys.stdout.flush()
         stack.wait()
+
+
+def _sign_in_link(stack: EmbeddedStack) -> str:
+    from datagen.client import Client  # noqa: PLC0415 - as above
+
+    with Client(stack.url, stack.api_key) as client:
+        return client.sign_in_link().url
+
+
+def sign_in(as_json: AsJson = False) -> None:
+    """Print a link that opens the web page in a browser, once, within an hour."""
+    from datagen.cli.connect import connected  # noqa: PLC0415 - as above
+
+    with connected(must_run=True) as connection:
+        link = connection.client.sign_in_link()
+    print_json(link) if as_json else say(link.url)
 
 
 def api(host: Host = "127.0.0.1", port: Port = DEFAULT_PORT) -> None:

@@ -34,7 +34,7 @@ from datagen.client.models import Models
 from datagen.client.pipelines import Pipelines, Runs
 from datagen.client.reports import Reports
 from datagen.client.webhooks import Webhooks
-from datagen.schemas import Me, Page, Resource
+from datagen.schemas import Me, Page, Resource, SignInLink
 
 # Requests of one client at once; as many connections stand in its pool.
 AT_ONCE = 100
@@ -299,6 +299,10 @@ class AsyncClient:
     async def me(self) -> Me:
         """Who your key belongs to, how far it reaches, and what is used of the quota."""
         return await self.run(self._client.me)
+
+    async def sign_in_link(self) -> SignInLink:
+        """A link that signs a browser in to the web page once, as the holder of your key."""
+        return await self.run(self._client.sign_in_link)
 
     async def run(self, call: Callable[[], Answer]) -> Answer:
         """What a call gives that may wait; it runs in a thread."""

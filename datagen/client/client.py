@@ -17,7 +17,7 @@ from datagen.client.pipelines import Pipelines, Runs
 from datagen.client.reports import Reports
 from datagen.client.transport import Transport
 from datagen.client.webhooks import Webhooks
-from datagen.schemas import Me
+from datagen.schemas import Me, SignInLink
 from datagen.settings import load_settings
 
 
@@ -72,6 +72,10 @@ class Client:
     def me(self) -> Me:
         """Who your key belongs to, how far it reaches, and what is used of the quota."""
         return self._transport.get("/v1/me", Me)
+
+    def sign_in_link(self) -> SignInLink:
+        """A link that signs a browser in to the web page once, as the holder of your key."""
+        return self._transport.post("/v1/me/sign-in-links", SignInLink)
 
     def close(self) -> None:
         """Close the connections; a `with` block does it too."""

@@ -67,6 +67,17 @@ class ApiKey(Table):
     revoked_at: Mapped[datetime | None]
 
 
+class SignIn(Table):
+    """A link that signs in to the web page once; of its token only the hash is kept."""
+
+    __tablename__ = "sign_ins"
+
+    digest: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
+    key_id: Mapped[str] = mapped_column(ForeignKey("api_keys.id"))
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+
+
 class Replay(Table):
     """The first answer to a request with an `Idempotency-Key`; none yet while it is being done."""
 

@@ -66,6 +66,7 @@ from datagen.schemas.keys import (
     Me,
     QuotaUsed,
     Scope,
+    SignInLink,
 )
 from datagen.schemas.models import (
     Figures,
@@ -208,6 +209,7 @@ __all__ = [
     "Schedule",
     "Scope",
     "Seed",
+    "SignInLink",
     "Source",
     "StageSeconds",
     "State",

@@ -99,6 +99,13 @@ class QuotaUsed(Resource):
     used: int
 
 
+class SignInLink(Resource):
+    """A link that signs in to the web page once."""
+
+    url: str
+    expires_at: datetime
+
+
 class Me(Resource):
     """Who a key belongs to, and how far it reaches."""
 

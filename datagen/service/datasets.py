@@ -258,6 +258,16 @@ def list_datasets(
     return Page(items=[shown(row) for row in rows], next_cursor=following)
 
 
+def versions(session: Session, owner_id: UUID, name: str) -> list[schemas.Dataset]:
+    """All versions of a name, the latest first."""
+    rows = session.scalars(
+        select(Dataset)
+        .where(Dataset.owner_id == owner_id, Dataset.name == name, Dataset.removed_at.is_(None))
+        .order_by(Dataset.version.desc())
+    )
+    return [shown(row) for row in rows]
+
+
 def remove(session: Session, owner_id: UUID, reference: str, *, force: bool = False) -> None:
     """Remove a dataset; its images follow when the store is swept.
 

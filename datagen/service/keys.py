@@ -255,6 +255,19 @@ def authenticate(session: Session, plain_key: str) -> Principal:
     return Principal(owner.id, owner.name, key.id, frozenset(key.scopes))
 
 
+def principal_of(session: Session, key_id: str) -> Principal:
+    """Who holds the key of this id, which has been proven otherwise.
+
+    Raises:
+        Unauthorized: it was revoked, has expired, or is gone.
+    """
+    found = _key_with_owner(session, key_id)
+    if found is None or _state(found[0], now(session)) != "valid":
+        raise Unauthorized("The key that you signed in with is valid no longer; use another.")
+    key, owner = found
+    return Principal(owner.id, owner.name, key.id, frozenset(key.scopes))
+
+
 def require(principal: Principal, scope: str) -> None:
     """Refuse a key that does not reach as far as `scope`: admin does all, write also reads.
 

@@ -39,8 +39,8 @@ def list_samples(
     names = session.get_one(Model, job.model_id).class_names
     query = select(Sample).where(Sample.job_id == job_id).order_by(Sample.index)
     if label is not None:
-        query = query.where(Sample.label == _label_number(names, label))
-        first, last = _range_of(session, job_id, names.index(label))
+        query = query.where(Sample.label == label_number(names, label))
+        first, last = range_of(session, job_id, names.index(label))
         # A label that was asked for is a range of indices: the primary key finds it, whatever the
         # job's size. Those that the judge gave may stand anywhere.
         if last:
@@ -54,7 +54,8 @@ def list_samples(
     return Page(items=items, next_cursor=following)
 
 
-def _label_number(names: Sequence[str], label: str) -> int:
+def label_number(names: Sequence[str], label: str) -> int:
+    """The number of a label that is named. Raises UnknownLabel."""
     if label not in names:
         known = ", ".join(names[:LISTED_LABELS])
         raise UnknownLabel(
@@ -63,7 +64,8 @@ def _label_number(names: Sequence[str], label: str) -> int:
     return names.index(label)
 
 
-def _range_of(session: Session, job_id: UUID, label: int) -> tuple[int, int]:
+def range_of(session: Session, job_id: UUID, label: int) -> tuple[int, int]:
+    """Where a label's images begin and end in a job's plan; 0, 0 where the judge labels them."""
     first, last = session.execute(
         select(func.min(JobLabel.start), func.max(JobLabel.start + JobLabel.requested)).where(
             JobLabel.job_id == job_id, JobLabel.label == label

@@ -229,6 +229,9 @@ def latent_scatter(subject: Subject) -> Drawn | None:
         "dimensions": [first, second],
         "points": points.round(4).tolist(),
         "labels": space.labels.tolist(),
+        # Whole, so that a point can be decoded, and mixed with another.
+        "latents": space.means.round(3).tolist(),
+        "class_names": list(subject.class_names),
     }
     return Drawn(figure, caption, numbers)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from datagen.api.auth import ADMINS_ALONE, Admin, Knowing, Reader
 from datagen.api.backends import Wired
@@ -12,8 +12,8 @@ from datagen.api.openapi import problems
 from datagen.api.paging import Paged
 from datagen.api.routes.jobs import Cursor, Limit
 from datagen.db.session import reading, writing
-from datagen.schemas import Key, KeyCreate, KeyMade, KeyRotate, Me, Page
-from datagen.service import keys
+from datagen.schemas import Key, KeyCreate, KeyMade, KeyRotate, Me, Page, SignInLink
+from datagen.service import keys, sign_ins
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"], dependencies=[ADMINS_ALONE])
 me_router = APIRouter(prefix="/v1/me", tags=["keys"])
@@ -78,3 +78,14 @@ def read_me(backends: Wired, asker: Reader) -> Me:
     """Owner and scopes of the key that asks, and what is used of the owner's quota."""
     with reading(backends.engine) as session:
         return keys.me(session, backends.settings, asker)
+
+
+@me_router.post(
+    "/sign-in-links", status_code=201, summary="Get a link that signs in", responses=problems()
+)
+def create_sign_in_link(request: Request, backends: Wired, asker: Reader) -> SignInLink:
+    """A link that signs a browser in to the web page once, within an hour, as whoever asks."""
+    with writing(backends.engine) as session:
+        token, ends = sign_ins.make_link(session, asker)
+    base = backends.settings.url or str(request.base_url)
+    return SignInLink(url=f"{base.rstrip('/')}/sign-in/{token}", expires_at=ends)

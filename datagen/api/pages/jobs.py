@@ -1,0 +1,157 @@
+"""Jobs: the list, a new one, and one with its gallery, report and exports."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import asdict
+from typing import Annotated, Any
+from uuid import UUID
+
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Query, Request, Response
+
+from datagen.api.backends import Backends, Wired
+from datagen.api.pages.rendering import render
+from datagen.api.pages.viewers import Viewer
+from datagen.db.session import reading
+from datagen.export.formats import formats
+from datagen.schemas import Dataset, Export, Job, Model, Page, Report, State
+from datagen.service import datasets, exports, gallery, jobs, models, reports
+from datagen.service.gallery import Order
+from datagen.service.keys import Principal
+
+router = APIRouter()
+ON_A_PAGE, CHOICES = 50, 200
+
+Label = Annotated[str | None, Query(max_length=200)]
+
+
+@router.get("/jobs")
+async def list_jobs(
+    request: Request,
+    viewer: Viewer,
+    backends: Wired,
+    *,
+    state: State | None = None,
+    cursor: Annotated[str | None, Query(max_length=400)] = None,
+) -> Response:
+    """The list, newest first."""
+
+    def read() -> Page[Job]:
+        with reading(backends.engine) as session:
+            return jobs.list_jobs(
+                session, viewer.owner_id, state=state, limit=ON_A_PAGE, cursor=cursor
+            )
+
+    return render(request, "jobs.html", viewer, page=await run_sync(read), state=state)
+
+
+@router.get("/jobs/new")
+async def new_job(
+    request: Request, viewer: Viewer, backends: Wired, *, model: Label = None
+) -> Response:
+    """The form; what is in it beyond the model, a script reads from the address."""
+    found = await run_sync(_choices, backends, viewer)
+    usable = [one for one in found[0] if one.state == "succeeded"]
+    chosen = next((one for one in usable if model in {one.name, str(one.id)}), None)
+    chosen = chosen or (usable[0] if usable else None)
+    return render(request, "job-new.html", viewer, models=usable, chosen=chosen, datasets=found[1])
+
+
+def _choices(backends: Backends, viewer: Principal) -> tuple[list[Model], list[Dataset]]:
+    with reading(backends.engine) as session:
+        return (
+            list(models.list_models(session, viewer.owner_id, limit=CHOICES).items),
+            list(datasets.list_datasets(session, viewer.owner_id, limit=CHOICES).items),
+        )
+
+
+@router.get("/jobs/{job_id}")
+async def show_job(job_id: UUID, request: Request, viewer: Viewer, backends: Wired) -> Response:
+    """A job."""
+
+    def read() -> tuple[Job, list[Export], list[Report]]:
+        with reading(backends.engine) as session:
+            return (
+                jobs.read(session, viewer.owner_id, job_id),
+                list(exports.list_exports(session, viewer.owner_id, job_id=job_id).items),
+                list(reports.list_reports(session, viewer.owner_id, job_id=job_id).items),
+            )
+
+    job, made, measured = await run_sync(read)
+    return render(
+        request, "job.html", viewer, job=job, exports=made, reports=measured,
+        formats=list(formats().values()), ways=_ways(request, job),
+    )  # fmt: skip
+
+
+@router.get("/jobs/{job_id}/gallery")
+async def read_gallery(
+    job_id: UUID,
+    viewer: Viewer,
+    backends: Wired,
+    *,
+    label: Label = None,
+    min_score: Annotated[float, Query(ge=0, le=1)] = 0.0,
+    sort: Order = "index",
+    cursor: Annotated[str | None, Query(max_length=400)] = None,
+) -> dict[str, Any]:
+    """A page of the gallery, for its script."""
+
+    def read() -> dict[str, Any]:
+        with reading(backends.engine) as session:
+            return asdict(
+                gallery.tiles(
+                    session, backends.storage, viewer.owner_id, job_id, label=label,
+                    min_score=min_score, order=sort, cursor=cursor,
+                )
+            )  # fmt: skip
+
+    return await run_sync(read)
+
+
+def _ways(request: Request, job: Job) -> dict[str, str]:
+    """The job's request for curl, Python and the command line."""
+    labels = {one.label: one.requested for one in job.labels if one.requested is not None}
+    wanted: dict[str, Any] = {
+        "model": f"{job.model.name}@{job.model.version}",
+        **({"labels": labels} if labels else {"count": job.images_requested}),
+        "seed": job.seed,
+        "sampler": job.sampler,
+        "temperature": job.temperature,
+        "gate": None if job.gate is None else job.gate.model_dump(),
+    }
+    if job.truncation is not None:
+        wanted["truncation"] = job.truncation
+    base = f"{request.url.scheme}://{request.headers.get('host', '')}"
+    body = json.dumps(wanted, ensure_ascii=True).replace("'", "'\\''")
+    options = "".join(
+        f", {name}={value!r}" for name, value in wanted.items() if name not in {"model", "labels"}
+    )
+    asked = f", {labels!r}" if labels else ""
+    return {
+        "curl": f"curl {base}/v1/jobs -H 'Authorization: Bearer dg_…' \\\n"
+        f"  -H 'Content-Type: application/json' -d '{body}'",
+        "Python": "from datagen import Client\n\nwith Client() as dg:\n"
+        f"    job = dg.jobs.create({wanted['model']!r}{asked}{options})\n"
+        "    job.wait(progress=True)",
+        "Command line": _command(job, labels),
+    }
+
+
+def _command(job: Job, labels: dict[str, int]) -> str:
+    plain = ",".join(f"{label}={count}" for label, count in labels.items())
+    words = [
+        "datagen generate", f"--model {job.model.name}@{job.model.version}",
+        f"--labels {shlex.quote(plain)}" if labels else f"--count {job.images_requested}",
+        f"--seed {job.seed}", f"--sampler {job.sampler}", f"--temperature {job.temperature:g}",
+    ]  # fmt: skip
+    if job.truncation is not None:
+        words.append(f"--truncation {job.truncation:g}")
+    gate = job.gate
+    if gate is None:
+        words.append("--no-gate")
+    elif gate.min_score is not None:
+        words.append(f"--min-score {gate.min_score:g}")
+    return " ".join(words)

@@ -1,0 +1,54 @@
+"""Models: the list and comparisons, and one with its training, its pictures and its latents."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Query, Request, Response
+
+from datagen.api.backends import Wired
+from datagen.api.pages.rendering import render
+from datagen.api.pages.viewers import Viewer
+from datagen.db.session import reading
+from datagen.schemas import Comparison, Dataset, Model, Page
+from datagen.service import comparing, datasets, models
+
+router = APIRouter()
+ON_A_PAGE, CHOICES = 50, 200
+
+
+@router.get("/models")
+async def list_models(
+    request: Request,
+    viewer: Viewer,
+    backends: Wired,
+    *,
+    compare: Annotated[list[str] | None, Query(max_length=20)] = None,
+    cursor: Annotated[str | None, Query(max_length=400)] = None,
+) -> Response:
+    """The list, newest first, and those that are ticked side by side."""
+
+    def read() -> tuple[Page[Model], Comparison | None, list[Dataset]]:
+        with reading(backends.engine) as session:
+            page = models.list_models(session, viewer.owner_id, limit=ON_A_PAGE, cursor=cursor)
+            beside = comparing.compare(session, viewer.owner_id, compare) if compare else None
+            own = datasets.list_datasets(session, viewer.owner_id, limit=CHOICES)
+        return page, beside, list(own.items)
+
+    page, beside, own = await run_sync(read)
+    return render(
+        request, "models.html", viewer, page=page, beside=beside, datasets=own,
+        compared=compare or [],
+    )  # fmt: skip
+
+
+@router.get("/models/{reference}")
+async def show_model(reference: str, request: Request, viewer: Viewer, backends: Wired) -> Response:
+    """A model."""
+
+    def read() -> Model:
+        with reading(backends.engine) as session:
+            return models.read(session, viewer.owner_id, reference)
+
+    return render(request, "model.html", viewer, model=await run_sync(read))

@@ -1,0 +1,93 @@
+"""Signing in to the web page: by a key, or by a link that is good once.
+
+A session is a text that the service has signed, which names a key and when the session ends. It
+opens as far as the key does, and no longer: a key that is revoked ends the sessions by it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from datagen.db.session import now
+from datagen.db.tables import Secret, SignIn
+from datagen.errors import Unauthorized
+from datagen.service import keys
+from datagen.service.common import insert_if_absent
+from datagen.service.keys import Principal
+
+SESSIONS = "sessions"
+SECRET_BYTES = 32
+LASTS = timedelta(days=7)
+LINK_LASTS = timedelta(hours=1)
+_FORM = re.compile(r"([0-9a-z]{1,16})\.([0-9]{1,12})\.([0-9a-f]{64})", re.ASCII)
+
+
+def make_link(session: Session, asker: Principal) -> tuple[str, datetime]:
+    """A token that signs in once, as whoever asks, and when it ends."""
+    moment, token = now(session), secrets.token_urlsafe(SECRET_BYTES)
+    session.execute(delete(SignIn).where(SignIn.expires_at <= moment))
+    ends = moment + LINK_LASTS
+    session.add(
+        SignIn(digest=_digest(token), key_id=asker.key_id, created_at=moment, expires_at=ends)
+    )
+    return token, ends
+
+
+def use_link(session: Session, token: str) -> Principal:
+    """Who a token signs in; it is used up by that. Raises Unauthorized."""
+    key_id = session.scalar(
+        delete(SignIn)
+        .where(SignIn.digest == _digest(token), SignIn.expires_at > now(session))
+        .returning(SignIn.key_id)
+    )
+    if key_id is None:
+        raise Unauthorized(
+            "This link was used already, or is over; `datagen sign-in` gives another, and a key "
+            "signs in too."
+        )
+    return keys.principal_of(session, key_id)
+
+
+def begin(session: Session, asker: Principal) -> tuple[str, datetime]:
+    """A session, and when it ends."""
+    insert_if_absent(session, Secret, name=SESSIONS, value=secrets.token_bytes(SECRET_BYTES))
+    ends = (now(session) + LASTS).replace(microsecond=0)
+    told = f"{asker.key_id}.{int(ends.timestamp())}"
+    return f"{told}.{_signed(_secret(session), told)}", ends
+
+
+def principal_of(session: Session, text: str) -> Principal:
+    """Who a session is of. Raises Unauthorized."""
+    found = _FORM.fullmatch(text)
+    secret = _secret(session)
+    if found is None or not secret:
+        raise _over()
+    key_id, ends, given = found.groups()
+    if not hmac.compare_digest(_signed(secret, f"{key_id}.{ends}"), given):
+        raise _over()
+    if now(session).timestamp() >= int(ends):
+        raise _over()
+    return keys.principal_of(session, key_id)
+
+
+def _over() -> Unauthorized:
+    return Unauthorized("You are not signed in, or no longer; sign in with a key.")
+
+
+def _secret(session: Session) -> bytes:
+    return session.scalar(select(Secret.value).where(Secret.name == SESSIONS)) or b""
+
+
+def _signed(secret: bytes, told: str) -> str:
+    return hmac.new(secret, told.encode(), hashlib.sha256).hexdigest()
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode(errors="replace")).digest()
