@@ -10,7 +10,7 @@ TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long format lint types imports unit bench-throughput bench-ingest bench-training bench-export bench-api bench-pipelines bench-quality bench-colour docs-figures bundled sample clean
+.PHONY: help demo test test-long format lint types imports unit bench-throughput bench-ingest bench-training bench-export bench-api bench-pipelines bench-quality bench-colour docs-figures docs-screenshots bundled sample clean
 
 help: ## Show what can be made
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +86,9 @@ bench-colour: $(DEMO_STAMP) ## The recommended recipe on two colour sets of our 
 
 docs-figures: $(DEMO_STAMP) ## Draw the pictures of docs/objectives.md again: make docs-figures MNIST=DIR
 	$(BIN)/python scripts/make_docs_figures.py "$(MNIST)"
+
+docs-screenshots: $(TEST_STAMP) ## Take the pictures of the pages in docs/images again; needs Chromium
+	$(BIN)/python scripts/make_screenshots.py docs/images
 
 sample: $(DEMO_STAMP) ## Make sample:mnist again: make sample MNIST=DIR
 	$(BIN)/python scripts/make_sample.py "$(MNIST)" datagen/bundled/sample-mnist.parquet

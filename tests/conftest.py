@@ -25,6 +25,7 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import browsing
 import psycopg
 import pytest
 from s3 import reached, s3
@@ -67,6 +68,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--every-point", action="store_true", help="kill pipelines at every transaction"
     )
+
+
+def pytest_report_header() -> str | None:
+    """Say where the tests of the pages will be left out, and how to have them."""
+    return None if any(map(shutil.which, browsing.NAMES)) else browsing.MISSING
 
 
 def pytest_configure() -> None:

@@ -52,7 +52,7 @@ def overview(session: Session, owner_id: UUID) -> Overview:
         )
     )
     counted = select(Batch.state, func.count()).where(Batch.state.in_(OPEN)).group_by(Batch.state)
-    batches = dict(session.execute(counted).tuples().all())
+    batches = {row.state: row[1] for row in session.execute(counted)}
     own = select(Model).where(Model.owner_id == owner_id, Model.removed_at.is_(None))
     training = session.scalars(own.where(Model.state.in_(OPEN)).order_by(Model.id.desc())).all()
     trained = session.scalar(

@@ -223,7 +223,7 @@ def test_latent_explorer_follows_pointer_and_keys(filled: Service, visit: Visit)
     del filled
     page = visit.go("/models/mnist")
     image, pad = page.locator("#decoded"), page.locator("#pad")
-    expect(image).to_have_attribute("src", re.compile("^data:image/png"), timeout=30_000)
+    expect(image).to_have_attribute("src", re.compile("^data:image/png"), timeout=60_000)
     pad.scroll_into_view_if_needed()
     box = pad.bounding_box()
     assert box is not None

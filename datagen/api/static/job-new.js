@@ -67,6 +67,9 @@ function start() {
     const some = rows.slice(0, MOST_PREVIEWED);
     const labels = Object.fromEntries(some.map((row) => [row.dataset.label, each]));
     const body = { labels, ...drawn() };
+    // What a job would leave out is left out here as well; what it draws in its place is not made.
+    const usual = JSON.parse(form.dataset.gate);
+    if (body.gate === undefined && usual && body.temperature > 0) body.gate = usual;
     if (body.gate) body.gate = { ...body.gate, reject_duplicates: false, max_attempts: 1 };
     const told = await api(`/v1/models/${model}/preview`, { method: "POST", body, signal });
     for (const row of some) {

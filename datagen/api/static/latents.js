@@ -123,6 +123,9 @@ function explore() {
     }
     told(); draw(); show();
   });
+  // The pad is drawn in the theme's colours.
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  new MutationObserver(draw).observe(document.documentElement, { attributeFilter: ["data-theme"] });
   draw();
   show();
 }
