@@ -19,6 +19,8 @@ from datagen.model.state import Kept, TrainingState
 
 WARM_UP = 0.3
 TOLD_EVERY = 20
+# Epochs that progress tells of, so that whoever comes late sees the curves too.
+MOST_TOLD = 500
 Numbers = dict[str, float]
 
 
@@ -93,7 +95,8 @@ def run_stage(stage: Stage, state: TrainingState, watch: Watch, later_seconds: f
                 numbers |= _finite(stage, done, stage.end_epoch(state.history))
                 epoch = done // stage.steps_per_epoch
                 state.history.append({"stage": stage.name, "epoch": epoch, **numbers})
-            watch.on_progress(pace.progress(done) | _latest(stage, state) | numbers)
+            told = {"history": state.history[-MOST_TOLD:]}
+            watch.on_progress(pace.progress(done) | _latest(stage, state) | numbers | told)
             if done % stage.steps_per_epoch == 0 and stage.is_done(state.history):
                 break
         if time.monotonic() >= watch.deadline and done < stage.steps:

@@ -10,6 +10,7 @@ import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -25,6 +26,8 @@ __all__ = ["browser", "playwright", "service", "visit"]
 pytestmark = [pytest.mark.xdist_group("pages"), pytest.mark.timeout(600)]
 
 WIDTHS = {"narrow": (360, 740), "usual": (1280, 900), "wide": (3840, 2160)}
+# Each width in one theme at least, the usual one in both.
+THEMES = {"narrow": ("dark",), "usual": ("light", "dark"), "wide": ("light",)}
 HARMFUL = "<img src=x onerror=alert(1)>"
 RECIPE = {
     "name": "nightly",
@@ -100,7 +103,7 @@ def test_every_page_fits_every_width_and_axe_finds_nothing(filled: Service, visi
             expect(page.locator("main h1")).to_be_visible()
             beyond = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
             assert beyond <= 0, (path, width, beyond)
-            for theme in ("light", "dark"):
+            for theme in THEMES[width]:
                 page.emulate_media(color_scheme=theme)
                 page.screenshot(path=SHOTS / f"{name}-{width}-{theme}.png")
                 if width != "wide":
@@ -143,9 +146,9 @@ def test_newcomer_comes_from_the_key_to_a_zip(
     before = row.locator(".strip img").first.get_attribute("src")
     page.get_by_role("button", name="Another", exact=True).click()
     expect(row.locator(".strip img").first).not_to_have_attribute("src", before or "")
-    row.locator("input[type=number]").fill("30000")
+    row.locator("input[type=number]").fill("8000")
     page.locator(".label-row[data-label='8'] input[type=number]").fill("100")
-    expect(page.locator("#total")).to_have_text("30,100")
+    expect(page.locator("#total")).to_have_text("8,100")
     expect(page.locator("#plan")).to_contain_text("batches")
     page.get_by_role("button", name="Make them").click()
 
@@ -155,7 +158,9 @@ def test_newcomer_comes_from_the_key_to_a_zip(
     wait_until(lambda: stored(page) > 0)
     assert page.evaluate("window.same") is True
     expect(page.locator("#state")).to_have_text("succeeded", timeout=120_000)
-    expect(page.locator("#stored")).to_have_text("30,100")
+    expect(page.locator("#stored")).to_have_text("8,100")
+    expect(page.get_by_role("button", name="Remove")).to_be_visible()
+    assert page.evaluate("window.same") is True
     expect(page.locator("#gallery img").first).to_be_visible()
 
     page.get_by_label("Format").select_option("imagefolder")
@@ -167,7 +172,7 @@ def test_newcomer_comes_from_the_key_to_a_zip(
     coming.value.save_as(tmp_path / "digits.zip")
     with zipfile.ZipFile(tmp_path / "digits.zip") as archive:
         names = archive.namelist()
-    assert sum(name.startswith("train/3/") for name in names) == 30_000
+    assert sum(name.startswith("train/3/") for name in names) == 8_000
 
     page.go_back()
     expect(page).to_have_url(re.compile("/jobs/new"))
@@ -177,12 +182,12 @@ def test_newcomer_comes_from_the_key_to_a_zip(
 
 
 def test_job_page_catches_up_after_the_server_was_killed(filled: Service, visit: Visit) -> None:
-    job = filled.client.jobs.create("mnist", {"3": 60_000}, gate=None)
+    job = filled.client.jobs.create("mnist", {"3": 20_000}, gate=None)
     page = visit.go(f"/jobs/{job.id}")
     wait_until(lambda: stored(page) > 0)
     filled.program("api").kill()
     expect(page.locator("#state")).to_have_text("succeeded", timeout=180_000)
-    expect(page.locator("#stored")).to_have_text("60,000")
+    expect(page.locator("#stored")).to_have_text("20,000")
 
 
 def test_job_is_cancelled_from_its_page(filled: Service, visit: Visit) -> None:
@@ -252,6 +257,14 @@ def test_latent_explorer_follows_pointer_and_keys(filled: Service, visit: Visit)
         page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
         expect(page.locator("#hovered")).to_be_visible()
     expect(page.locator("#way img")).to_have_count(12)
+    scatter.focus()
+    seen = set()
+    for _ in range(3):
+        before = page.locator("#hovered").get_attribute("src")
+        page.keyboard.press("ArrowRight")
+        expect(page.locator("#hovered")).not_to_have_attribute("src", before or "")
+        seen.add(page.locator("#hovered").get_attribute("src"))
+    assert len(seen) == 3
 
 
 def test_good_archive_becomes_a_dataset_and_a_broken_one_a_sentence(
@@ -435,3 +448,15 @@ def test_everything_is_reached_by_keyboard(filled: Service, visit: Visit) -> Non
         outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
         assert outline != "none", seen[-1]
     assert {"New job", "Datasets", "Models", "Pipelines", "About"} <= set(seen)
+
+
+def test_times_are_told_in_the_viewers_zone(filled: Service, browser: Browser) -> None:
+    pipeline = filled.client.pipelines.get("nightly")
+    assert pipeline.next_due_at is not None
+    for zone in ("Asia/Tokyo", "America/New_York"):
+        visit = Visit(browser, filled, timezone_id=zone, locale="en-GB")
+        visit.sign_in()
+        page = visit.go("/pipelines")
+        told = pipeline.next_due_at.astimezone(ZoneInfo(zone)).strftime("%d/%m/%Y, %H:%M")
+        expect(page.get_by_role("row", name="nightly")).to_contain_text(told)
+        visit.close()

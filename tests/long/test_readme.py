@@ -109,3 +109,9 @@ def test_readme_from_exports_to_the_service(reader: Reader) -> None:
             names["JOB"] = f"{second} --force"
         reader.run(as_a_service, line.replace("scratch=500", "scratch=5"), **names)
     assert (reader.folder / "backups" / "today").is_dir()
+
+    (recipe,), nightly = blocks("README.md", "yaml"), reader.shell[7]
+    (reader.folder / "nightly.yaml").write_text(recipe.text.replace("5000", "90"))
+    told = reader.run(nightly)
+    assert told.count("succeeded") >= 3, told
+    assert dg.pipelines.get("nightly").last_state == "succeeded"

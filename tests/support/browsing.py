@@ -30,9 +30,9 @@ document.addEventListener("securitypolicyviolation", (event) => {
 class Visit:
     """A browser window on a service, which notes whatever its pages do wrong."""
 
-    def __init__(self, browser: Browser, service: Service) -> None:
+    def __init__(self, browser: Browser, service: Service, **options: Any) -> None:
         self.browser, self.service, self.wrong = browser, service, list[str]()
-        self.context: BrowserContext = browser.new_context(accept_downloads=True)
+        self.context: BrowserContext = browser.new_context(**options)
         self.context.add_init_script(_TELL)
         self.page = self.window()
 
@@ -80,14 +80,15 @@ class Visit:
         assert self.wrong == []
 
 
-@pytest.fixture(scope="session")
+# No longer than its module: the driver keeps an event loop running in the thread of the tests.
+@pytest.fixture(scope="module")
 def playwright() -> Iterator[Playwright]:
     """The driver."""
     with sync_playwright() as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(playwright: Playwright) -> Iterator[Browser]:
     """Chromium; where there is none, its tests are left out and say how to get it."""
     path = next(filter(None, map(shutil.which, NAMES)), None)

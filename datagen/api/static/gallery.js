@@ -83,7 +83,12 @@ function start() {
 
   filter.addEventListener("change", begin);
   filter.addEventListener("submit", (event) => event.preventDefault());
-  document.addEventListener("datagen:images", begin);
+  // More were made: what was the last page may go on, and nothing else moves.
+  document.addEventListener("datagen:images", () => {
+    const last = place.lastElementChild;
+    if (!last?.classList.contains("page")) begin();
+    else if (last.filled && !last.next) { last.filled = false; fill(last); }
+  });
   if (Number(place.dataset.total) > 0) begin();
   else place.append(make("p", { className: "soft", textContent: `${number(0)} images yet; they appear here.` }));
 }

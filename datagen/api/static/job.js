@@ -4,8 +4,9 @@ import { $, $$, api, attempt, number } from "./core.js";
 const place = $("#job");
 const id = place.dataset.id;
 const ENDED = ["succeeded", "failed", "cancelled"];
+const WORTH = "section[aria-labelledby=worth]";
 let state = place.dataset.state;
-let galleryAt = 0;
+let lookedAt = 0;
 
 if (!ENDED.includes(state)) follow();
 
@@ -17,7 +18,8 @@ function follow() {
     show(job);
     if (ENDED.includes(job.state)) {
       source.close();
-      location.reload();
+      renew(".head", "#exports", WORTH);
+      document.dispatchEvent(new CustomEvent("datagen:images"));
     }
   };
   for (const kind of ["progress", "state"]) source.addEventListener(kind, heard);
@@ -46,11 +48,24 @@ function show(job) {
     $("[data-part=short]", row).textContent = number(one.short);
     $("[data-part=agreement]", row).textContent = one.agreement == null ? "–" : `${(100 * one.agreement).toFixed(1)}%`;
   }
-  // The first images at once, later ones seldom: what is looked at must not jump.
-  if (galleryAt === 0 && job.images_stored > 0) {
-    galleryAt = job.images_stored;
+  // The first images at once, more of them now and then.
+  const moment = performance.now();
+  if (job.images_stored > 0 && (lookedAt === 0 || moment - lookedAt > 5000)) {
+    lookedAt = moment;
     document.dispatchEvent(new CustomEvent("datagen:images"));
   }
+}
+
+// Take parts of the page as it is now from the server; nothing else moves.
+async function renew(...selectors) {
+  const answer = await fetch(location.href, { headers: { Accept: "text/html" } }).catch(() => null);
+  if (!answer?.ok) return;
+  const next = new DOMParser().parseFromString(await answer.text(), "text/html");
+  for (const selector of selectors) {
+    const fresh = $(selector, next);
+    if (fresh) $(selector)?.replaceWith(document.adoptNode(fresh));
+  }
+  $("#new-report")?.addEventListener("click", report);
 }
 
 const ask = (path, body) => (event) => {
@@ -58,26 +73,17 @@ const ask = (path, body) => (event) => {
   const button = event.submitter ?? event.currentTarget;
   attempt(button, async () => {
     await api(path, { method: "POST", body: body() });
-    location.reload();
+    await renew("#exports", WORTH);
   });
 };
+const report = ask("/v1/reports", () => ({ job: id, quick: true }));
 $("#new-export")?.addEventListener("submit", ask("/v1/exports", () => ({ job: id, format: $("#format").value })));
-$("#new-report")?.addEventListener("click", ask("/v1/reports", () => ({ job: id, quick: true })));
+$("#new-report")?.addEventListener("click", report);
 
 // What goes on beside the job: looked at while there is something.
 async function refresh() {
   const busy = $$("#exports .running, #exports .queued, section .notice .running, section .notice .queued");
-  if (busy.length && document.visibilityState === "visible") {
-    const answer = await fetch(location.href, { headers: { Accept: "text/html" } }).catch(() => null);
-    if (answer?.ok) {
-      const next = new DOMParser().parseFromString(await answer.text(), "text/html");
-      for (const selector of ["#exports", "section[aria-labelledby=worth]"]) {
-        const fresh = $(selector, next);
-        if (fresh) $(selector).replaceWith(document.adoptNode(fresh));
-      }
-      $("#new-report")?.addEventListener("click", ask("/v1/reports", () => ({ job: id, quick: true })));
-    }
-  }
+  if (busy.length && document.visibilityState === "visible") await renew("#exports", WORTH);
   setTimeout(refresh, 2000);
 }
 refresh();

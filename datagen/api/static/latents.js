@@ -194,9 +194,7 @@ async function scatter() {
     $("#hovered").hidden = false;
     told.textContent = `An image of ${names[own[row]]}, as the model decodes it.`;
   };
-  canvas.addEventListener("pointermove", (event) => see(near(event)));
-  canvas.addEventListener("click", async (event) => {
-    const row = near(event);
+  const choose = async (row) => {
     if (row < 0 || !latents) return;
     chosen.push(row);
     if (chosen.length > 2) chosen.splice(0, chosen.length - 1);
@@ -212,5 +210,20 @@ async function scatter() {
     $("#way").replaceChildren(...made.images.map((image, step) => make("img", {
       src: picture(image.png), alt: `${Math.round(100 * shares[step])}% of the way`, className: "pixels", width: 56, height: 56,
     })));
+  };
+  canvas.addEventListener("pointermove", (event) => see(near(event)));
+  canvas.addEventListener("click", (event) => choose(near(event)));
+  // By keyboard from dot to dot, in the order from left to right.
+  const order = points.map((_, row) => row).sort((a, b) => points[a][0] - points[b][0]);
+  canvas.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    if (step) {
+      event.preventDefault();
+      const place = order.indexOf(last);
+      see(order[(place + step + order.length) % order.length]);
+    } else if (event.key === "Enter" || event.key === " ") {
+      event.preventDefault();
+      choose(last);
+    }
   });
 }

@@ -5,7 +5,6 @@ const place = $("#model");
 const id = place.dataset.id;
 const FIGURES = ["latent-grid", "samples", "reconstructions", "same-z", "latent-strips", "kl-per-dimension", "interpolation"];
 const ENDED = ["succeeded", "failed", "cancelled"];
-const seen = [];
 const charts = {};
 
 function drawn(history) {
@@ -47,10 +46,8 @@ async function follow() {
     const left = told.seconds_left == null ? "" : `, about ${Math.round(told.seconds_left / 6) / 10} min left`;
     $("#stage").textContent = told.stage == null ? "It waits for a worker."
       : `${told.stage}, epoch ${told.epoch} of ${told.epochs}${left}`;
-    const last = seen[seen.length - 1];
-    if (told.total != null && (last?.epoch !== told.epoch || last?.stage !== told.stage)) seen.push({ ...told });
-    else if (last && told.total != null) Object.assign(last, told);
-    drawn(model.metrics?.history ?? seen);
+    // The epochs that have ended, and the one that goes on.
+    drawn([...(told.history ?? []), told]);
   }
   setTimeout(follow, 1500);
 }

@@ -1,0 +1,222 @@
+"""What the pages answer, without a browser."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from uuid import UUID
+
+import pytest
+from starlette.testclient import TestClient
+
+from datagen.api.app import create_app
+from datagen.db.session import writing
+from datagen.queue import MemoryQueue
+from datagen.service import keys
+
+ANY_ID = "00000000-0000-7000-8000-000000000000"
+PAGES = ("/", "/jobs", "/jobs/new", "/datasets", "/models", "/models/mnist", "/pipelines",
+         "/pipelines/new", "/keys", "/about")  # fmt: skip
+HTML = {"Accept": "text/html"}
+
+
+@pytest.fixture
+def api(settings, engine) -> Iterator[TestClient]:
+    with TestClient(
+        create_app(settings, queue=MemoryQueue()), base_url="http://127.0.0.1"
+    ) as found:
+        yield found
+
+
+@pytest.fixture
+def key(engine, api):
+    """Makes keys."""
+
+    def make(owner="me", scope="admin"):
+        with writing(engine) as session:
+            return keys.create_key(session, owner, [scope])
+
+    return make
+
+
+@pytest.fixture
+def signed_in(api, key):
+    """Signs the client in as the holder of a key."""
+
+    def sign_in(plain=None, **form):
+        api.cookies.clear()
+        headers = {"Sec-Fetch-Site": "same-origin"}
+        return api.post(
+            "/sign-in", data={"key": plain or key(), **form}, headers=headers,
+            follow_redirects=False,
+        )  # fmt: skip
+
+    return sign_in
+
+
+def test_pages_have_their_policy_and_load_nothing_inline(api, signed_in):
+    signed_in()
+    for path in PAGES:
+        answer = api.get(path, headers=HTML)
+        assert answer.status_code == 200, (path, answer.text)
+        policy = answer.headers["content-security-policy"]
+        assert policy.startswith("default-src 'self'; img-src 'self' data: blob:;")
+        assert "unsafe" not in policy
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?![^>]*src=)", answer.text), path
+        for source in re.findall(r'(?:src|href)="([^"]+)"', answer.text):
+            assert source.startswith(("/", "#", "?", "data:")), (path, source)
+
+
+def test_files_are_kept_under_their_digest_and_looked_up_without(api, signed_in):
+    signed_in()
+    style = re.search(r'href="(/static/style.css\?[0-9a-f]+)"', api.get("/", headers=HTML).text)
+    assert style is not None
+    assert "immutable" in api.get(style[1]).headers["cache-control"]
+    plain = api.get("/static/core.js")
+    assert (plain.headers["cache-control"], plain.status_code) == ("no-cache", 200)
+    again = api.get("/static/core.js", headers={"If-None-Match": plain.headers["etag"]})
+    assert again.status_code == 304
+    assert api.get("/static/../templates/base.html").status_code == 404
+
+
+def test_whoever_is_not_signed_in_is_asked_to_and_comes_back(api, signed_in):
+    asked = api.get("/jobs?state=failed", headers=HTML, follow_redirects=False)
+    assert (asked.status_code, asked.headers["location"]) == (
+        303, "/sign-in?next=/jobs%3Fstate%3Dfailed"
+    )  # fmt: skip
+    answer = signed_in(next="/jobs?state=failed")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/jobs?state=failed")
+    assert re.search(r"HttpOnly; Max-Age=\d+; Path=/; SameSite=lax", answer.headers["set-cookie"])
+    assert "Secure" not in answer.headers["set-cookie"]
+
+
+@pytest.mark.parametrize(
+    "target", ["//evil.example", "https://evil.example", "/\\evil.example", "evil", "/\nx", ""]
+)
+def test_signing_in_leads_nowhere_else(signed_in, target):
+    assert signed_in(next=target).headers["location"] == "/"
+
+
+@pytest.mark.parametrize("plain", ["dg_wrong", "x" * 3000, "\x00", "dg_" + "é" * 50])
+def test_wrong_key_is_refused_in_the_form_and_not_quoted(api, signed_in, plain):
+    answer = signed_in(plain)
+    assert (answer.status_code, plain in answer.text) == (401, False)
+    assert "not valid" in answer.text
+    assert api.cookies.get("datagen_session") is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Sec-Fetch-Site": "same-origin"}, 202),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "none"}, 403),
+        ({"Origin": "http://127.0.0.1"}, 202),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({}, 403),
+    ],
+)
+def test_session_changes_things_from_our_own_pages_alone(api, signed_in, headers, status):
+    signed_in()
+    answer = api.post("/v1/jobs", json={"model": "mnist", "all": 1}, headers=headers)
+    assert answer.status_code == status, answer.text
+    assert api.get("/v1/jobs").status_code == 200
+
+
+def test_session_reaches_as_far_as_its_key(api, key, signed_in):
+    signed_in(key(scope="read"))
+    ours = {"Sec-Fetch-Site": "same-origin"}
+    assert api.get("/jobs", headers=HTML).status_code == 200
+    assert api.get("/keys", headers=HTML).status_code == 403
+    answer = api.post("/v1/jobs", json={"model": "mnist", "all": 1}, headers=ours)
+    assert answer.status_code == 403
+    assert api.post("/v1/keys", json={"owner": "o"}, headers=ours).status_code == 403
+
+
+def test_session_ends_when_its_key_is_revoked(api, key, signed_in):
+    plain, admin = key(), key()
+    signed_in(plain)
+    assert api.get("/jobs", headers=HTML, follow_redirects=False).status_code == 200
+    revoked = api.post(
+        f"/v1/keys/{plain.split('_')[1]}/revoke", headers={"Authorization": f"Bearer {admin}"}
+    )
+    assert revoked.status_code == 200
+    assert api.get("/jobs", headers=HTML, follow_redirects=False).status_code == 303
+    assert api.get("/v1/jobs").status_code == 401
+
+
+def test_pages_of_another_owners_things_are_404(api, key, signed_in):
+    mine = {"Authorization": f"Bearer {key()}"}
+    job = api.post("/v1/jobs", json={"model": "mnist", "all": 1}, headers=mine).json()
+    recipe = {"name": "n", "source": {"dataset": "d"}, "model": "mnist", "plan": {"fill": 1}}
+    api.post("/v1/pipelines", json=recipe, headers=mine)
+    run = api.post("/v1/pipelines/n/runs", headers=mine).json()
+    signed_in(key("stranger"))
+    for path in (
+        f"/jobs/{job['id']}", f"/jobs/{job['id']}/gallery", f"/jobs/{job['id']}/samples/0",
+        "/pipelines/n", "/pipelines/new?edit=n", f"/runs/{run['id']}", "/datasets/d",
+        "/datasets/d/images", f"/jobs/{UUID(ANY_ID)}",
+    ):  # fmt: skip
+        answer = api.get(path, headers=HTML)
+        assert answer.status_code == 404, path
+        assert "traceback" not in answer.text.lower()
+    assert job["id"] not in api.get("/jobs", headers=HTML).text
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/jobs/nonsense", 404),
+        ("/jobs?cursor=nonsense", 422),
+        ("/jobs?state=odd", 422),
+        (f"/jobs/{ANY_ID}/samples/-1", 404),
+        ("/models?compare=mnist", 422),
+        ("/datasets/%00", 404),
+        ("/pipelines/%ED%A0%80", 404),
+        ("/nowhere", 404),
+    ],
+)
+def test_what_is_wrong_is_said_on_a_page_to_people_and_in_json_to_programs(
+    api, signed_in, path, status
+):
+    signed_in()
+    page = api.get(path, headers=HTML)
+    assert page.status_code == status, page.text
+    assert 'role="alert"' in page.text
+    told = api.get(path)
+    assert told.status_code == status
+    assert told.headers["content-type"] == "application/problem+json"
+
+
+def test_link_signs_in_as_whoever_asked_for_it(api, key):
+    made = api.post("/v1/me/sign-in-links", headers={"Authorization": f"Bearer {key('ann')}"})
+    assert made.status_code == 201
+    path = made.json()["url"].removeprefix("http://127.0.0.1")
+    answer = api.get(path, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    assert "Sign out ann" in api.get("/", headers=HTML).text
+    assert api.get(path, headers=HTML).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"name: x", "source"),
+        (b"a: *x", "alias"),
+        (b"\xff", "UTF-8"),
+        (b"name: n\nsource: {dataset: d}\nmodel: m\nplan: {fill: 1, add: 2}", "give one of"),
+    ],
+)
+def test_recipe_is_checked_as_it_is_typed(api, signed_in, body, words):
+    signed_in()
+    ours = {"Sec-Fetch-Site": "same-origin"}
+    told = api.post("/pipelines/check", content=body, headers=ours)
+    assert (told.status_code, words in told.json()["problem"]) == (200, True), told.text
+    good = b"name: n\nsource: {dataset: d}\nmodel: m\nplan: {fill: 1}\nschedule: {every: 1h}"
+    found = api.post("/pipelines/check", content=good, headers=ours).json()
+    assert (found["problem"], len(found["next"]), len(found["warnings"])) == (None, 5, 2)
+    assert api.post("/pipelines/check", content=good).status_code == 403
