@@ -10,6 +10,8 @@ from documents import DOCUMENTS, ROOT, Block, blocks, commands
 from typer.main import get_command
 
 from datagen.cli.app import app
+from datagen.recipes import read_recipe
+from datagen.schemas import PipelineApply
 
 BLOCKS = [block for document in DOCUMENTS for block in blocks(document)]
 _LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
@@ -28,6 +30,12 @@ def test_every_command_is_one_with_these_arguments(block: Block) -> None:
 @pytest.mark.parametrize("block", [b for b in BLOCKS if b.language == "python"], ids=str)
 def test_every_block_of_python_can_be_read(block: Block) -> None:
     compile(block.text, str(block), "exec")
+
+
+@pytest.mark.parametrize("block", [b for b in BLOCKS if b.language == "yaml"], ids=str)
+def test_every_recipe_is_one(block: Block) -> None:
+    recipe = PipelineApply.model_validate(read_recipe(block.text.encode()))
+    assert recipe.name == "nightly"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
