@@ -32,11 +32,12 @@ def test_gallery_is_scrolled_to_its_end_with_memory_flat(
         return float(page.evaluate("performance.memory.usedJSHeapSize"))
 
     heaps, waits, pages = [heap()], [], 0
-    while page.locator(f"#gallery .tile[href$='/samples/{10 * PER_LABEL - 1}']").count() == 0:
+    last = page.locator(f"#gallery .tile[href$='/samples/{10 * PER_LABEL - 1}']")
+    while last.count() == 0:
         began = time.monotonic()
         gallery.evaluate("one => { one.scrollTop = one.scrollHeight; }")
         before = pages
-        wait_until(lambda n=before: page.locator("#gallery .page").count() > n)  # type: ignore[misc]
+        wait_until(lambda n=before: page.locator("#gallery .page").count() > n or last.count())  # type: ignore[misc]
         pages = page.locator("#gallery .page").count()
         waits.append(time.monotonic() - began)
         if pages % 100 == 0:
