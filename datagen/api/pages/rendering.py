@@ -136,6 +136,8 @@ def render(
             **data,
             viewer=viewer,
             here=request.url.path,
+            # With the page of a list that is looked at: what is refreshed is that one.
+            address=_address(request),
             may_write=reaches >= SCOPES.index("write"),
             is_admin=reaches >= SCOPES.index("admin"),
         )
@@ -150,6 +152,11 @@ def install_error_pages(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http)
     for kind in (OperationalError, InterfaceError, DataError):
         app.add_exception_handler(kind, _database)
+
+
+def _address(request: Request) -> str:
+    """Path and query of what was asked for."""
+    return request.url.path + (f"?{request.url.query}" if request.url.query else "")
 
 
 async def _datagen(request: Request, error: Exception) -> Response:
@@ -180,8 +187,7 @@ def _told(request: Request, error: DatagenError) -> Response:
         # Whoever asks for no page gets no page: a program, or a script of ours.
         return problem_response(error)
     if isinstance(error, Unauthorized):
-        target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-        return RedirectResponse(f"/sign-in?next={quote(target)}", HTTPStatus.SEE_OTHER)
+        return RedirectResponse(f"/sign-in?next={quote(_address(request))}", HTTPStatus.SEE_OTHER)
     viewer = getattr(request.state, "viewer", None)
     return render(
         request,

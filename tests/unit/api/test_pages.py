@@ -220,3 +220,16 @@ def test_recipe_is_checked_as_it_is_typed(api, signed_in, body, words):
     found = api.post("/pipelines/check", content=good, headers=ours).json()
     assert (found["problem"], len(found["next"]), len(found["warnings"])) == (None, 5, 2)
     assert api.post("/pipelines/check", content=good).status_code == 403
+
+
+def test_list_is_refreshed_at_the_page_that_is_looked_at(api, key, signed_in):
+    mine = {"Authorization": f"Bearer {key()}"}
+    for _ in range(51):
+        api.post("/v1/jobs", json={"model": "mnist", "all": 1}, headers=mine)
+    signed_in(key())
+    first = api.get("/jobs?state=queued", headers=HTML).text
+    assert 'hx-get="/jobs?state=queued"' in first
+    older = re.search(r'rel="next" href="(\?state=queued&amp;cursor=[^"]+)"', first)
+    assert older is not None
+    second = api.get(f"/jobs{older[1].replace('&amp;', '&')}", headers=HTML).text
+    assert f'hx-get="/jobs{older[1]}"' in second
