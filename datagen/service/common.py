@@ -14,14 +14,24 @@ from sqlalchemy import Select, bindparam, case, func, inspect, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from datagen.db.tables import Dataset, Export, Job, Model, Owner, Report, Table
+from datagen.db.tables import (
+    Dataset,
+    Export,
+    Job,
+    Model,
+    Owner,
+    Pipeline,
+    Report,
+    Run,
+    Table,
+)
 from datagen.errors import Conflict, InvalidRequest, NotFound
 
 MAX_PAGE = 1000
 
-Owned = TypeVar("Owned", Job, Export, Report)
+Owned = TypeVar("Owned", Job, Export, Report, Run)
 Versioned = TypeVar("Versioned", Dataset, Model)
-Listed = TypeVar("Listed", Dataset, Model, Export, Report)
+Listed = TypeVar("Listed", Dataset, Model, Export, Report, Pipeline, Run)
 
 
 def parse_id(text: str) -> UUID | None:

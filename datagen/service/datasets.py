@@ -14,11 +14,11 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
-from datagen import schemas
+from datagen import bundled, schemas
 from datagen.datasets.limits import full_disk_named
 from datagen.datasets.names import Names
 from datagen.datasets.opening import open_dataset
-from datagen.datasets.reading import Opened, ReadOptions, ReadReport
+from datagen.datasets.reading import DEFAULT_SHARES, Opened, ReadOptions, ReadReport
 from datagen.datasets.sample import load_sample
 from datagen.datasets.stored import digests_of, read_named_split, write_split
 from datagen.db.session import now
@@ -26,13 +26,14 @@ from datagen.db.tables import Dataset, Export, Figures, Model, Report, new_id
 from datagen.errors import Conflict, InvalidFile, InvalidRequest
 from datagen.images import LabelledImages
 from datagen.schemas import ENDED, NAME_PATTERN, Page
-from datagen.service import pipelines
+from datagen.service import pipelines, quotas, remote_sources
 from datagen.service.common import (
     find_dataset,
     next_version,
     page_of,
     the_only_version,
 )
+from datagen.settings import Settings
 from datagen.storage import CHUNK_BYTES, Storage
 
 NAMED_MODELS = 5
@@ -109,6 +110,49 @@ def store(storage: Storage, opened: Opened) -> Ingested:
         counts={split: images.counts().tolist() for split, images in opened.splits.items()},
         report=opened.report.as_json() | {"files": files},
     )
+
+
+def read_options(wanted: schemas.DatasetSource) -> ReadOptions:
+    """How a source is to be read that the server reads itself."""
+    given = {str(name): share for name, share in (wanted.split or {}).items()}
+    return ReadOptions(
+        wanted.size, wanted.pad, wanted.on_error, given or DEFAULT_SHARES, wanted.seed
+    )
+
+
+def ingest_source(
+    storage: Storage, settings: Settings, wanted: schemas.DatasetSource, folder: Path
+) -> Ingested:
+    """Read the sample that ships, or what a URL holds; see `ingest` and `remote_sources.fetch`."""
+    if wanted.source == SAMPLE_SOURCE:
+        return ingest_sample(storage)
+    path = remote_sources.fetch(settings, wanted.source, folder)
+    return ingest(storage, path, read_options(wanted))
+
+
+def licence_of_source(wanted: schemas.DatasetSource) -> str | None:
+    """The licence that is named, or that of the sample."""
+    return wanted.license or (bundled.LICENSE if wanted.source == SAMPLE_SOURCE else None)
+
+
+def take(
+    session: Session,
+    settings: Settings,
+    owner_id: UUID,
+    name: str,
+    ingested: Ingested,
+    licence: str | None,
+) -> schemas.Dataset:
+    """Register images, and take from the quota what they need if they are not there yet.
+
+    Raises:
+        InvalidRequest: a name that cannot be used.
+        QuotaExceeded: too many datasets, or no bytes left.
+    """
+    if not is_kept(session, owner_id, name, ingested.digest):
+        size = quotas.pixel_bytes(ingested.counts, list(ingested.image_shape))
+        quotas.take_upload(session, settings, owner_id, size)
+    return register(session, owner_id, name, ingested, licence)
 
 
 def _checked(splits: Mapping[str, LabelledImages]) -> LabelledImages:

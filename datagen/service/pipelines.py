@@ -18,11 +18,9 @@ from datagen.export.formats import known_format
 from datagen.schemas import ENDED, Page, PipelineApply, Schedule, Validated
 from datagen.service import due_times, webhooks
 from datagen.service.common import (
-    MAX_PAGE,
-    decode_id_cursor,
-    encode_cursor,
     find_dataset,
     find_model,
+    page_of,
     parse_id,
 )
 from datagen.service.destinations import check_destination, destinations
@@ -128,13 +126,9 @@ def list_pipelines(
     session: Session, owner_id: UUID, *, limit: int = 50, cursor: str | None = None
 ) -> Page[schemas.Pipeline]:
     """The owner's pipelines, newest first. Raises InvalidRequest for a bad cursor."""
-    query = select(Pipeline).where(Pipeline.owner_id == owner_id).order_by(Pipeline.id.desc())
-    if cursor is not None:
-        query = query.where(Pipeline.id < decode_id_cursor(cursor))
-    limit = min(limit, MAX_PAGE)
-    rows = session.scalars(query.limit(limit + 1)).all()
-    following = encode_cursor(str(rows[limit - 1].id)) if len(rows) > limit else None
-    return Page(items=shown(session, rows[:limit]), next_cursor=following)
+    query = select(Pipeline).where(Pipeline.owner_id == owner_id)
+    rows, following = page_of(session, query, Pipeline, limit, cursor)
+    return Page(items=shown(session, rows), next_cursor=following)
 
 
 def pause(session: Session, owner_id: UUID, reference: str, *, paused: bool) -> schemas.Pipeline:

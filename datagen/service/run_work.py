@@ -17,8 +17,6 @@ from sqlalchemy import Engine, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from datagen import bundled
-from datagen.datasets.reading import DEFAULT_SHARES, ReadOptions
 from datagen.db.session import now, reading, writing
 from datagen.db.tables import Dataset, Run
 from datagen.errors import (
@@ -31,8 +29,8 @@ from datagen.errors import (
 )
 from datagen.export.destination import remove_export
 from datagen.queue import ADVANCE_RUN, Message
-from datagen.schemas import DatasetSource, PipelineApply, Step
-from datagen.service import claims, datasets, exports, quotas, remote_sources, run_records
+from datagen.schemas import PipelineApply, Step
+from datagen.service import claims, datasets, exports, run_records
 from datagen.service.destinations import destinations
 from datagen.service.lease import Lease
 from datagen.service.pipelines import recipe_of
@@ -104,30 +102,16 @@ def _refreshed(storage: Storage, settings: Settings, work: Work) -> _Record:
     source = work.recipe.source
     wanted = source.refresh
     assert wanted is not None  # noqa: S101 - the step was not begun without
-    licence = wanted.license
+    licence = datasets.licence_of_source(wanted)
     with tempfile.TemporaryDirectory(prefix="datagen-refresh-") as folder:
-        if wanted.source == datasets.SAMPLE_SOURCE:
-            ingested, licence = datasets.ingest_sample(storage), licence or bundled.LICENSE
-        else:
-            path = remote_sources.fetch(settings, wanted.source, Path(folder))
-            ingested = datasets.ingest(storage, path, _options(wanted))
+        ingested = datasets.ingest_source(storage, settings, wanted, Path(folder))
 
     def record(at: At) -> None:
         session, owner_id = at.session, work.owner_id
-        if not datasets.is_kept(session, owner_id, source.dataset, ingested.digest):
-            size = quotas.pixel_bytes(ingested.counts, list(ingested.image_shape))
-            quotas.take_upload(session, settings, owner_id, size)
-        row = datasets.register(session, owner_id, source.dataset, ingested, licence)
+        row = datasets.take(session, settings, owner_id, source.dataset, ingested, licence)
         take_dataset(at, session.get_one(Dataset, row.id))
 
     return record
-
-
-def _options(wanted: DatasetSource) -> ReadOptions:
-    given = {str(name): share for name, share in (wanted.split or {}).items()}
-    return ReadOptions(
-        wanted.size, wanted.pad, wanted.on_error, given or DEFAULT_SHARES, wanted.seed
-    )
 
 
 def _pruned(engine: Engine, settings: Settings, work: Work, lease: Lease) -> _Record:

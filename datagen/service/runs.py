@@ -11,11 +11,11 @@ from sqlalchemy.orm import Session
 from datagen import schemas
 from datagen.db.session import now
 from datagen.db.tables import Export, Job, Model, Pipeline, Report, Run
-from datagen.errors import Conflict, DatagenError, NotFound
+from datagen.errors import Conflict, DatagenError
 from datagen.queue import ADVANCE_RUN, Message
 from datagen.schemas import ENDED, ClassChange, DryRun, DueTimes, Page
 from datagen.service import pipelines, quotas, run_plans, run_records, running
-from datagen.service.common import MAX_PAGE, decode_id_cursor, encode_cursor, find_dataset
+from datagen.service.common import find_dataset, owned, page_of
 from datagen.service.pipeline_ticks import new_run
 from datagen.service.run_steps import At
 from datagen.settings import Settings
@@ -91,7 +91,7 @@ def due_times(session: Session, owner_id: UUID, reference: str) -> DueTimes:
 
 def read(session: Session, owner_id: UUID, run_id: UUID) -> schemas.Run:
     """A run of the owner's. Raises NotFound."""
-    return shown(session, [_own(session, owner_id, run_id)])[0]
+    return shown(session, [owned(session, Run, owner_id, run_id)])[0]
 
 
 def history(
@@ -113,12 +113,8 @@ def history(
     query = select(Run).where(Run.pipeline_id == row.id)
     if state is not None:
         query = query.where(Run.state == state)
-    if cursor is not None:
-        query = query.where(Run.id < decode_id_cursor(cursor))
-    limit = min(limit, MAX_PAGE)
-    rows = session.scalars(query.order_by(Run.id.desc()).limit(limit + 1)).all()
-    following = encode_cursor(str(rows[limit - 1].id)) if len(rows) > limit else None
-    return Page(items=shown(session, rows[:limit]), next_cursor=following)
+    rows, following = page_of(session, query, Run, limit, cursor)
+    return Page(items=shown(session, rows), next_cursor=following)
 
 
 def cancel(
@@ -130,20 +126,13 @@ def cancel(
         NotFound: no such run of the owner's.
         Conflict: it has ended already.
     """
-    row = _own(session, owner_id, run_id)
+    row = owned(session, Run, owner_id, run_id)
     session.refresh(row, with_for_update=True)
     if row.state in ENDED:
         raise Conflict(f"Run {run_id} is {row.state} already; there is nothing to cancel.")
     at = At(session, settings, row, pipelines.recipe_of(row), now(session))
     messages = running.cancel(at, "Cancelled by its owner.")
     return shown(session, [row])[0], messages
-
-
-def _own(session: Session, owner_id: UUID, run_id: UUID) -> Run:
-    row = session.get(Run, run_id)
-    if row is None or row.owner_id != owner_id:
-        raise NotFound(f"There is no run {run_id}; `datagen pipeline history NAME` shows them.")
-    return row
 
 
 def shown(session: Session, rows: Sequence[Run]) -> list[schemas.Run]:

@@ -12,7 +12,6 @@ from anyio.to_thread import run_sync
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import ValidationError
 
-from datagen import bundled
 from datagen.api.auth import Reader, Writer
 from datagen.api.backends import Backends, Wired
 from datagen.api.openapi import problems
@@ -24,7 +23,7 @@ from datagen.datasets.reading import DEFAULT_SHARES, ReadOptions, shares_of
 from datagen.db.session import reading, writing
 from datagen.errors import InvalidRequest, NotFound
 from datagen.schemas import MAX_SEED, NAME_PATTERN, Dataset, DatasetCreate, License, Page
-from datagen.service import datasets, quotas, remote_sources
+from datagen.service import datasets
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 
@@ -93,11 +92,8 @@ async def create_dataset(
         folder = Path(given)
         if request.headers.get("content-type", "").partition(";")[0].strip() == "application/json":
             wanted = await _wanted(request, backends.settings.max_body_bytes)
-            options = _options(wanted)
-            name, read = wanted.name, _reader(backends, wanted, options, folder)
-            licence = wanted.license
-            if licence is None and wanted.source == datasets.SAMPLE_SOURCE:
-                licence = bundled.LICENSE
+            name, read = wanted.name, _reader(backends, wanted, folder)
+            licence = datasets.licence_of_source(wanted)
         else:
             if name is None:
                 raise InvalidRequest("The query names no dataset; give it a name.", field="name")
@@ -122,12 +118,6 @@ async def _wanted(request: Request, most: int) -> DatasetCreate:
         ) from None
 
 
-def _options(wanted: DatasetCreate) -> ReadOptions:
-    given = {str(name): share for name, share in (wanted.split or {}).items()}
-    shares = given or DEFAULT_SHARES
-    return ReadOptions(wanted.size, wanted.pad, wanted.on_error, shares, wanted.seed)
-
-
 _Read = Callable[[], datasets.Ingested]
 
 
@@ -135,14 +125,8 @@ def _uploaded(backends: Backends, path: Path, options: ReadOptions) -> _Read:
     return lambda: datasets.ingest(backends.storage, path, options)
 
 
-def _reader(backends: Backends, wanted: DatasetCreate, options: ReadOptions, folder: Path) -> _Read:
-    def read() -> datasets.Ingested:
-        if wanted.source == datasets.SAMPLE_SOURCE:
-            return datasets.ingest_sample(backends.storage)
-        path = remote_sources.fetch(backends.settings, wanted.source, folder)
-        return datasets.ingest(backends.storage, path, options)
-
-    return read
+def _reader(backends: Backends, wanted: DatasetCreate, folder: Path) -> _Read:
+    return lambda: datasets.ingest_source(backends.storage, backends.settings, wanted, folder)
 
 
 def _register(
@@ -151,10 +135,7 @@ def _register(
     datasets.check_dataset_name(name)
     ingested = read()
     with writing(backends.engine) as session:
-        if not datasets.is_kept(session, owner_id, name, ingested.digest):
-            size = quotas.pixel_bytes(ingested.counts, list(ingested.image_shape))
-            quotas.take_upload(session, backends.settings, owner_id, size)
-        return datasets.register(session, owner_id, name, ingested, licence)
+        return datasets.take(session, backends.settings, owner_id, name, ingested, licence)
 
 
 @router.get("", summary="List datasets, newest first", responses=problems())
