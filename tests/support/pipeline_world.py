@@ -258,3 +258,13 @@ class World:
         with writing(self.engine) as session:
             past = now(session) - timedelta(seconds=1)
             session.execute(update(Run).where(Run.id == run_id).values(available_at=past))
+
+
+def states(run):
+    """The state of each step of a run."""
+    return {step.name: step.state for step in run.steps}
+
+
+def said(run, name):
+    """The log of a step."""
+    return " ".join(line.text for step in run.steps if step.name == name for line in step.log)

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import numpy as np
 import pytest
-from pipeline_world import made
+from pipeline_world import World, made
 from sqlalchemy import Engine
 
 from datagen.db.session import writing
@@ -129,3 +129,11 @@ def job(start, store):
     for batch_id in ids:
         store(batch_id)
     return job
+
+
+@pytest.fixture
+def world(engine, storage, settings, owner, model):
+    """An owner with a dataset, a model and workers that wait for the test."""
+    begun = World(engine, storage, settings, owner)
+    begun.dataset()
+    return begun

@@ -1,7 +1,6 @@
-"""Runs of pipelines from step to step: with real rows, files and exports, and a test for workers.
+"""Runs of pipelines from step to step: with real rows, files and exports.
 
-Batches are made as `conftest.made` makes them and reports are written down as found; every other
-use case is the service's own. Messages may be lost at any point: `tick` finds what goes on.
+Messages may be lost at any point: `tick` finds what goes on.
 """
 
 from __future__ import annotations
@@ -9,46 +8,20 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections import Counter
-from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 
-import numpy as np
 import pytest
-from pipeline_world import CLASS_NAMES, COUNTS, World, images
-from sqlalchemy import select, update
+from pipeline_world import CLASS_NAMES, COUNTS, images, said, states
+from sqlalchemy import select
 
-from datagen.db.session import now, reading, writing
-from datagen.db.tables import Batch, Dataset, Delivery, Export, Job, Model, Report, Run, new_id
+from datagen.db.session import reading, writing
+from datagen.db.tables import Batch, Export, Job, Model, Report, Run, new_id
 from datagen.errors import Conflict, NotFound
-from datagen.images import encode_png
-from datagen.queue import RUN_BATCH
-from datagen.schemas import STEPS, WebhookCreate
+from datagen.schemas import STEPS
 from datagen.service import (
-    batches,
-    delivering,
-    jobs,
     pipeline_ticks,
     pipelines,
-    run_work,
     runs,
-    webhooks,
 )
-
-
-@pytest.fixture
-def world(engine, storage, settings, owner, model):
-    begun = World(engine, storage, settings, owner)
-    begun.dataset()
-    return begun
-
-
-def states(run):
-    return {step.name: step.state for step in run.steps}
-
-
-def said(run, name):
-    return " ".join(line.text for step in run.steps if step.name == name for line in step.log)
 
 
 def test_run_fills_every_class_and_exports_them_with_the_real_images(world):
@@ -64,7 +37,6 @@ def test_run_fills_every_class_and_exports_them_with_the_real_images(world):
     archive = zipfile.ZipFile(io.BytesIO(world.storage.get(export.archive_key)))
     manifest = json.loads(archive.read("manifest.json"))
     assert manifest["counts"]["train"] == dict.fromkeys(CLASS_NAMES, 6)
-    assert "3 classes" not in said(run, "plan")
     assert said(run, "plan") == "8 images: bee +5, cat +3."
     assert str(run.job) in said(run, "generate")
 
@@ -224,235 +196,6 @@ def test_checks_stop_a_run_before_anything_is_delivered(world, found, words):
         assert world.count(Export) == 0
 
 
-def due_again(world, name="nightly"):
-    """A due time has come."""
-    with writing(world.engine) as session:
-        row = pipelines.found(session, world.owner.id, name)
-        row.next_due_at = now(session) - timedelta(seconds=1)
-    world.tick()
-    return world.history(name)[0]
-
-
-# Its next time does not come while the tests run.
-SCHEDULE = {"every": "1h", "start": (datetime.now(UTC) - timedelta(minutes=30)).isoformat()}
-
-
-def test_due_run_is_left_out_while_another_goes_on(world):
-    world.apply(schedule=SCHEDULE)
-    first = world.start()
-    world.queue.run_next()
-    second = due_again(world)
-    world.settle()
-    assert world.read(first.id).state == "succeeded"
-    left_out = world.read(second.id)
-    assert (left_out.state, left_out.error, left_out.job) == ("cancelled", None, None)
-    assert left_out.sentence == f"Left out: run {first.id} went on."
-    assert set(states(left_out).values()) == {"skipped"}
-
-
-def test_run_by_hand_is_refused_while_another_goes_on_unless_it_may_wait(world):
-    world.apply()
-    first = world.start()
-    with pytest.raises(Conflict, match=f"Run {first.id} of the pipeline 'nightly' goes on"):
-        world.start()
-    world.apply(on_overlap="queue")
-    second = world.start()
-    world.settle()
-    assert [run.state for run in world.history()] == ["succeeded", "succeeded"]
-    assert world.read(second.id).started_at >= world.read(first.id).ended_at
-
-
-def test_queued_runs_take_their_turns_and_no_more_than_ten_wait(world):
-    world.apply(schedule=SCHEDULE, on_overlap="queue")
-    first = world.start()
-    world.queue.run_next()
-    held = world.queue.waiting.copy()
-    world.queue.waiting.clear()
-    for _ in range(10):
-        world.start()
-        world.queue.run_all()
-    with pytest.raises(Conflict, match="and 10 more wait"):
-        world.start()
-    due_again(world)
-    world.queue.run_all()
-    waiting = [run for run in world.history() if run.state == "queued"]
-    assert len(waiting) == 10
-    world.queue.send(held)
-    world.settle(40)
-    ended = world.history()
-    assert Counter(run.state for run in ended) == {"succeeded": 11, "cancelled": 1}
-    done = sorted((run for run in ended if run.state == "succeeded"), key=lambda run: run.id)
-    assert done[0].id == first.id
-    for before, after in pairwise(done):
-        assert after.started_at >= before.ended_at
-
-
-def test_new_run_cancels_the_one_before_with_its_job(world):
-    world.apply(schedule=SCHEDULE, on_overlap="cancel_previous")
-    first = world.start()
-    world.queue.run_next()
-    world.queue.waiting.clear()
-    second = due_again(world)
-    world.settle()
-    former, latter = world.read(first.id), world.read(second.id)
-    assert (former.state, latter.state) == ("cancelled", "succeeded")
-    assert former.sentence == f"Run {second.id} took its place."
-    assert world.one(Job, former.job).state == "cancelled"
-
-
-def test_failed_step_is_tried_again_and_goes_on_where_it_failed(world):
-    world.apply(retries=2)
-    run = world.start()
-    world.queue.run_next()
-    world.queue.waiting.clear()
-    job = world.one(Job, world.read(run.id).job)
-    with writing(world.engine) as session:
-        batch = session.scalars(select(Batch)).first()
-        batches.fail(session, batch.id, batch.attempt, "The card is gone.")
-    world.settle()
-    waits = world.read(run.id)
-    assert (waits.state, waits.retry, states(waits)["generate"]) == ("running", 1, "waiting")
-    assert "The card is gone. Tried again in 30 s, 1 of 2." in said(waits, "generate")
-    world.waited(run.id)
-    world.settle()
-    ended = world.read(run.id)
-    assert (ended.state, ended.job) == ("succeeded", job.id)
-    assert "goes on where it ended" in said(ended, "generate")
-
-
-def test_last_retry_fails_the_run(world):
-    world.apply(model="nobody", retries=1)
-    run = world.start()
-    world.settle()
-    assert world.read(run.id).state == "running"
-    world.waited(run.id)
-    world.settle()
-    ended = world.read(run.id)
-    assert (ended.state, ended.retry) == ("failed", 1)
-
-
-@pytest.mark.parametrize("stage", ["generate", "deliver", "queued"])
-def test_cancelled_run_stops_the_step_that_it_is_at(world, stage):
-    world.apply()
-    run = world.start()
-    if stage != "queued":
-        world.queue.run_next()
-    if stage == "deliver":
-        while any(message.task == RUN_BATCH for message in world.queue.waiting):
-            world.queue.run_next()
-        world.tick()
-        world.queue.run_next()
-    ended = world.cancel(run.id)
-    assert (ended.state, ended.sentence) == ("cancelled", "Cancelled by its owner.")
-    if stage == "generate":
-        assert world.one(Job, ended.job).state == "cancelled"
-    if stage == "deliver":
-        assert world.one(Export, ended.exports[0]).state == "cancelled"
-    world.settle()
-    assert world.read(run.id) == ended
-    with pytest.raises(Conflict, match="cancelled already"):
-        world.cancel(run.id)
-
-
-def test_run_whose_job_somebody_cancelled_or_removed_fails(world):
-    world.apply()
-    run = world.start()
-    world.queue.run_next()
-    with writing(world.engine) as session:
-        jobs.cancel(session, world.owner.id, world.read(run.id).job)
-    world.settle()
-    assert world.read(run.id).error.endswith("was cancelled")
-
-
-@pytest.mark.parametrize(
-    ("when", "recipe", "event"),
-    [
-        ("failure", {"model": "nobody"}, "run.failed"),
-        ("failure", {}, None),
-        ("success", {}, "run.succeeded"),
-        ("success", {"model": "nobody"}, None),
-        ("always", {"model": "nobody"}, "run.failed"),
-    ],
-)
-def test_webhook_is_told_of_the_end_that_it_waits_for(world, when, recipe, event):
-    with writing(world.engine) as session:
-        wanted = WebhookCreate(url="https://ci.example/hook", events=["job.failed"])
-        hook = webhooks.create(session, world.owner.id, wanted)
-    run = world.done(notify={"webhook": str(hook.id), "on": when}, **recipe)
-    with reading(world.engine) as session:
-        told = session.scalars(select(Delivery).where(Delivery.event.like("run.%"))).all()
-    assert [(one.event, one.resource_id) for one in told] == ([(event, run.id)] if event else [])
-    assert states(run)["notify"] == ("succeeded" if event else "skipped")
-    if event:
-        with writing(world.engine) as session:
-            body = json.loads(delivering._claim(session, told[0].id).body)
-        assert (body["event"], body["data"]["id"]) == (event, str(run.id))
-        assert body["data"]["steps"][-1]["name"] == "notify"
-
-
-def test_webhook_that_is_gone_does_not_undo_the_run(world):
-    with writing(world.engine) as session:
-        hook = webhooks.create(session, world.owner.id, WebhookCreate(url="https://ci.example/x"))
-    world.apply(notify={"webhook": str(hook.id), "on": "always"})
-    with writing(world.engine) as session:
-        webhooks.remove(session, world.owner.id, hook.id)
-    run = world.done()
-    assert (run.state, states(run)["notify"]) == ("succeeded", "failed")
-    assert "There is no webhook" in said(run, "notify")
-
-
-def written(folder, images):
-    for label, name in enumerate(images.class_names):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        for number, row in enumerate(np.flatnonzero(images.labels == label)):
-            (png,) = encode_png(np.ascontiguousarray(images.images[row : row + 1]))
-            (folder / name / f"{number}.png").write_bytes(png)
-
-
-def test_source_is_read_first_and_becomes_a_version_only_where_it_has_changed(world, tmp_path):
-    folder = tmp_path / "photos"
-    written(folder, images())
-    world.settings = world.settings.model_copy(update={"dataset_roots": tmp_path.as_uri()})
-    refresh = {"source": folder.as_uri(), "split": {"train": 1.0}}
-    world.apply(source={"dataset": "photos", "refresh": refresh})
-    first, second = world.done(), world.done()
-    assert (first.state, states(first)["refresh"], first.images) == ("succeeded", "succeeded", 8)
-    assert second.dataset == first.dataset
-    written(folder, images((6, 3, 3), 50))
-    third = world.done()
-    assert world.one(Dataset, third.dataset).version == 2
-    assert "photos@2" in said(third, "refresh")
-
-
-def test_source_that_cannot_be_read_fails_the_run_after_its_attempts(world, tmp_path):
-    world.settings = world.settings.model_copy(update={"dataset_roots": tmp_path.as_uri()})
-    world.apply(source={"dataset": "photos", "refresh": f"{tmp_path.as_uri()}/nowhere"})
-    run = world.start()
-    world.settle()
-    ended = world.read(run.id)
-    assert (ended.state, states(ended)["refresh"]) == ("failed", "failed")
-    assert "There is nothing at" in ended.error
-
-
-def test_silent_refresh_is_taken_up_by_another_worker_and_given_up_at_last(world, tmp_path):
-    written(tmp_path / "photos", images())
-    world.settings = world.settings.model_copy(update={"dataset_roots": tmp_path.as_uri()})
-    world.apply(source={"dataset": "photos", "refresh": f"{tmp_path.as_uri()}/photos"})
-    run = world.start()
-    world.queue.run_next()
-    world.queue.waiting.clear()
-    for _ in range(world.settings.max_attempts):
-        with writing(world.engine) as session:
-            assert run_work._claim(session, world.settings, run.id) is not None
-            assert run_work._claim(session, world.settings, run.id) is None
-        # Killed.
-        with writing(world.engine) as session:
-            past = now(session) - timedelta(seconds=1)
-            session.execute(update(Run).values(lease_until=past))
-    world.settle()
-    assert "killed or fell silent" in world.read(run.id).error
-
-
 def test_run_reaches_its_end_though_every_message_is_lost(world):
     world.apply()
     run = world.start()
@@ -486,49 +229,6 @@ def test_step_that_is_told_of_twice_is_done_once(world):
     for _ in range(4):
         world._advance(str(run.id))
     assert (world.count(Job), world.count(Export)) == (1, 1)
-
-
-def delivered(folder):
-    return sorted(path.parent.name for path in folder.rglob("manifest.json"))
-
-
-def test_destination_keeps_the_last_exports_and_what_is_not_the_pipelines(world, tmp_path):
-    out = tmp_path / "out"
-    world.settings = world.settings.model_copy(
-        update={"export_destinations": f"disk={out.as_uri()}"}
-    )
-    world.apply(
-        deliver=[
-            {"format": "parquet", "destination": "disk", "name": "{pipeline}/{run}", "keep": 2},
-            {"format": "parquet", "merge": True, "keep": 1},
-        ]
-    )
-    done = [world.done() for _ in range(2)]
-    changed = out / "nightly" / str(done[1].id) / "manifest.json"
-    changed.write_text("{}")
-    done += [world.done() for _ in range(2)]
-    assert [run.state for run in done] == ["succeeded"] * 4
-    assert delivered(out) == sorted(str(run.id) for run in done[1:])
-    assert f"Left alone what lies at disk/nightly/{done[1].id}" in said(done[3], "deliver")
-    with reading(world.engine) as session:
-        rest = session.scalars(select(Export)).all()
-    assert Counter(row.location is None for row in rest) == {False: 2, True: 1}
-
-
-def test_fixed_place_is_overwritten_by_the_same_pipeline_alone(world, tmp_path):
-    out = tmp_path / "out"
-    world.settings = world.settings.model_copy(
-        update={"export_destinations": f"disk={out.as_uri()}"}
-    )
-    place = {"format": "parquet", "destination": "disk", "name": "latest", "keep": 1}
-    first, second = world.done(deliver=[place]), world.done()
-    assert [first.state, second.state] == ["succeeded", "succeeded"]
-    assert delivered(out) == ["latest"]
-    assert world.count(Export) == 1
-    world.apply(name="other", deliver=[place])
-    run = world.start("other")
-    world.settle()
-    assert "There is an export at 'latest'" in world.read(run.id).error
 
 
 def test_new_version_of_the_watched_dataset_makes_a_run(world):
