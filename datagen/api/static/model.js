@@ -67,9 +67,10 @@ async function figure(name) {
       return;
     }
     if (answer && answer.status !== 202) {
+      // Not every model has every picture.
+      if (answer.status === 404) { box.remove(); return; }
       const problem = await answer.json().catch(() => null);
-      box.remove();
-      if (answer.status !== 404) place.dispatchEvent(new CustomEvent("datagen:problem", { detail: problem?.detail }));
+      told.textContent = problem?.detail ?? `The server answered ${answer.status}.`;
       return;
     }
     await new Promise((resolve) => { setTimeout(resolve, 2000); });
