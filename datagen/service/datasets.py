@@ -124,10 +124,11 @@ def ingest_source(
     storage: Storage, settings: Settings, wanted: schemas.DatasetSource, folder: Path
 ) -> Ingested:
     """Read the sample that ships, or what a URL holds; see `ingest` and `remote_sources.fetch`."""
+    # Options that cannot be are refused before anything is fetched.
+    options = read_options(wanted)
     if wanted.source == SAMPLE_SOURCE:
         return ingest_sample(storage)
-    path = remote_sources.fetch(settings, wanted.source, folder)
-    return ingest(storage, path, read_options(wanted))
+    return ingest(storage, remote_sources.fetch(settings, wanted.source, folder), options)
 
 
 def licence_of_source(wanted: schemas.DatasetSource) -> str | None:
