@@ -3,70 +3,259 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from datagen.datasets import annotations
 from datagen.datasets.collecting import class_order
-from datagen.datasets.source import SPLIT_NAMES, Entry, Found, Source, in_chunks
+from datagen.datasets.foreign import no_labels
+from datagen.datasets.listing import Folder, list_folder
+from datagen.datasets.source import (
+    CONTAINER_NAMES,
+    SPLIT_NAMES,
+    Entry,
+    Found,
+    Source,
+    in_chunks,
+    split_of_folder,
+)
 from datagen.errors import InvalidFile
 
 NO_SPLIT = ""
-ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
-# Pictures that are not read are no less pictures: leaving them out would change the dataset unseen.
-UNREAD = frozenset({".ppm", ".pgm", ".pbm", ".pnm", ".heic", ".heif", ".avif", ".jxl", ".jp2"})
 NAMED_FOLDERS = 5
-_LEFTOVERS = frozenset({"__MACOSX", "lost+found"})
-
-# For each split the class folders, and for each of them its pictures.
-Tree = dict[str, dict[Path, list[Path]]]
+# What says nothing of the dataset, however it is called.
+_DOCUMENTS = frozenset({".txt", ".md", ".rst", ".yaml", ".yml", ".html", ".pdf", ".log", ""})
 
 
-def find_images(folder: Path) -> Tree:
-    """The class folders and pictures of each split; no splits where there are no pictures at all.
+@dataclass
+class ClassTree:
+    """The class folders of a dataset.
 
-    Class folders lie directly in `folder`, and are of no split then, or in `train`, `validation`
-    (or `val`) and `test`. Everything below a class folder belongs to the class. Files
-    that are no pictures and names that begin with a dot count for nothing; a class folder may be
-    empty.
+    Attributes:
+        splits: for each split the pictures of each class; the split is empty where none was given.
+        members: the files and folders that it consists of.
+        notes: sentences about what lies there besides.
+    """
+
+    splits: dict[str, dict[str, list[Path]]] = field(default_factory=dict)
+    members: list[Path] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def find(root: Folder) -> Found | None:
+    """The tree of class folders in a folder, if there is one.
+
+    Class folders lie directly in `root`, and are of no split then, or in folders named like splits
+    (`train`, `val2017`, `seg_test`). All below a class folder belongs to the class. A folder
+    without any file is a class without images; one with files and no picture is none.
 
     Raises:
-        InvalidFile: splits without `train`, other folders beside them, or a split without pictures.
+        InvalidFile: pictures that no folder names the class of, splits without `train`, other
+            folders beside splits, or folders of folders that could mean several things.
     """
-    folders = _folders(folder)
-    splits = [path for path in folders if _is_split(path)]
-    beside = [path.name for path in folders if path not in splits]
-    found = {SPLIT_NAMES[path.name.lower()] for path in splits}
-    if not splits or (beside and "train" not in found):
-        classes = {path: _pictures_below(path) for path in folders}
-        return {NO_SPLIT: classes} if any(classes.values()) else {}
-    _check_splits(splits, found, beside)
-    return {SPLIT_NAMES[path.name.lower()]: _classes_of(path) for path in splits}
+    with_pictures = [folder for folder in root.folders if folder.picture_count]
+    if not with_pictures:
+        return None
+    splits = [folder for folder in with_pictures if split_of_folder(folder.name)]
+    deep = [folder for folder in splits if not _is_flat(folder)]
+    if deep:
+        tree = _tree_of_splits(root, with_pictures, splits)
+    elif len(splits) == len(with_pictures):
+        raise no_labels(root, splits)
+    else:
+        tree = ClassTree()
+        if _is_around(root):
+            return None
+        _refuse_words_of_splits(with_pictures)
+        tree.splits[NO_SPLIT] = _classes(root, tree)
+        tree.notes += _named_like_splits(splits)
+    tree.notes += _beside(root)
+    return Found("imagefolder", root.path, tree.members, lambda: _source(root.path, tree), tree.notes)
 
 
-def _is_split(folder: Path) -> bool:
-    """Named like a split, with class folders in it; a class named so has its pictures in it."""
-    named = folder.name.lower() in SPLIT_NAMES
-    return named and not has_pictures(folder) and bool(_folders(folder))
+def _is_flat(folder: Folder) -> bool:
+    """Whether all of a folder's pictures lie directly in it."""
+    return len(folder.pictures) == folder.picture_count
 
 
-def _check_splits(splits: Sequence[Path], found: set[str], beside: Sequence[str]) -> None:
-    names = ", ".join(path.name for path in splits)
-    if "train" not in found:
-        raise InvalidFile(f"There is no folder `train` beside {names}; a dataset needs one.")
-    if len(found) < len(splits):
-        raise InvalidFile(f"Of the folders {names} two mean the same split; keep one of them.")
+def _is_around(root: Folder) -> bool:
+    """Whether a folder only holds the folder in which the dataset lies."""
+    inner = [folder for folder in root.folders if folder.picture_count]
+    empty = any(not folder.file_count for folder in root.folders)
+    return len(inner) == 1 and not inner[0].pictures and not empty
+
+
+def _tree_of_splits(
+    root: Folder, with_pictures: Sequence[Folder], splits: Sequence[Folder]
+) -> ClassTree:
+    tree = ClassTree()
+    beside = [folder.name for folder in with_pictures if folder not in splits]
     if beside:
         raise InvalidFile(
-            f"Beside the splits {names} lie other folders: {_some(beside)}. Either all folders are "
-            "splits (train, validation, test) or all are classes."
+            f"Beside the splits {_names(splits)} lie other folders: {_some(beside)}. Either all "
+            "folders are splits (train, validation, test) or all are classes."
+        )
+    inner = {folder.name: _unwrapped(folder) for folder in splits}
+    labelled = [folder for folder in splits if not _is_flat(inner[folder.name])]
+    known = {label for folder in labelled for label in _labels_below(inner[folder.name])}
+    for folder in splits:
+        split, within = split_of_folder(folder.name) or NO_SPLIT, inner[folder.name]
+        if split in tree.splits:
+            raise InvalidFile(
+                f"Of the folders {_names(splits)} two mean the same split; keep one of them."
+            )
+        if folder in labelled:
+            tree.splits[split] = _classes_of_split(folder, within, tree)
+            continue
+        listed = annotations.find(folder, within, known)
+        if listed is not None:
+            tree.splits[split] = listed.classes
+            tree.members += listed.members
+            tree.notes += listed.notes
+        elif not labelled:
+            raise no_labels(root, splits)
+        else:
+            tree.notes.append(
+                f"The folder {folder.name!r} holds {folder.picture_count:,} pictures and no class "
+                "folders; they have no labels and were left out."
+            )
+    if "train" not in tree.splits:
+        raise InvalidFile(
+            f"There is no folder `train` with class folders beside {_names(splits)}; a dataset "
+            "needs one."
+        )
+    tree.members += [folder.path for folder in root.folders if _is_empty_split(folder, tree)]
+    return tree
+
+
+def _is_empty_split(folder: Folder, tree: ClassTree) -> bool:
+    """Whether a folder is a split without a picture, whose empty class folders still count."""
+    split = split_of_folder(folder.name)
+    if folder.picture_count or split is None or split in tree.splits:
+        return False
+    empty = [inner for inner in _unwrapped(folder).folders if not inner.file_count]
+    if empty:
+        tree.splits[split] = {inner.name: [] for inner in empty}
+        tree.members += [inner.path for inner in empty]
+    return False
+
+
+def _unwrapped(split: Folder) -> Folder:
+    """The folder of a split in which its classes lie: `train/train`, `train/images`."""
+    own = split_of_folder(split.name)
+    while not split.pictures:
+        inner = [folder for folder in split.folders if folder.picture_count]
+        if len(inner) != 1:
+            break
+        name = inner[0].name
+        if split_of_folder(name) != own and name.lower() not in CONTAINER_NAMES:
+            break
+        split = inner[0]
+    return split
+
+
+def _labels_below(folder: Folder) -> list[str]:
+    return [inner.name for inner in folder.folders if inner.picture_count]
+
+
+def _classes_of_split(folder: Folder, within: Folder, tree: ClassTree) -> dict[str, list[Path]]:
+    if within.pictures:
+        raise InvalidFile(
+            f"The folder {folder.name!r} holds pictures, such as {within.pictures[0]!r}, and "
+            f"beside them the folders {_some(_labels_below(within))}; it is either a class or a "
+            "split of class folders, so move one of them."
+        )
+    return _classes(within, tree)
+
+
+def _classes(around: Folder, tree: ClassTree) -> dict[str, list[Path]]:
+    """The classes in a folder; what is no class is noted."""
+    classes: dict[str, list[Path]] = {}
+    for folder in around.folders:
+        if folder.file_count and not folder.picture_count:
+            tree.notes.append(
+                f"The folder {folder.name!r} holds {folder.file_count:,} files and no picture; it "
+                "is no class and was left out."
+            )
+            continue
+        _check_class(around, folder)
+        if folder.name in classes:
+            tree.notes.append(
+                f"Two folders are called {folder.name!r}, written in two forms of Unicode; they "
+                "are one class."
+            )
+        pictures = folder.pictures_below()
+        classes[folder.name] = classes.get(folder.name, []) + pictures
+        tree.members += [folder.path, *pictures]
+        tree.notes += _left_in(folder)
+    return classes
+
+
+def _check_class(around: Folder, folder: Folder) -> None:
+    """Refuse a folder that is no class, or may be something else. Raises InvalidFile."""
+    inner = _labels_below(folder)
+    if not folder.pictures and len(inner) > 1:
+        if all(split_of_folder(name) for name in inner):
+            raise InvalidFile(
+                f"The folder {folder.name!r} holds the splits {_some(inner)}; splits are read "
+                f"above the classes, as {inner[0]}/{folder.name}/picture.png."
+            )
+        raise InvalidFile(
+            f"The folder {folder.name!r} has no picture of its own, and several folders below it: "
+            f"{_some(inner)}. Each class is one folder of pictures, with train, validation or test "
+            "above it or nothing; move them so, or give one of the folders alone."
+        )
+    if folder.picture_count and folder.name.lower() in CONTAINER_NAMES and _is_flat(folder):
+        raise no_labels(around, [folder])
+
+
+def _refuse_words_of_splits(folders: Sequence[Folder]) -> None:
+    """Refuse classes whose names all speak of a split: `train-clean`, `test-clean`."""
+    spoken = [word for folder in folders if (word := _split_word_in(folder.name))]
+    if len(spoken) == len(folders) and len(folders) > 1:
+        raise InvalidFile(
+            f"The folders {_names(folders)} are named like splits, and like classes too; name them "
+            "train, validation and test if they are splits, and otherwise if they are classes."
         )
 
 
-def _classes_of(split: Path) -> dict[Path, list[Path]]:
-    classes = {label: _pictures_below(label) for label in _folders(split)}
-    if not any(classes.values()):
-        raise InvalidFile(f"The folder {split.name!r} has no class folder with images in it.")
-    return classes
+def _split_word_in(name: str) -> bool:
+    words = "".join(letter if letter.isalpha() else " " for letter in name.lower()).split()
+    return any(word in SPLIT_NAMES for word in words)
+
+
+def _named_like_splits(folders: Sequence[Folder]) -> Iterator[str]:
+    if folders:
+        yield (
+            f"Folders named like splits that hold pictures, as the classes beside them do, and "
+            f"were read as classes: {_names(folders)}."
+        )
+
+
+def _beside(root: Folder) -> Iterator[str]:
+    """What is said of the pictures that lie beside the folders."""
+    if root.pictures:
+        yield (
+            f"Pictures beside the folders, which have no label and were left out: "
+            f"{len(root.pictures):,}, such as {root.pictures[0]!r}."
+        )
+
+
+def _left_in(folder: Folder) -> Iterator[str]:
+    """What is said of the files in a class folder that are no pictures."""
+    endings = Counter(
+        os.path.splitext(name)[1].lower()  # noqa: PTH122 - a Path a file takes longer
+        for at in folder.walk()
+        for name in at.files
+    )
+    counted = {ending: count for ending, count in endings.items() if ending not in _DOCUMENTS}
+    if counted:
+        kinds = ", ".join(f"{count:,} {ending}" for ending, count in sorted(counted.items()))
+        yield (
+            f"Files in the folder {folder.name!r} that are no pictures and were left out: {kinds}."
+        )
 
 
 def refuse_beside_classes(root: Path, files: Sequence[Path]) -> None:
@@ -75,71 +264,32 @@ def refuse_beside_classes(root: Path, files: Sequence[Path]) -> None:
     Raises:
         InvalidFile: pictures lie in folders of `root`, or of its splits, which are no splits.
     """
-    folders = _folders(root)
-    inner = [path for split in folders if _is_split(split) for path in _folders(split)]
-    for path in (*folders, *inner):
-        if path.name.lower() not in SPLIT_NAMES and has_pictures(path):
+    listed = list_folder(root)
+    inner = [below for folder in listed.folders if split_of_folder(folder.name) for below in folder.folders]
+    for folder in (*listed.folders, *inner):
+        if not split_of_folder(folder.name) and folder.pictures:
             raise InvalidFile(
                 f"The folder holds {files[0].name!r} and beside it the images of "
-                f"{path.name!r}, each of which could be the dataset; keep one of them there."
+                f"{folder.name!r}, each of which could be the dataset; keep one of them there."
             )
 
 
-def find(root: Path) -> Found | None:
-    """The tree of class folders in a folder, if there is one. Raises InvalidFile."""
-    tree = find_images(root)
-    if not tree:
-        return None
-    members = [
-        path
-        for classes in tree.values()
-        for folder, files in classes.items()
-        for path in (folder, *files)
-    ]
-    return Found("imagefolder", root, members, lambda: _source(root, tree))
+def _source(root: Path, tree: ClassTree) -> Source:
+    names = class_order([name for classes in tree.splits.values() for name in classes])
+    return Source(in_chunks(_entries(root, tree.splits)), names)
 
 
-def _source(root: Path, tree: Tree) -> Source:
-    names = class_order([path.name for classes in tree.values() for path in classes])
-    return Source(in_chunks(_entries(root, tree)), names)
-
-
-def _entries(root: Path, tree: Tree) -> Iterator[Entry]:
-    for split, classes in tree.items():
-        for folder, files in classes.items():
+def _entries(root: Path, splits: Mapping[str, Mapping[str, Sequence[Path]]]) -> Iterator[Entry]:
+    for split, classes in splits.items():
+        for label, files in classes.items():
             for path in files:
-                name = path.relative_to(root).as_posix()
-                yield Entry(name, folder.name, path, split or None)
+                yield Entry(path.relative_to(root).as_posix(), label, path, split or None)
 
 
-def _hidden(name: str) -> bool:
-    return name.startswith(".") or name in _LEFTOVERS
+def _names(folders: Sequence[Folder]) -> str:
+    return _some([folder.name for folder in folders], quoted=False)
 
 
-def _folders(folder: Path) -> list[Path]:
-    found = [path for path in folder.iterdir() if path.is_dir() and not _hidden(path.name)]
-    return sorted(found, key=lambda path: path.name)
-
-
-def has_pictures(folder: Path) -> bool:
-    """Whether pictures lie directly in a folder."""
-    with os.scandir(folder) as entries:
-        return any(entry.is_file() and _is_picture(entry.name) for entry in entries)
-
-
-def _is_picture(name: str) -> bool:
-    return not _hidden(name) and os.path.splitext(name)[1].lower() in ENDINGS | UNREAD  # noqa: PTH122 - a Path a file takes longer than the test
-
-
-def _pictures_below(folder: Path) -> list[Path]:
-    """Picture files of a class, in the order of their paths as strings."""
-    found: list[str] = []
-    for top, below, files in os.walk(folder):
-        below[:] = sorted(name for name in below if not _hidden(name))
-        found += (f"{top}/{name}" for name in files if _is_picture(name))
-    return [Path(name) for name in sorted(found)]
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:NAMED_FOLDERS])
+def _some(names: Sequence[str], *, quoted: bool = True) -> str:
+    shown = ", ".join(repr(name) if quoted else name for name in names[:NAMED_FOLDERS])
     return shown if len(names) <= NAMED_FOLDERS else f"{shown}, …"

@@ -5,37 +5,66 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datagen.datasets.source import SPLIT_NAMES, Entry, Found, Source, in_chunks, split_of
+from datagen.datasets.labels import label_of
+from datagen.datasets.listing import Folder, nfc
+from datagen.datasets.source import (
+    Entry,
+    Found,
+    Source,
+    in_chunks,
+    split_of_folder,
+    split_of_path,
+)
+from datagen.datasets.table_columns import LABEL_COLUMNS, SPLIT_COLUMNS, columns_named
 from datagen.errors import InvalidFile
 
-IMAGE_COLUMNS = ("image", "img", "png")
-LABEL_COLUMNS = ("label", "labels", "class", "category", "fine_label")
+IMAGE_COLUMNS = ("image", "img", "png", "jpg", "jpeg", "picture", "photo", "image_bytes", "bytes")
 ROWS_AT_ONCE = 1000
 # Beside ImageFolder trees: a table of the pictures, without the pictures.
 METADATA = "metadata.parquet"
 
 
-def find(root: Path) -> Found | None:
-    """The Parquet files with pictures in a folder, in `data/`, or in folders named like splits."""
-    files = [path for path in _candidates(root) if _has_pictures(path)]
-    return Found("parquet", root, files, lambda: _source(files)) if files else None
+@dataclass(frozen=True)
+class _File:
+    """A file, the columns that count in it, and its split and class names, if it has them."""
+
+    path: Path
+    image: str
+    label: str
+    split_column: str | None
+    split: str | None
+    names: tuple[str, ...] | None
 
 
-def _candidates(root: Path) -> list[Path]:
-    folders = [root, root / "data"]
-    folders += sorted(path for path in root.iterdir() if path.name.lower() in SPLIT_NAMES)
-    found = [path for folder in folders if folder.is_dir() for path in folder.glob("*.parquet")]
-    return sorted(path for path in found if path.name != METADATA)
+def find(root: Folder) -> Found | None:
+    """The Parquet files with pictures in a folder and below it. Raises InvalidFile."""
+    files = [
+        folder.path / name
+        for folder in root.walk()
+        for name in folder.files
+        if name.lower().endswith((".parquet", ".pq")) and name != METADATA
+    ]
+    files = sorted(path for path in files if holds_pictures(path))
+    return Found("parquet", root.path, files, lambda: _source(root.path, files)) if files else None
 
 
-def _has_pictures(path: Path) -> bool:
-    return _column(_schema(path), IMAGE_COLUMNS) is not None
+def holds_pictures(path: Path) -> bool:
+    """Whether a Parquet file has a column of pictures, and is not a table of names of them."""
+    schema = _schema(path)
+    return any(_is_of_pictures(schema.field(name).type) for name in columns_named(schema.names, IMAGE_COLUMNS))
+
+
+def _is_of_pictures(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return bool(kind.get_field_index("bytes") >= 0)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def _schema(path: Path) -> pa.Schema:
@@ -51,10 +80,6 @@ def _damage_named(path: Path) -> Iterator[None]:
         raise InvalidFile(f"{path.name} is no Parquet file, or damaged: {error}.") from error
 
 
-def _column(schema: pa.Schema, names: Sequence[str]) -> str | None:
-    return next((name for name in names if name in schema.names), None)
-
-
 def label_names(schema: pa.Schema, column: str) -> tuple[str, ...] | None:
     """The class names that the `datasets` library keeps in a schema, if it does."""
     try:
@@ -62,54 +87,83 @@ def label_names(schema: pa.Schema, column: str) -> tuple[str, ...] | None:
         names = features[column]["names"]
     except (KeyError, ValueError, TypeError):
         return None
-    return tuple(str(name) for name in names)
+    return tuple(nfc(str(name)) for name in names)
 
 
-def named(value: Any, names: tuple[str, ...] | None) -> str | None:
-    """The class that a value of the label column means; None where there is none."""
-    if value is None or value == "":
-        return None
-    if names is None or isinstance(value, str):
-        return str(value)
-    if isinstance(value, int) and 0 <= value < len(names):
-        return names[value]
-    return None if value == -1 else str(value)
-
-
-def _source(files: Sequence[Path]) -> Source:
-    schema = _schema(files[0])
-    label = _column(schema, LABEL_COLUMNS)
-    if label is None:
+def _described(path: Path, root: Path) -> _File:
+    schema = _schema(path)
+    images = [
+        name
+        for name in columns_named(schema.names, IMAGE_COLUMNS)
+        if _is_of_pictures(schema.field(name).type)
+    ]
+    labels = [name for name in columns_named(schema.names, LABEL_COLUMNS) if name != images[0]]
+    splits = columns_named(schema.names, SPLIT_COLUMNS)
+    if not labels:
         raise InvalidFile(
-            f"{files[0].name} has the columns {', '.join(schema.names[:20])}; one of them must be "
+            f"{path.name} has the columns {', '.join(schema.names[:20])}; one of them must be "
             f"named {', '.join(LABEL_COLUMNS)}."
         )
-    return Source(in_chunks(_entries(files, label)), label_names(schema, label))
+    # `fine_label` beside `coarse_label`, or a number beside its name: the names stand in the order
+    # in which they are preferred, and a text column is as good.
+    return _File(
+        path, images[0], labels[0], splits[0] if splits else None, split_of_path(path, root),
+        label_names(schema, labels[0]),
+    )  # fmt: skip
 
 
-def _entries(files: Sequence[Path], label: str) -> Iterator[Entry]:
-    splits = {path: split_of(path.name) or SPLIT_NAMES.get(path.parent.name) for path in files}
-    for path, split in splits.items():
-        schema = _schema(path)
-        image = _column(schema, IMAGE_COLUMNS)
-        if image is None or label not in schema.names:
-            raise InvalidFile(f"{path.name} lacks the columns that the other files have.")
-        names = label_names(schema, label)
-        columns = [image, label, *(["split"] if "split" in schema.names else [])]
-        for number, row in enumerate(_rows(path, columns)):
-            data = row[image]
-            inner = data.get("bytes") if isinstance(data, dict) else data
-            called = data.get("path") if isinstance(data, dict) else None
-            name = f"{path.name} row {number}"
-            own = row.get("split")
-            yield Entry(
-                name,
-                named(row[label], names),
-                inner if isinstance(inner, bytes) else b"",
-                SPLIT_NAMES.get(str(own).lower()) if own is not None else split,
-                None if isinstance(inner, bytes) else f"{name} holds no picture.",
-                called if isinstance(called, str) else None,
-            )
+def _source(root: Path, paths: Sequence[Path]) -> Source:
+    files = [_described(path, root) for path in paths]
+    lists = [file.names for file in files if file.names is not None]
+    if lists and len(lists) < len(files):
+        without = next(file.path.name for file in files if file.names is None)
+        raise InvalidFile(
+            f"{without} has no list of class names, and other files have one; write the labels of "
+            "all as text, or number all by one list."
+        )
+    return Source(in_chunks(_entries(files)), _joined(lists))
+
+
+def _joined(lists: Sequence[tuple[str, ...]]) -> tuple[str, ...] | None:
+    """One list of all class names: the longest, and what the others have besides."""
+    if not lists:
+        return None
+    names = dict.fromkeys(max(lists, key=len))
+    for other in lists:
+        names |= dict.fromkeys(other)
+    return tuple(names)
+
+
+def _entries(files: Sequence[_File]) -> Iterator[Entry]:
+    for file in files:
+        columns = [file.image, file.label, *([file.split_column] if file.split_column else [])]
+        for number, row in enumerate(_rows(file.path, columns)):
+            yield _entry(file, f"{file.path.name} row {number}", row)
+
+
+def _entry(file: _File, name: str, row: dict[str, Any]) -> Entry:
+    data = row[file.image]
+    inner = data.get("bytes") if isinstance(data, dict) else data
+    called = data.get("path") if isinstance(data, dict) else None
+    problem = None if isinstance(inner, bytes) else f"{name} holds no picture."
+    label = None
+    try:
+        label = label_of(row[file.label], file.names)
+    except ValueError as error:
+        problem = f"{name} has a label that {error}."
+    split, own = file.split, row.get(file.split_column) if file.split_column else None
+    if own is not None:
+        split = split_of_folder(str(own).strip())
+        if split is None:
+            problem = f"{name} names the split {str(own)[:40]!r}; there are train, validation, test."
+    return Entry(
+        name,
+        label,
+        inner if isinstance(inner, bytes) else b"",
+        split,
+        problem,
+        called if isinstance(called, str) else None,
+    )
 
 
 def _rows(path: Path, columns: list[str]) -> Iterator[dict[str, Any]]:

@@ -7,6 +7,7 @@ that no dataset has to fit into memory.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,10 +21,28 @@ SPLIT_NAMES = {
     "valid": "validation",
     "validation": "validation",
     "dev": "validation",
+    "eval": "validation",
+    "evaluation": "validation",
     "test": "test",
     "testing": "test",
     "t10k": "test",
 }
+# Words that say nothing beside the name of a split: `train_images`, `seg_train`, `TestSet`.
+_PLAIN_WORDS = frozenset(
+    {
+        "set", "sets", "data", "dataset", "split", "images", "image", "imgs", "img", "pictures",
+        "pics", "photos", "jpg", "jpeg", "png", "files", "file", "folder", "dir", "seg", "my", "final", "full",
+    }
+)  # fmt: skip
+_WORD = re.compile(r"t10k|[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+_GLUED = re.compile(r"(.+?)(?:set|data|images|imgs|img)")
+# Names of the one folder that holds the pictures; none is the name of a class.
+CONTAINER_NAMES = frozenset(
+    {
+        "images", "image", "imgs", "img", "pictures", "pics", "data", "dataset", "jpegimages",
+        "jpg", "jpeg", "jpgs", "png", "pngs", "frames",
+    }
+)  # fmt: skip
 # Files that are handed on together.
 ENTRIES_AT_ONCE = 512
 # Pixels that are handed on together, in bytes.
@@ -98,12 +117,14 @@ class Found:
         root: the folder that it lies in.
         members: the files, and empty class folders, that it consists of.
         read: begins to read it.
+        notes: sentences about what lies there besides, and was left out.
     """
 
     kind: str
     root: Path
     members: Sequence[Path]
     read: Callable[[], Source]
+    notes: Sequence[str] = ()
 
 
 def in_chunks(entries: Iterator[Entry]) -> Iterator[Sequence[Entry]]:
@@ -119,9 +140,40 @@ def in_chunks(entries: Iterator[Entry]) -> Iterator[Sequence[Entry]]:
 
 
 def split_of(name: str) -> str | None:
-    """The split that a file or folder is named after: `train-00000-of-00002.parquet`, `val`."""
-    first = name.lower().replace("_", "-").replace(".", "-").split("-", 1)[0]
-    return SPLIT_NAMES.get(first.rstrip("0123456789"))
+    """The split that a file is named after: `train-00000-of-00002.parquet`, `cifar_test.tar`.
+
+    A name with the words of two splits (`train_val`) is that of none.
+    """
+    found = {split for split in map(_split_word, _WORD.findall(name)) if split is not None}
+    return found.pop() if len(found) == 1 else None
+
+
+def split_of_folder(name: str) -> str | None:
+    """The split that a folder is named after: `val`, `train2017`, `01_train`, `TestSet`.
+
+    All other words in it must be such as say nothing: `train_station` is no split.
+    """
+    words = _WORD.findall(name)
+    others = [word for word in words if _split_word(word) is None]
+    return split_of(name) if all(word.lower() in _PLAIN_WORDS for word in others) else None
+
+
+def _split_word(word: str) -> str | None:
+    lower = word.lower()
+    glued = _GLUED.fullmatch(lower)
+    return SPLIT_NAMES.get(lower) or (SPLIT_NAMES.get(glued[1]) if glued else None)
+
+
+def split_of_path(path: Path, root: Path) -> str | None:
+    """The split that a file, or else the nearest folder around it below `root`, is named after."""
+    own = split_of(path.name)
+    if own is not None:
+        return own
+    for folder in path.relative_to(root).parents:
+        named = split_of_folder(folder.name)
+        if named is not None:
+            return named
+    return None
 
 
 def rows_at_once(shape: tuple[int, ...]) -> int:
