@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import shutil
 import sys
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -31,12 +32,21 @@ MAX_ENTRIES = 5_000_000
 LARGEST_PICTURE = 256 << 20
 # Headers are read whole: none that is honest comes near to this.
 _LARGEST_READ = 4 << 20
+# Notes that a packed tar may carry, and their length.
+MAX_NOTES = 100
+MAX_NOTE_LETTERS = 1000
+_NOTES_HEADER = "DATAGEN.notes"
 _PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE)
 
 
 def unpack_archive(
-    archive: Path, folder: Path, *, max_bytes: int = MAX_BYTES, max_entries: int = MAX_ENTRIES
-) -> None:
+    archive: Path,
+    folder: Path,
+    *,
+    max_bytes: int = MAX_BYTES,
+    max_entries: int = MAX_ENTRIES,
+    zip_encoding: str | None = None,
+) -> list[str]:
     """Unpack a zip, or a tar, gzipped or not, into an empty folder.
 
     Only plain files and folders are taken, under names that stay inside; nothing of owners, modes
@@ -48,6 +58,10 @@ def unpack_archive(
         max_bytes: most bytes that its files may have together. Besides, a compressed archive may
             unzip to 20 times its size, or to 64 MiB if that is more.
         max_entries: most files and folders.
+        zip_encoding: of a zip's names, where it does not say that they are UTF-8.
+
+    Returns:
+        Sentences about it: those that its packer wrote, and names in no known encoding.
 
     Raises:
         InvalidFile: not an archive, damaged, harmful, or beyond a limit.
@@ -56,14 +70,35 @@ def unpack_archive(
     budget = Budget(max_bytes, max_entries)
     with _damage_named(folder):
         if is_zip(archive):
-            unpack_zip(archive, folder, budget)
-            return
+            return unpack_zip(archive, folder, budget, zip_encoding)
         for member, source in _tar_members(archive, budget):
             _unpack(member, source, folder)
+        return _notes_of(archive)
 
 
-def tar_files(archive: Path) -> Iterator[tuple[str, bytes]]:
+def notes_header(notes: Sequence[str]) -> dict[str, str]:
+    """The header by which a packed tar carries notes; see `unpack_archive`."""
+    return {_NOTES_HEADER: json.dumps(list(notes)[:MAX_NOTES])} if notes else {}
+
+
+def _notes_of(archive: Path) -> list[str]:
+    with _opened(archive) as file, tarfile.open(fileobj=cast("BinaryIO", file), mode="r:") as tar:
+        tar.next()
+        text = tar.pax_headers.get(_NOTES_HEADER, "[]")
+    notes = json.loads(text)
+    if not isinstance(notes, list):
+        raise ValueError("its header of notes holds no list")
+    return [str(note)[:MAX_NOTE_LETTERS] for note in notes[:MAX_NOTES]]
+
+
+def tar_files(
+    archive: Path, wanted: Callable[[str], bool] = lambda _: True
+) -> Iterator[tuple[str, bytes]]:
     """Name and bytes of each file of a tar, one after the other, with the limits of unpacking.
+
+    Args:
+        archive: the tar, gzipped or not.
+        wanted: says by its name whether a file is read; those that are not have no bytes.
 
     Raises:
         InvalidFile: damaged, harmful, or beyond a limit; or a file too large to be a picture.
@@ -78,7 +113,7 @@ def tar_files(archive: Path) -> Iterator[tuple[str, bytes]]:
                     "large for a picture."
                 )
             checked_name(member.name)
-            yield member.name, b"".join(_chunks(source))
+            yield member.name, b"".join(_chunks(source)) if wanted(member.name) else b""
 
 
 def _tar_members(

@@ -41,6 +41,7 @@ class _File:
     split_column: str | None
     split: str | None
     names: tuple[str, ...] | None
+    text: bool
 
 
 def find(root: Folder) -> Found | None:
@@ -65,6 +66,10 @@ def _is_of_pictures(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
         return bool(kind.get_field_index("bytes") >= 0)
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _schema(path: Path) -> pa.Schema:
@@ -108,20 +113,22 @@ def _described(path: Path, root: Path) -> _File:
     # in which they are preferred, and a text column is as good.
     return _File(
         path, images[0], labels[0], splits[0] if splits else None, split_of_path(path, root),
-        label_names(schema, labels[0]),
+        label_names(schema, labels[0]), _is_text(schema.field(labels[0]).type),
     )  # fmt: skip
 
 
 def _source(root: Path, paths: Sequence[Path]) -> Source:
     files = [_described(path, root) for path in paths]
     lists = [file.names for file in files if file.names is not None]
-    if lists and len(lists) < len(files):
-        without = next(file.path.name for file in files if file.names is None)
+    without = next((file.path.name for file in files if file.names is None and not file.text), None)
+    if lists and without is not None:
         raise InvalidFile(
             f"{without} has no list of class names, and other files have one; write the labels of "
             "all as text, or number all by one list."
         )
-    return Source(in_chunks(_entries(files)), _joined(lists))
+    # Where some labels are text, the lists do not name all classes.
+    whole = len(lists) == len(files)
+    return Source(in_chunks(_entries(files)), _joined(lists) if whole else None)
 
 
 def _joined(lists: Sequence[tuple[str, ...]]) -> tuple[str, ...] | None:

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO
 
 from datagen.datasets.limits import check_name
+from datagen.datasets.zip_names import NameDecoder
 from datagen.errors import InvalidFile
 
 # Pictures hardly get smaller, and IDX files to a fifth: what unzips to more than this was made to.
@@ -64,8 +65,11 @@ def is_zip(path: Path) -> bool:
         return file.read(4) in {b"PK\x03\x04", b"PK\x05\x06"}
 
 
-def unpack_zip(archive: Path, folder: Path, budget: Budget) -> None:
+def unpack_zip(
+    archive: Path, folder: Path, budget: Budget, encoding: str | None = None
+) -> list[str]:
     """Unpack a zip into an empty folder; see `unpack_archive`. Raises InvalidFile."""
+    names = NameDecoder(encoding)
     most = most_unzipped(archive.stat().st_size)
     with archive.open("rb") as file:
         check_directory(file, budget.max_entries)
@@ -78,7 +82,8 @@ def unpack_zip(archive: Path, folder: Path, budget: Budget) -> None:
                         f"The archive unzips to more than {most:,} bytes, far more than its own "
                         "size; send it without compression."
                     )
-                _unpack(opened, member, folder)
+                _unpack(opened, member, names.name_of(member), folder)
+    return names.notes()
 
 
 def check_directory(file: BinaryIO, max_entries: int) -> None:
@@ -123,8 +128,8 @@ def _check_member(member: zipfile.ZipInfo) -> None:
         )
 
 
-def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) -> None:
-    name = checked_name(member.filename)
+def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, called: str, folder: Path) -> None:
+    name = checked_name(called)
     if not name.parts:
         return
     target = folder / name

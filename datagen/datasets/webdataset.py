@@ -2,112 +2,169 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from datagen.datasets.archive import tar_files
-from datagen.datasets.imagefolder import ENDINGS, refuse_beside_classes
-from datagen.datasets.source import SPLIT_NAMES, Entry, Found, Source, in_chunks, split_of
+from datagen.datasets.imagefolder import refuse_beside_classes
+from datagen.datasets.listing import ENDINGS, Folder
+from datagen.datasets.source import Entry, Found, Source, in_chunks, split_of_path
+from datagen.datasets.webdataset_labels import LABEL_ENDINGS, Labels, has_label, read_names
 from datagen.errors import InvalidFile
 
-LABEL_ENDINGS = (".cls", ".json", ".txt")
 NAME_FILES = ("classes.txt", "class_names.txt", "labels.txt", "classnames.txt")
-LABEL_KEYS = ("label_name", "class_name", "label", "class", "cls", "category")
+TAR_ENDINGS = (".tar", ".tar.gz", ".tgz")
 _NAME_BYTES = 1 << 20
+# So many files of a tar tell whether it holds samples.
+_PEEKED = 2000
+
+# A sample's shown name, its files by their endings, and its split.
+_Sample = tuple[str, dict[str, bytes], str | None]
+# Reads the samples; says by a file's name whether its bytes are needed.
+_Reader = Callable[[Callable[[str], bool]], Iterator[_Sample]]
 
 
-def find(root: Path) -> Found | None:
-    """The tars of samples in a folder and those of its splits, or their files unpacked.
+def find(root: Folder) -> Found | None:
+    """The tars of samples in a folder and below it, or their files unpacked.
 
     Raises:
-        InvalidFile: class folders lie beside the tars.
+        InvalidFile: class folders lie beside the tars, or some of the tars hold samples and others
+            do not.
     """
-    folders = [root, *(path for path in sorted(root.iterdir()) if _is_split(path))]
-    tars = [path for folder in folders for path in sorted(folder.glob("*.tar"))]
-    names = [root / name for name in NAME_FILES if (root / name).is_file()]
+    every = [(folder, name) for folder in root.walk() for name in folder.files]
+    tars = sorted(
+        folder.path / name for folder, name in every if name.lower().endswith(TAR_ENDINGS)
+    )
+    names = [root.path / name for name in NAME_FILES if name in root.files]
     if tars:
-        refuse_beside_classes(root, tars)
-        return Found(
-            "webdataset", root, [*tars, *names], lambda: _source(names, _from_tars(root, tars))
-        )
-    loose = [path for folder in folders if any(folder.glob("*.cls")) for path in _files(folder)]
-    if loose:
-        return Found(
-            "webdataset", root, [*loose, *names], lambda: _source(names, _from_files(root, loose))
-        )
-    return None
+        refuse_beside_classes(root.path, tars)
+        samples = [path for path in tars if holds_samples(path)]
+        if not samples:
+            return None
+        if len(samples) < len(tars):
+            other = next(path.name for path in tars if path not in samples)
+            raise InvalidFile(
+                f"{samples[0].name} holds samples of WebDataset, and {other} holds none; keep one "
+                "kind of tar there."
+            )
+        read: _Reader = partial(_from_tars, root.path, tars)
+        return Found("webdataset", root.path, [*tars, *names], lambda: _source(names, read))
+    folders = _loose(root)
+    if not folders:
+        return None
+    files = [path for folder in folders for path in _files(folder)]
+    read = partial(_from_files, root.path, files)
+    return Found("webdataset", root.path, [*files, *names], lambda: _source(names, read))
 
 
-def _is_split(path: Path) -> bool:
-    return path.is_dir() and path.name.lower() in SPLIT_NAMES
+def holds_samples(tar: Path) -> bool:
+    """Whether a tar holds samples rather than class folders: a `.cls`, or a label beside a picture.
+
+    Raises:
+        InvalidFile: damaged or harmful.
+    """
+    pictures: set[str] = set()
+    texts: set[str] = set()
+    for number, (name, data) in enumerate(tar_files(tar, lambda name: name.lower().endswith(".json"))):
+        key, ending = _key(name)
+        if ending == ".cls":
+            return True
+        if ending in ENDINGS:
+            pictures.add(key)
+        elif ending == ".json" and (has_label({ending: data}) or "/" not in key):
+            texts.add(key)
+        elif ending == ".txt" and "/" not in key:
+            texts.add(key)
+        if number >= _PEEKED:
+            break
+    return bool(pictures & texts)
 
 
-def _files(folder: Path) -> list[Path]:
-    wanted = (*ENDINGS, *LABEL_ENDINGS)
-    found = [path for path in folder.iterdir() if path.suffix.lower() in wanted]
-    return sorted(path for path in found if path.name not in NAME_FILES)
+def _loose(root: Folder) -> list[Folder]:
+    """The folders in which the files of samples lie beside each other."""
+    every = list(root.walk())
+    with_classes = [folder for folder in every if any(_is(name, ".cls") for name in folder.files)]
+    if with_classes:
+        return with_classes
+    found = [folder for folder in every if folder.pictures and _documented(folder)]
+    splits = {split_of_path(folder.path / "x", root.path) for folder in found}
+    # Class folders may hold a JSON file beside each picture, too.
+    return found if found and len(splits) == len(found) else []
 
 
-def _source(names: Sequence[Path], samples: Iterator[Entry]) -> Source:
-    given = _read_names(names[0]) if names else None
-    return Source(in_chunks(_named(samples, given)), given)
-
-
-def _read_names(path: Path) -> tuple[str, ...]:
+def _documented(folder: Folder) -> bool:
+    """Whether each picture of a folder has a JSON file beside it, and the first one a label."""
+    stems = {_key(name)[0] for name in folder.files if _is(name, ".json")}
+    keys = [_key(name)[0] for name in folder.pictures]
+    if not all(key in stems for key in keys):
+        return False
     try:
-        with path.open(encoding="utf-8-sig") as file:
+        return has_label({".json": (folder.path / f"{keys[0]}.json").read_bytes()})
+    except OSError:
+        return False
+
+
+def _is(name: str, ending: str) -> bool:
+    return name.lower().endswith(ending)
+
+
+def _files(folder: Folder) -> list[Path]:
+    labels = [name for name in folder.files if name.lower().endswith(LABEL_ENDINGS)]
+    wanted = [*folder.pictures, *(name for name in labels if name not in NAME_FILES)]
+    return sorted(folder.path / name for name in wanted)
+
+
+def _source(names: Sequence[Path], read: _Reader) -> Source:
+    labels = Labels(_names_in(names[0]) if names else None)
+    for _, parts, _ in read(lambda name: _key(name)[1] in LABEL_ENDINGS):
+        labels.add(parts)
+    labels.decide()
+    samples = read(lambda _: True)
+    entries = (_entry(name, parts, split, labels) for name, parts, split in samples)
+    return Source(in_chunks(entries), labels.class_names())
+
+
+def _names_in(path: Path) -> tuple[str, ...]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             text = file.read(_NAME_BYTES)
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidFile(f"{path.name} cannot be read: {error}.") from error
-    names = tuple(line.strip() for line in text.splitlines() if line.strip())
-    if len(set(names)) != len(names) or not names:
-        raise InvalidFile(f"{path.name} names a class twice, or none.")
-    return names
+    return read_names(path.name, text)
 
 
-def _named(samples: Iterator[Entry], names: tuple[str, ...] | None) -> Iterator[Entry]:
-    """Entries whose labels are names, where a list of them came with the data."""
-    for entry in samples:
-        label = entry.label
-        if names is not None and label is not None and label not in names and label.isdigit():
-            number = int(label)
-            label = names[number] if number < len(names) else label
-        yield Entry(entry.name, label, entry.data, entry.split, entry.problem)
-
-
-def _from_tars(root: Path, tars: Sequence[Path]) -> Iterator[Entry]:
+def _from_tars(root: Path, tars: Sequence[Path], wanted: Callable[[str], bool]) -> Iterator[_Sample]:
     for path in tars:
-        split = split_of(path.name) or SPLIT_NAMES.get(path.parent.name.lower())
+        split = split_of_path(path, root)
         shown = path.relative_to(root).as_posix()
         key, parts = "", dict[str, bytes]()
-        for name, data in tar_files(path):
+        for name, data in tar_files(path, wanted):
             own, ending = _key(name)
             if own != key and parts:
-                yield _sample(f"{shown}: {key}", parts, split)
+                yield f"{shown}: {key}", parts, split
                 parts = {}
             key = own
             parts[ending] = data
         if parts:
-            yield _sample(f"{shown}: {key}", parts, split)
+            yield f"{shown}: {key}", parts, split
 
 
-def _from_files(root: Path, files: Sequence[Path]) -> Iterator[Entry]:
+def _from_files(
+    root: Path, files: Sequence[Path], wanted: Callable[[str], bool]
+) -> Iterator[_Sample]:
     key, parts = Path(), dict[str, bytes]()
     for path in files:
-        own = path.with_suffix("")
+        stem, ending = _key(path.name)
+        own = path.with_name(stem)
         if own != key and parts:
-            yield _sample(key.relative_to(root).as_posix(), parts, _split(key))
+            yield key.relative_to(root).as_posix(), parts, split_of_path(key / "x", root)
             parts = {}
         key = own
-        parts[path.suffix.lower()] = path.read_bytes()
+        parts[ending] = path.read_bytes() if wanted(path.name) else b""
     if parts:
-        yield _sample(key.relative_to(root).as_posix(), parts, _split(key))
-
-
-def _split(path: Path) -> str | None:
-    return SPLIT_NAMES.get(path.parent.name.lower())
+        yield key.relative_to(root).as_posix(), parts, split_of_path(key / "x", root)
 
 
 def _key(name: str) -> tuple[str, str]:
@@ -117,26 +174,10 @@ def _key(name: str) -> tuple[str, str]:
     return f"{folder}/{start}".lstrip("/"), f"{dot}{ending}".lower()
 
 
-def _sample(name: str, parts: dict[str, bytes], split: str | None) -> Entry:
+def _entry(name: str, parts: dict[str, bytes], split: str | None, labels: Labels) -> Entry:
     endings = [ending for ending in parts if ending in ENDINGS]
     if len(endings) != 1:
         what = "no picture" if not endings else f"the pictures {', '.join(sorted(endings))}"
         return Entry(name, None, b"", split, f"{name} has {what}; one a sample is needed.")
-    label, problem = _label(name, parts)
+    label, problem = labels.label(name, parts)
     return Entry(f"{name}{endings[0]}", label, parts[endings[0]], split, problem)
-
-
-def _label(name: str, parts: dict[str, bytes]) -> tuple[str | None, str | None]:
-    for ending in (".cls", ".txt"):
-        if ending in parts:
-            text = parts[ending].decode(errors="replace").strip()
-            return (text, None) if text else (None, f"{name}{ending} holds no label.")
-    if ".json" in parts:
-        try:
-            document = json.loads(parts[".json"])
-        except (ValueError, RecursionError) as error:
-            return None, f"{name}.json is no JSON: {error}."
-        found = document if isinstance(document, dict) else {}
-        key = next((key for key in LABEL_KEYS if found.get(key) is not None), None)
-        return (str(found[key]), None) if key else (None, f"{name}.json names no label.")
-    return None, f"{name} has no label: neither .cls nor .json stands beside it."
