@@ -15,6 +15,7 @@ from typing import BinaryIO
 import numpy as np
 
 from datagen.datasets.limits import check_name, check_room
+from datagen.datasets.listing import nfc
 from datagen.datasets.names import Names, NameWriter
 from datagen.datasets.pixels import PADDED, RESIZED, decoded, fitted
 from datagen.datasets.reading import LISTED_PROBLEMS, ReadOptions, ReadReport
@@ -204,7 +205,8 @@ class _Collector:
         self.file.write(np.ascontiguousarray(images).data)
 
     def _note(self, labels: Sequence[str], splits: Sequence[str | None]) -> None:
-        for name in labels:
+        for given in labels:
+            name = nfc(given)
             if name not in self.numbers:
                 check_name(name, "The class")
                 self.numbers[name] = len(self.numbers)
@@ -231,7 +233,7 @@ class _Collector:
             skipped = self.report.skipped
             because = f": {skipped[0]['reason']}" if skipped else "."
             raise InvalidFile(f"The dataset has no image that can be read{because}")
-        names = class_order(list(self.numbers)) if given is None else given
+        names = class_order(list(self.numbers)) if given is None else tuple(map(nfc, given))
         unknown = [name for name in self.numbers if name not in set(names)]
         if unknown:
             raise InvalidFile(
@@ -243,6 +245,7 @@ class _Collector:
         place = {name: number for number, name in enumerate(names)}
         order = np.array([place[name] for name in self.numbers], dtype=np.int64)
         self._tell_done()
+        self.report.notes += _alike(names)
         self.file.flush()
         shape = (len(self.labels), *self.shape)
         return Collected(
@@ -273,6 +276,20 @@ def class_order(names: Sequence[str]) -> tuple[str, ...]:
     if all(_NUMBER.fullmatch(name) for name in names):
         return tuple(sorted(set(names), key=lambda name: (int(name), name)))
     return tuple(sorted(set(names)))
+
+
+def _alike(names: Sequence[str]) -> Iterator[str]:
+    """A sentence about classes that may have been meant as one."""
+    by_form: dict[str, list[str]] = {}
+    for name in names:
+        by_form.setdefault(name.strip().casefold(), []).append(name)
+    groups = [group for group in by_form.values() if len(group) > 1]
+    if groups:
+        shown = "; ".join(", ".join(map(repr, group)) for group in groups[:NAMED_PROBLEMS])
+        yield (
+            f"Classes that differ only in case, or in white space at the ends, and were kept "
+            f"apart: {shown}{'; …' if len(groups) > NAMED_PROBLEMS else ''}."
+        )
 
 
 def _size(shape: tuple[int, ...]) -> str:

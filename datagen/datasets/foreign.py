@@ -37,7 +37,9 @@ def _reason(root: Folder) -> str:
     every = list(root.walk())
     files = [name for folder in every for name in folder.files]
     if any(_is_coco(folder, name) for folder in every for name in folder.files):
-        return "this is COCO's layout, whose boxes and outlines name objects, not one class an image"
+        return (
+            "this is COCO's layout, whose boxes and outlines name objects, not one class an image"
+        )
     if any(_is_yolo(folder) for folder in every):
         return (
             "this is YOLO's layout of images/ and labels/*.txt, whose boxes name objects, not one "

@@ -72,7 +72,9 @@ def find(root: Folder) -> Found | None:
         tree.splits[NO_SPLIT] = _classes(root, tree)
         tree.notes += _named_like_splits(splits)
     tree.notes += _beside(root)
-    return Found("imagefolder", root.path, tree.members, lambda: _source(root.path, tree), tree.notes)
+    return Found(
+        "imagefolder", root.path, tree.members, lambda: _source(root.path, tree), tree.notes
+    )
 
 
 def _is_flat(folder: Folder) -> bool:
@@ -265,7 +267,12 @@ def refuse_beside_classes(root: Path, files: Sequence[Path]) -> None:
         InvalidFile: pictures lie in folders of `root`, or of its splits, which are no splits.
     """
     listed = list_folder(root)
-    inner = [below for folder in listed.folders if split_of_folder(folder.name) for below in folder.folders]
+    inner = [
+        below
+        for folder in listed.folders
+        if split_of_folder(folder.name)
+        for below in folder.folders
+    ]
     for folder in (*listed.folders, *inner):
         if not split_of_folder(folder.name) and folder.pictures:
             raise InvalidFile(

@@ -131,7 +131,9 @@ def list_folder(path: Path) -> Folder:
     return _listed(path, None, frozenset(), 0)
 
 
-def _listed(path: Path, around: Folder | None, above: frozenset[tuple[int, int]], depth: int) -> Folder:
+def _listed(
+    path: Path, around: Folder | None, above: frozenset[tuple[int, int]], depth: int
+) -> Folder:
     own = path.stat()
     above |= {(own.st_dev, own.st_ino)}
     folder = Folder(path, around=around)

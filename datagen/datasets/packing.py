@@ -6,17 +6,19 @@ import shutil
 import tarfile
 from pathlib import Path
 
-from datagen.datasets.opening import WANTED, find_dataset, single_file
+from datagen.datasets.archive import notes_header
+from datagen.datasets.detect import ARCHIVE, WANTED, find_dataset
+from datagen.datasets.opening import single_file
 from datagen.datasets.source import Found
-from datagen.datasets.tables import ENDINGS_OF_TABLES
+from datagen.datasets.table_rows import TEXT_TABLE_ENDINGS
 from datagen.errors import InvalidFile, StorageFailure
 
 
 def pack(source: Path, out: Path) -> None:
     """Write what is sent for a source: an uncompressed tar of a folder's dataset, or the file.
 
-    Of a folder the files of the dataset are packed and no others. The same files give the same
-    bytes: owners, times and modes are left out.
+    Of a folder the files of the dataset are packed and no others, with notes of what was left out.
+    The same files give the same bytes: owners, times and modes are left out.
 
     Args:
         source: a folder with a dataset of any kind that is read; a CSV or JSONL file beside its
@@ -28,7 +30,7 @@ def pack(source: Path, out: Path) -> None:
         StorageFailure: the file cannot be written, for want of space for example.
     """
     source = source.expanduser()
-    if source.suffix.lower() in ENDINGS_OF_TABLES and source.is_file():
+    if source.suffix.lower() in TEXT_TABLE_ENDINGS and source.is_file():
         source = source.absolute().parent
     try:
         if source.is_file():
@@ -41,6 +43,9 @@ def pack(source: Path, out: Path) -> None:
         raise InvalidFile(f"{error.filename} cannot be read: {error.strerror}.") from error
     if found is None:
         raise InvalidFile(f"{source} is no dataset. What is read: {WANTED}.")
+    if found.kind == ARCHIVE:
+        _copy(found.members[0], out)
+        return
     try:
         _write(found, out)
     except OSError as error:
@@ -58,7 +63,8 @@ def _copy(source: Path, out: Path) -> None:
 
 
 def _write(found: Found, out: Path) -> None:
-    with tarfile.open(out, "w", format=tarfile.PAX_FORMAT) as archive:
+    headers = notes_header(found.notes)
+    with tarfile.open(out, "w", format=tarfile.PAX_FORMAT, pax_headers=headers) as archive:
         for path in found.members:
             _add(archive, path.relative_to(found.root).as_posix(), path)
 

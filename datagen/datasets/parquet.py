@@ -59,7 +59,10 @@ def find(root: Folder) -> Found | None:
 def holds_pictures(path: Path) -> bool:
     """Whether a Parquet file has a column of pictures, and is not a table of names of them."""
     schema = _schema(path)
-    return any(_is_of_pictures(schema.field(name).type) for name in columns_named(schema.names, IMAGE_COLUMNS))
+    return any(
+        _is_of_pictures(schema.field(name).type)
+        for name in columns_named(schema.names, IMAGE_COLUMNS)
+    )
 
 
 def _is_of_pictures(kind: pa.DataType) -> bool:
@@ -162,7 +165,9 @@ def _entry(file: _File, name: str, row: dict[str, Any]) -> Entry:
     if own is not None:
         split = split_of_folder(str(own).strip())
         if split is None:
-            problem = f"{name} names the split {str(own)[:40]!r}; there are train, validation, test."
+            problem = (
+                f"{name} names the split {str(own)[:40]!r}; there are train, validation, test."
+            )
     return Entry(
         name,
         label,

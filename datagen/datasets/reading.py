@@ -31,6 +31,7 @@ class ReadOptions:
             listed in the report.
         shares: share of each split, where the data came with none; a given `train` stays whole.
         seed: which images go into which split.
+        zip_encoding: of the names in a zip that does not say that they are UTF-8.
 
     Raises:
         InvalidRequest: a value that cannot be used.
@@ -41,6 +42,7 @@ class ReadOptions:
     on_error: OnError = "fail"
     shares: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_SHARES))
     seed: int = 0
+    zip_encoding: str | None = None
 
     def __post_init__(self) -> None:
         if self.size is not None and not 1 <= self.size <= MAX_SIDE:
@@ -49,6 +51,12 @@ class ReadOptions:
             )
         if self.pad and self.size is None:
             raise InvalidRequest("Padding needs a size to pad to, such as size 32.", field="pad")
+        if self.zip_encoding is not None and not _is_encoding(self.zip_encoding):
+            raise InvalidRequest(
+                f"The zip encoding is {self.zip_encoding[:40]!r}, which is not known; name one such "
+                "as cp932, gbk or cp1252.",
+                field="zip_encoding",
+            )
         if self.on_error not in {"fail", "skip"}:
             raise InvalidRequest(
                 f"on_error is {self.on_error!r}; it must be 'fail' or 'skip'.", field="on_error"
@@ -66,6 +74,15 @@ class ReadOptions:
                 f"The shares {dict(self.shares)} must each be from 0 to 1 and add up to 1.",
                 field="split",
             )
+
+
+def _is_encoding(name: str) -> bool:
+    """Whether text can be decoded by a codec of that name."""
+    try:
+        b"a".decode(name)
+    except (LookupError, UnicodeError, ValueError):
+        return False
+    return True
 
 
 @dataclass

@@ -15,7 +15,8 @@ from datagen.datasets import label_studio
 from datagen.datasets.listing import ENDINGS
 from datagen.errors import InvalidFile
 
-TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
+TEXT_TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
+TABLE_ENDINGS = (*TEXT_TABLE_ENDINGS, ".parquet")
 _LINES_OF_JSON = (".jsonl", ".ndjson")
 # A document of JSON is read whole.
 MAX_JSON_BYTES = 256 << 20

@@ -131,9 +131,7 @@ def find(root: Folder) -> tuple[Found | None, list[str]]:
         )
     members = [table.path for table in usable]
     members += [path for table in usable for path in _pictures_of(table, pictures)]
-    found = Found(
-        "table", root.path, sorted(set(members)), lambda: _source(root, usable, pictures)
-    )
+    found = Found("table", root.path, sorted(set(members)), lambda: _source(root, usable, pictures))
     return found, [_unrelated(table) for table in others] + _left_out(usable, pictures, root)
 
 
@@ -165,15 +163,23 @@ def _is_other(path: Path) -> bool:
 def _look(path: Path, folder: Folder, root: Folder, pictures: _Pictures) -> _Table:
     head = [row for _, row in islice(table_rows.rows(path), _LOOKED_AT)]
     parquet = path.suffix.lower() == ".parquet"
-    columns = list(table_rows.schema(path).names) if parquet else [str(name) for row in head[:1] for name in row]
+    columns = (
+        list(table_rows.schema(path).names)
+        if parquet
+        else [str(name) for row in head[:1] for name in row]
+    )
     table = _Table(path, columns, _bases(folder, root), _split_of_table(path, folder, root))
     files = columns_named(columns, FILE_COLUMNS)
     labels = columns_named(columns, LABEL_COLUMNS)
     splits = columns_named(columns, SPLIT_COLUMNS)
     table.split_column = splits[0] if splits else None
-    table.speaks_of_pictures = any(_speaks(value, table, pictures) for row in head for value in row.values())
+    table.speaks_of_pictures = any(
+        _speaks(value, table, pictures) for row in head for value in row.values()
+    )
     # Of several columns that could name the file, the one counts whose names are there.
-    resolving = [name for name in files if any(_resolved(row.get(name), table, pictures) for row in head)]
+    resolving = [
+        name for name in files if any(_resolved(row.get(name), table, pictures) for row in head)
+    ]
     table.file = (resolving or files or [None])[0]
     table.label = next((name for name in labels if name != table.file), None)
     if table.file is not None and table.label is None:
@@ -181,7 +187,9 @@ def _look(path: Path, folder: Folder, root: Folder, pictures: _Pictures) -> _Tab
     if table.file is None or (table.label is None and not table.one_hot):
         missing = "file names" if table.file is None else "labels"
         table.why = f"none of which is known as a column of {missing}"
-    elif not any(_resolved(row.get(table.file), table, pictures) for _, row in table_rows.rows(path)):
+    elif not any(
+        _resolved(row.get(table.file), table, pictures) for _, row in table_rows.rows(path)
+    ):
         table.first = str(head[0].get(table.file))[:80] if head else ""
         table.why = "and names no picture that is there"
     elif parquet and table.label is not None:

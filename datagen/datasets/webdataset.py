@@ -67,7 +67,9 @@ def holds_samples(tar: Path) -> bool:
     """
     pictures: set[str] = set()
     texts: set[str] = set()
-    for number, (name, data) in enumerate(tar_files(tar, lambda name: name.lower().endswith(".json"))):
+    for number, (name, data) in enumerate(
+        tar_files(tar, lambda name: name.lower().endswith(".json"))
+    ):
         key, ending = _key(name)
         if ending == ".cls":
             return True
@@ -135,7 +137,9 @@ def _names_in(path: Path) -> tuple[str, ...]:
     return read_names(path.name, text)
 
 
-def _from_tars(root: Path, tars: Sequence[Path], wanted: Callable[[str], bool]) -> Iterator[_Sample]:
+def _from_tars(
+    root: Path, tars: Sequence[Path], wanted: Callable[[str], bool]
+) -> Iterator[_Sample]:
     for path in tars:
         split = split_of_path(path, root)
         shown = path.relative_to(root).as_posix()

@@ -178,4 +178,3 @@ def _document(parts: Mapping[str, bytes]) -> Mapping[str, object]:
 
 def _text(parts: Mapping[str, bytes], ending: str) -> str:
     return nfc(parts.get(ending, b"").decode(errors="replace").strip())
-

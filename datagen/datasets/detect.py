@@ -1,0 +1,141 @@
+"""What dataset a folder holds: decided here, for client and server, folders and archives alike.
+
+docs/decisions/0026-layouts-are-recognised-or-refused.md states the rule.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from datagen.datasets import idx, imagefolder, npz, parquet, tables, webdataset
+from datagen.datasets.foreign import no_labels
+from datagen.datasets.listing import Folder, list_folder
+from datagen.datasets.source import Found, Source
+from datagen.errors import InvalidFile
+
+ARCHIVE = "archive"
+WANTED = (
+    "folders of images named by their class, MNIST's IDX files (train-images-idx3-ubyte and "
+    "train-labels-idx1-ubyte, gzipped or not), an NPZ file with images and labels, Parquet files "
+    "with an image and a label column, WebDataset tars, or a CSV or JSONL table of file name and "
+    "label"
+)
+# Files that are a dataset by themselves, each kind of which needs no folder to name a class.
+FILE_READERS: Mapping[str, Callable[[Folder], Found | None]] = {
+    "idx": lambda folder: idx.find(folder.path),
+    "webdataset": webdataset.find,
+    "parquet": parquet.find,
+    "npz": lambda folder: npz.find(folder.path),
+}
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
+_NOT_UNPACKED = (".rar", ".7z", ".tar.bz2", ".tar.xz", ".tar.zst")
+# Files that say nothing of a layout.
+_DOCUMENTS = (
+    ".txt",
+    ".md",
+    ".rst",
+    ".yaml",
+    ".yml",
+    ".html",
+    ".htm",
+    ".pdf",
+    ".log",
+    ".toml",
+    ".cfg",
+    ".ini",
+    ".py",
+    ".sh",
+)
+_DOCUMENT_NAMES = frozenset(
+    {"readme", "license", "licence", "copying", "notice", "citation", "changelog", "authors"}
+)
+
+
+def find_dataset(path: Path) -> Found | None:
+    """The dataset in a folder, or in the only folder or archive within it; None if there is none.
+
+    Raises:
+        InvalidFile: something that is almost a dataset, or evidence of two.
+        OSError: a folder cannot be read.
+    """
+    return find_in(list_folder(path))
+
+
+def find_in(folder: Folder) -> Found | None:
+    """The dataset in a listed folder; see `find_dataset`."""
+    found = _in_files(folder)
+    if found is not None:
+        return found
+    found, notes = tables.find(folder)
+    if found is None:
+        found = imagefolder.find(folder)
+    if found is None:
+        inner = _only_folder(folder)
+        found = find_in(inner) if inner is not None else None
+    if found is None:
+        found = _only_archive(folder)
+    if found is None and folder.picture_count:
+        raise no_labels(folder, [] if folder.pictures else folder.folders[:1])
+    if found is None:
+        return None
+    return dataclasses.replace(found, notes=[*notes, *found.notes])
+
+
+def _in_files(folder: Folder) -> Found | None:
+    """The dataset that files of one kind are. Raises InvalidFile for two kinds."""
+    found = [own for read in FILE_READERS.values() if (own := read(folder)) is not None]
+    if len(found) > 1:
+        names = " and ".join(f"{own.members[0].name!r} ({own.kind})" for own in found)
+        raise InvalidFile(
+            f"The folder holds {names}, each of which could be the dataset; keep one of them there."
+        )
+    if not found:
+        return None
+    imagefolder.refuse_beside_classes(folder.path, found[0].members)
+    return found[0]
+
+
+def _only_folder(folder: Folder) -> Folder | None:
+    """The one folder that may hold the dataset: with pictures, or else with files of data."""
+    pictured = [inner for inner in folder.folders if inner.picture_count]
+    if pictured:
+        return pictured[0] if len(pictured) == 1 else None
+    filled = [inner for inner in folder.folders if _has_data(inner)]
+    return filled[0] if len(filled) == 1 else None
+
+
+def _has_data(folder: Folder) -> bool:
+    return any(not _is_document(name) for inner in folder.walk() for name in inner.files)
+
+
+def _is_document(name: str) -> bool:
+    lower = name.lower()
+    return lower.endswith(_DOCUMENTS) or lower.partition(".")[0] in _DOCUMENT_NAMES
+
+
+def _only_archive(folder: Folder) -> Found | None:
+    """The one archive in a folder without a dataset. Raises InvalidFile where there are several."""
+    archives = _ending(folder, _ARCHIVES)
+    others = _ending(folder, _NOT_UNPACKED)
+    if len(archives) == 1 and not folder.picture_count:
+        path = folder.path / archives[0]
+        return Found(ARCHIVE, folder.path, [path], _nothing_to_read)
+    if folder.picture_count or not (archives or others):
+        return None
+    names = ", ".join(repr(name) for name in (archives + others)[:5])
+    if archives:
+        raise InvalidFile(
+            f"The folder holds the archives {names} and no other dataset; give one of them, or "
+            "unpack them into folders named train, validation and test."
+        )
+    raise InvalidFile(f"{names} is an archive of a kind that is not unpacked; send a zip or a tar.")
+
+
+def _ending(folder: Folder, endings: Sequence[str]) -> list[str]:
+    return [name for name in folder.files if name.lower().endswith(tuple(endings))]
+
+
+def _nothing_to_read() -> Source:
+    raise AssertionError("an archive is unpacked before it is read")
