@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,7 +26,7 @@ from datagen.cli.output import (
 from datagen.embedded import Workers
 
 if TYPE_CHECKING:
-    from datagen.schemas import Dataset
+    from datagen.schemas import Dataset, DatasetInspection
 
 SHOWN_PROBLEMS = 10
 
@@ -40,15 +42,21 @@ class OnError(StrEnum):
 
 @group.command("add")
 def add_dataset(
-    name: Annotated[str, typer.Argument(help="What the dataset is called.")],
+    name: Annotated[
+        str, typer.Argument(help="What the dataset is called; left out with --dry-run.")
+    ],
     source: Annotated[
-        str,
+        str | None,
         typer.Argument(
             help="A folder, zip, tar, NPZ or Parquet file, a CSV or JSONL table beside its "
             "pictures, sample:mnist, torchvision:NAME, or a URL that the server may read."
         ),
-    ],
+    ] = None,
     *,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print what would be registered, and register nothing."),
+    ] = False,
     size: Annotated[
         int | None, typer.Option(min=1, max=1024, help="Bring every image to this side.")
     ] = None,
@@ -70,12 +78,35 @@ def add_dataset(
         str | None,
         typer.Option("--license", help="Under which exports of the images are, such as cc-by-4.0."),
     ] = None,
+    zip_encoding: Annotated[
+        str | None,
+        typer.Option(
+            help="Encoding of the names in a zip that does not say that they are UTF-8.",
+            metavar="NAME",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Pack labelled images and upload them; the same images again are the same version."""
     from datagen.datasets.reading import shares_of  # noqa: PLC0415 - loads numpy
 
     shares = None if split is None else shares_of(split)
+    if dry_run:
+        inspection = _inspect(
+            name if source is None else source,
+            size=size,
+            pad=pad,
+            on_error=on_error.value,
+            split=shares,
+            seed=seed,
+            zip_encoding=zip_encoding,
+        )
+        print_json(inspection) if as_json else _print_inspection(inspection)
+        return
+    if source is None:
+        raise usage_error(
+            f"No source was given for the dataset {name!r}; name a folder, a file or a URL."
+        )
     with connected(Workers.NONE) as connection, progress("uploading", "bytes") as tell:
         dataset = connection.client.datasets.add(
             name,
@@ -87,8 +118,19 @@ def add_dataset(
             split=shares,
             seed=seed,
             license=licence,
+            zip_encoding=zip_encoding,
         )
     print_json(dataset) if as_json else _print_dataset(dataset)
+
+
+def _inspect(source: str, **options: Any) -> DatasetInspection:
+    """What a source holds; what lies on this machine is read without a server."""
+    from datagen.client.datasets import inspect_here, is_remote  # noqa: PLC0415 - as above
+
+    if not is_remote(source):
+        return inspect_here(source, **options)
+    with connected(Workers.NONE) as connection:
+        return connection.client.datasets.inspect(source, **options)
 
 
 @group.command("list")
@@ -156,18 +198,26 @@ def remove_dataset(
 
 
 def _print_dataset(dataset: Dataset) -> None:
+    registered = {"dataset": f"{dataset.name}@{dataset.version}", "id": dataset.id}
+    _print_inspection(dataset, registered, {"sha256": dataset.digest})
+
+
+def _print_inspection(
+    dataset: DatasetInspection,
+    before: Mapping[str, Any] = MappingProxyType({}),
+    after: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
     report = dataset.report
     print_fields(
         {
-            "dataset": f"{dataset.name}@{dataset.version}",
-            "id": dataset.id,
+            **before,
             "source": report.get("source"),
             "shape": "x".join(map(str, dataset.image_shape)),
             "images": sum(map(sum, dataset.counts.values())),
             "duplicates": report.get("duplicates") or None,
             "under several labels": report.get("conflicting") or None,
             "skipped": report.get("skipped_count") or None,
-            "sha256": dataset.digest,
+            **after,
         }
     )
     for sentence in report.get("notes", ()):

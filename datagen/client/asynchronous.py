@@ -160,6 +160,7 @@ class AsyncDatasets(_Space[Datasets]):
     """As `Client.datasets`."""
 
     add = _awaited(Datasets.add)
+    inspect = _awaited(Datasets.inspect)
     get = _awaited(Datasets.get)
     list = _awaited(Datasets.list)
     balance = _awaited(Datasets.balance)

@@ -6,17 +6,50 @@ import re
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from datagen.client.torchvision_source import TORCHVISION, download
 from datagen.client.transfer import in_chunks
 from datagen.client.transport import Transport, quoted
-from datagen.schemas import Dataset, Page
+from datagen.schemas import Dataset, DatasetInspection, Page
 
 SAMPLE_SOURCE = "sample:mnist"
 # What is no path of this machine: a scheme of more than a letter, and two slashes.
 URL = re.compile(r"^[a-z][a-z0-9+.-]+://")
+
+
+def is_remote(source: str) -> bool:
+    """Whether the server reads a source itself."""
+    return source == SAMPLE_SOURCE or (
+        URL.match(source) is not None and not source.startswith(TORCHVISION)
+    )
+
+
+def inspect_here(
+    source: str, *, split: Mapping[str, float] | None = None, **options: Any
+) -> DatasetInspection:
+    """What a source of this machine holds, without a server; see `Datasets.inspect`."""
+    # NumPy and PyArrow take longer to load than all else here.
+    from datagen.datasets.opening import open_dataset  # noqa: PLC0415
+    from datagen.datasets.reading import DEFAULT_SHARES, ReadOptions  # noqa: PLC0415
+
+    wanted = ReadOptions(shares=split or DEFAULT_SHARES, **options)
+    with tempfile.TemporaryDirectory(prefix="datagen-inspect-") as folder:
+        scratch, packed = Path(folder, "scratch"), Path(folder, "dataset")
+        scratch.mkdir()
+        _pack(source, packed)
+        return DatasetInspection.model_validate(open_dataset(packed, wanted, scratch).summary())
+
+
+def _pack(source: str, packed: Path) -> None:
+    """Write what is sent for a source of this machine."""
+    from datagen.datasets.packing import pack  # noqa: PLC0415 - as above
+
+    if source.startswith(TORCHVISION):
+        download(source.removeprefix(TORCHVISION), packed)
+    else:
+        pack(Path(source), packed)
 
 
 class Datasets:
@@ -37,6 +70,7 @@ class Datasets:
         split: Mapping[str, float] | None = None,
         seed: int = 0,
         license: str | None = None,  # noqa: A002 - the word that hubs have for it
+        zip_encoding: str | None = None,
     ) -> Dataset:
         """Register labelled images under a name.
 
@@ -56,6 +90,8 @@ class Datasets:
             split: shares of train, validation and test, where the data come with no splits.
             seed: which images go into which split.
             license: under which exports of the images are by default, such as `cc-by-4.0`.
+            zip_encoding: of the names in a zip that does not say that they are UTF-8, such as
+                `cp932`.
 
         Raises:
             InvalidFile: files that cannot be read, or images that do not fit together.
@@ -63,7 +99,7 @@ class Datasets:
             TooLarge: more bytes than the server takes.
         """
         text = str(source)
-        if text == SAMPLE_SOURCE or (URL.match(text) and not text.startswith(TORCHVISION)):
+        if is_remote(text):
             body = {
                 "name": name,
                 "source": text,
@@ -73,17 +109,12 @@ class Datasets:
                 "split": None if split is None else dict(split),
                 "seed": seed,
                 "license": license,
+                "zip_encoding": zip_encoding,
             }
             return self._transport.post("/v1/datasets", Dataset, body, patient=True)
-        # NumPy and PyArrow take longer to load than all else here, and most clients add nothing.
-        from datagen.datasets.packing import pack  # noqa: PLC0415
-
         with tempfile.TemporaryDirectory(prefix="datagen-pack-") as folder:
             packed = Path(folder, "dataset")
-            if text.startswith(TORCHVISION):
-                download(text.removeprefix(TORCHVISION), packed)
-            else:
-                pack(Path(source), packed)
+            _pack(text, packed)
             shares = None if split is None else ",".join(f"{k}={v:g}" for k, v in split.items())
             length = packed.stat().st_size
             with packed.open("rb") as file:
@@ -99,7 +130,49 @@ class Datasets:
                     split=shares,
                     seed=seed,
                     license=license,
+                    zip_encoding=zip_encoding,
                 )
+
+    def inspect(
+        self,
+        source: Path | str,
+        *,
+        size: int | None = None,
+        pad: bool = False,
+        on_error: Literal["fail", "skip"] = "fail",
+        split: Mapping[str, float] | None = None,
+        seed: int = 0,
+        zip_encoding: str | None = None,
+    ) -> DatasetInspection:
+        """What `add` would register: layout, classes, splits, counts and notes.
+
+        What lies on this machine is read here, by the code that the server reads it with; the
+        server is asked only about what it reads itself. Arguments and errors are those of `add`.
+        """
+        text = str(source)
+        if is_remote(text):
+            body = {
+                "name": "inspected",
+                "source": text,
+                "size": size,
+                "pad": pad,
+                "on_error": on_error,
+                "split": None if split is None else dict(split),
+                "seed": seed,
+                "zip_encoding": zip_encoding,
+            }
+            return self._transport.post(
+                "/v1/datasets?dry_run=true", DatasetInspection, body, patient=True
+            )
+        return inspect_here(
+            text,
+            size=size,
+            pad=pad,
+            on_error=on_error,
+            split=split,
+            seed=seed,
+            zip_encoding=zip_encoding,
+        )
 
     def remove(self, reference: UUID | str, *, force: bool = False) -> None:
         """Remove a dataset; a name with several versions must say which.

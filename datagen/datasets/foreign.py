@@ -29,7 +29,7 @@ def no_labels(root: Folder, folders: Sequence[Folder]) -> InvalidFile:
         folders: those in it whose pictures have no labels.
     """
     names = ", ".join(repr(folder.name) for folder in folders[:3])
-    what = f"The pictures in {names}" if folders else f"The pictures in {root.name!r}"
+    what = f"The pictures in {names}" if folders else "The pictures"
     return InvalidFile(f"{what} have no labels: {_reason(root)}; {EXPECTED}.")
 
 

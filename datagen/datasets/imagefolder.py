@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from datagen.datasets import annotations
+from datagen.datasets import annotation_file
 from datagen.datasets.collecting import class_order
 from datagen.datasets.foreign import no_labels
 from datagen.datasets.listing import Folder, list_folder
 from datagen.datasets.source import (
     CONTAINER_NAMES,
+    NEVER_CLASSES,
     SPLIT_NAMES,
     Entry,
     Found,
@@ -111,7 +112,7 @@ def _tree_of_splits(
         if folder in labelled:
             tree.splits[split] = _classes_of_split(folder, within, tree)
             continue
-        listed = annotations.find(folder, within, known)
+        listed = annotation_file.find(folder, within, known)
         if listed is not None:
             tree.splits[split] = listed.classes
             tree.members += listed.members
@@ -128,20 +129,23 @@ def _tree_of_splits(
             f"There is no folder `train` with class folders beside {_names(splits)}; a dataset "
             "needs one."
         )
-    tree.members += [folder.path for folder in root.folders if _is_empty_split(folder, tree)]
+    for folder in root.folders:
+        if not folder.picture_count and split_of_folder(folder.name):
+            _add_empty_split(folder, tree)
     return tree
 
 
-def _is_empty_split(folder: Folder, tree: ClassTree) -> bool:
-    """Whether a folder is a split without a picture, whose empty class folders still count."""
-    split = split_of_folder(folder.name)
-    if folder.picture_count or split is None or split in tree.splits:
-        return False
-    empty = [inner for inner in _unwrapped(folder).folders if not inner.file_count]
-    if empty:
-        tree.splits[split] = {inner.name: [] for inner in empty}
-        tree.members += [inner.path for inner in empty]
-    return False
+def _add_empty_split(folder: Folder, tree: ClassTree) -> None:
+    """Take the empty class folders of a split without pictures: they are classes all the same."""
+    if folder.file_count:
+        raise InvalidFile(
+            f"The folder {folder.name!r} has no class folder with images in it; add images, or "
+            "remove the folder."
+        )
+    tree.notes.append(f"The folder {folder.name!r} is empty; the dataset has no such split.")
+    empty = {inner.name: inner.path for inner in folder.folders}
+    tree.splits.setdefault(split_of_folder(folder.name) or NO_SPLIT, {name: [] for name in empty})
+    tree.members += empty.values()
 
 
 def _unwrapped(split: Folder) -> Folder:
@@ -209,7 +213,13 @@ def _check_class(around: Folder, folder: Folder) -> None:
             f"{_some(inner)}. Each class is one folder of pictures, with train, validation or test "
             "above it or nothing; move them so, or give one of the folders alone."
         )
-    if folder.picture_count and folder.name.lower() in CONTAINER_NAMES and _is_flat(folder):
+    name = folder.name.lower()
+    alone = len(_labels_below(around)) == 1
+    if (
+        _is_flat(folder)
+        and folder.pictures
+        and (name in NEVER_CLASSES or (alone and name in CONTAINER_NAMES))
+    ):
         raise no_labels(around, [folder])
 
 

@@ -28,8 +28,9 @@ UNREAD = frozenset(
 # with a dot are left out besides.
 _LEFTOVER_FOLDERS = frozenset(
     {
-        "__macosx", "lost+found", "@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot",
-        "@tmp", "$recycle.bin", "$extend", "recycler", "recycled", "system volume information",
+        "__macosx", "lost+found", "@eadir", "#recycle", "#snapshot", "@recycle",
+        "@recently-snapshot", "@tmp", "$recycle.bin", "$extend", "recycler", "recycled",
+        "system volume information",
         "found.000", "__pycache__", "cvs", "node_modules", "temporary items",
         "network trash folder",
     }

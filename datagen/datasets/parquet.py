@@ -138,7 +138,8 @@ def _joined(lists: Sequence[tuple[str, ...]]) -> tuple[str, ...] | None:
     """One list of all class names: the longest, and what the others have besides."""
     if not lists:
         return None
-    names = dict.fromkeys(max(lists, key=len))
+    by_length = sorted(lists, key=lambda own: -len(own))
+    names = dict.fromkeys(by_length[0])
     for other in lists:
         names |= dict.fromkeys(other)
     return tuple(names)

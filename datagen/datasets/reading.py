@@ -53,8 +53,8 @@ class ReadOptions:
             raise InvalidRequest("Padding needs a size to pad to, such as size 32.", field="pad")
         if self.zip_encoding is not None and not _is_encoding(self.zip_encoding):
             raise InvalidRequest(
-                f"The zip encoding is {self.zip_encoding[:40]!r}, which is not known; name one such "
-                "as cp932, gbk or cp1252.",
+                f"The zip encoding is {self.zip_encoding[:40]!r}, which is not known; name one "
+                "such as cp932, gbk or cp1252.",
                 field="zip_encoding",
             )
         if self.on_error not in {"fail", "skip"}:
@@ -135,6 +135,16 @@ class Opened:
     splits: dict[str, LabelledImages]
     report: ReadReport
     names: dict[str, Names] = field(default_factory=dict)
+
+    def summary(self) -> dict[str, Any]:
+        """What was read, without the images: the fields of `schemas.DatasetInspection`."""
+        first = next(iter(self.splits.values()))
+        return {
+            "class_names": list(first.class_names),
+            "image_shape": list(first.image_shape),
+            "counts": {name: images.counts().tolist() for name, images in self.splits.items()},
+            "report": self.report.as_json(),
+        }
 
 
 def shares_of(text: str) -> dict[str, float]:

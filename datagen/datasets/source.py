@@ -31,18 +31,18 @@ SPLIT_NAMES = {
 _PLAIN_WORDS = frozenset(
     {
         "set", "sets", "data", "dataset", "split", "images", "image", "imgs", "img", "pictures",
-        "pics", "photos", "jpg", "jpeg", "png", "files", "file", "folder", "dir", "seg", "my", "final", "full",
+        "pics", "photos", "jpg", "jpeg", "png", "files", "file", "folder", "dir", "seg",
+        "my", "final", "full",
     }
 )  # fmt: skip
 _WORD = re.compile(r"t10k|[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 _GLUED = re.compile(r"(.+?)(?:set|data|images|imgs|img)")
-# Names of the one folder that holds the pictures; none is the name of a class.
-CONTAINER_NAMES = frozenset(
-    {
-        "images", "image", "imgs", "img", "pictures", "pics", "data", "dataset", "jpegimages",
-        "jpg", "jpeg", "jpgs", "png", "pngs", "frames",
-    }
-)  # fmt: skip
+# Names of the one folder that holds the pictures, and of no class.
+NEVER_CLASSES = frozenset({"images", "image", "imgs", "img", "jpegimages"})
+# These only where no other class lies beside them.
+CONTAINER_NAMES = NEVER_CLASSES | frozenset(
+    {"pictures", "pics", "data", "dataset", "jpg", "jpeg", "jpgs", "png", "pngs", "frames"}
+)
 # Files that are handed on together.
 ENTRIES_AT_ONCE = 512
 # Pixels that are handed on together, in bytes.

@@ -73,7 +73,8 @@ def _lines(path: Path, ending: str) -> Iterator[tuple[int, dict[str, Any]]]:
             head = list(HEADLESS)
         for row in plain:
             if row:
-                yield plain.line_num, dict(zip(head, row, strict=False))
+                whole = [*row, *[None] * (len(head) - len(row))]
+                yield plain.line_num, dict(zip(head, whole, strict=False))
 
 
 def _dialect(start: str, path: Path) -> type[csv.Dialect]:

@@ -180,7 +180,7 @@ def _look(path: Path, folder: Folder, root: Folder, pictures: _Pictures) -> _Tab
     resolving = [
         name for name in files if any(_resolved(row.get(name), table, pictures) for row in head)
     ]
-    table.file = (resolving or files or [None])[0]
+    table.file = next(iter(resolving or files), None)
     table.label = next((name for name in labels if name != table.file), None)
     if table.file is not None and table.label is None:
         table.one_hot = _one_hot(table, head)

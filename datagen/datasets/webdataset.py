@@ -75,9 +75,7 @@ def holds_samples(tar: Path) -> bool:
             return True
         if ending in ENDINGS:
             pictures.add(key)
-        elif ending == ".json" and (has_label({ending: data}) or "/" not in key):
-            texts.add(key)
-        elif ending == ".txt" and "/" not in key:
+        elif ending in LABEL_ENDINGS and ("/" not in key or has_label({ending: data})):
             texts.add(key)
         if number >= _PEEKED:
             break

@@ -53,8 +53,8 @@ class Labels:
         labelled = _key(document) is not None
         self._documents += labelled
         text = _text(parts, ".cls")
+        self._with_class += ".cls" in parts
         if text:
-            self._with_class += 1
             self._classes.add(text)
             name = next((document[key] for key in NAME_KEYS if document.get(key)), None)
             if isinstance(name, str):
@@ -73,7 +73,7 @@ class Labels:
         elif self._texts and self._texts_are_labels():
             self._source = ".txt"
         elif self._texts:
-            some = sorted(self._texts)[0]
+            some = min(self._texts)
             raise InvalidFile(
                 f"The .txt files hold {len(self._texts):,} texts for {self.samples:,} images, such "
                 f"as {some[:60]!r}: captions, not labels. Put the class of each image into a .cls "

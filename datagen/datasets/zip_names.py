@@ -65,11 +65,12 @@ class NameDecoder:
             return []
         names = ", ".join(repr(name) for name in self._doubtful)
         more = ", …" if self._count > len(self._doubtful) else ""
-        return [
+        sentence = (
             f"The zip does not say how its names are encoded; {self._count:,} were read as cp437, "
             f"such as {names}{more}. If they are wrong, name the encoding: --zip-encoding cp932, "
             "gbk, cp1252 …"
-        ]
+        )
+        return [sentence]
 
 
 def _unicode_path(extra: bytes, raw: bytes) -> str | None:

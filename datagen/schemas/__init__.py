@@ -31,6 +31,7 @@ from datagen.schemas.base import (
 from datagen.schemas.datasets import (
     Dataset,
     DatasetCreate,
+    DatasetInspection,
     DatasetSource,
 )
 from datagen.schemas.exports import (
@@ -150,6 +151,7 @@ __all__ = [
     "Count",
     "Dataset",
     "DatasetCreate",
+    "DatasetInspection",
     "DatasetSource",
     "DecodeCreate",
     "Deliver",

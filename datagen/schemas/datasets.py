@@ -33,6 +33,12 @@ class DatasetSource(Request):
     )
     seed: Seed = Field(default=0, description="Which images go into which split.")
     license: License | None = None
+    zip_encoding: str | None = Field(
+        default=None,
+        max_length=40,
+        description="Encoding of the names in a zip that does not say that they are UTF-8.",
+        examples=["cp932"],
+    )
 
 
 class DatasetCreate(DatasetSource):
@@ -41,13 +47,9 @@ class DatasetCreate(DatasetSource):
     name: Name
 
 
-class Dataset(Resource):
-    """Real labelled images, registered and versioned."""
+class DatasetInspection(Resource):
+    """What a source holds, as it would be registered."""
 
-    id: UUID
-    name: str
-    version: int
-    digest: str
     class_names: list[str]
     image_shape: list[int] = Field(description="Channels, height, width.")
     counts: dict[str, list[int]] = Field(description="Per split, images per class.")
@@ -57,6 +59,15 @@ class Dataset(Resource):
         "with the reason (`skipped_count` in all), `duplicates`, images `moved` out of a split "
         "because another one has them, `conflicting` labels, and the SHA-256 of each split's file.",
     )
+
+
+class Dataset(DatasetInspection):
+    """Real labelled images, registered and versioned."""
+
+    id: UUID
+    name: str
+    version: int
+    digest: str
     license: str | None = Field(
         default=None, description="Under which exports of its images are by default."
     )

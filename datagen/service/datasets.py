@@ -75,9 +75,33 @@ def ingest(storage: Storage, source: Path, options: ReadOptions) -> Ingested:
         return store(storage, open_dataset(source, options, Path(scratch)))
 
 
+def inspect(source: Path, options: ReadOptions) -> schemas.DatasetInspection:
+    """What a source holds; nothing is stored. Raises as `ingest` does."""
+    with tempfile.TemporaryDirectory(prefix="datagen-ingest-") as scratch:
+        return _inspected(open_dataset(source, options, Path(scratch)))
+
+
+def inspect_source(
+    settings: Settings, wanted: schemas.DatasetSource, folder: Path
+) -> schemas.DatasetInspection:
+    """What the sample that ships, or a URL, holds; nothing is stored. See `ingest_source`."""
+    options = read_options(wanted)
+    if wanted.source == SAMPLE_SOURCE:
+        return _inspected(_sample())
+    return inspect(remote_sources.fetch(settings, wanted.source, folder), options)
+
+
+def _inspected(opened: Opened) -> schemas.DatasetInspection:
+    return schemas.DatasetInspection.model_validate(opened.summary())
+
+
+def _sample() -> Opened:
+    return Opened(load_sample(), ReadReport(source=SAMPLE_SOURCE))
+
+
 def ingest_sample(storage: Storage) -> Ingested:
     """The sample that ships with datagen, put into the store."""
-    return store(storage, Opened(load_sample(), ReadReport(source=SAMPLE_SOURCE)))
+    return store(storage, _sample())
 
 
 def store(storage: Storage, opened: Opened) -> Ingested:
@@ -116,7 +140,12 @@ def read_options(wanted: schemas.DatasetSource) -> ReadOptions:
     """How a source is to be read that the server reads itself."""
     given = {str(name): share for name, share in (wanted.split or {}).items()}
     return ReadOptions(
-        wanted.size, wanted.pad, wanted.on_error, given or DEFAULT_SHARES, wanted.seed
+        wanted.size,
+        wanted.pad,
+        wanted.on_error,
+        given or DEFAULT_SHARES,
+        wanted.seed,
+        wanted.zip_encoding,
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from datagen.datasets.listing import is_leftover
 from datagen.datasets.unzipping import checked_name
 from datagen.errors import InvalidRequest, NotFound, StorageFailure
 from datagen.settings import Settings
@@ -98,7 +99,13 @@ def _local(root: SplitResult, url: str) -> Path:
 
 def _check_links(folder: Path, allowed: Path) -> None:
     """Refuse a folder with links in it that lead out of the root. Raises InvalidRequest."""
-    for at, folders, files in os.walk(folder):
+    walked: set[Path] = set()
+    for at, folders, files in os.walk(folder, followlinks=True):
+        if (real := Path(at).resolve()) in walked:
+            # A circle of links.
+            folders.clear()
+            continue
+        walked.add(real)
         for name in (*folders, *files):
             path = Path(at, name)
             if path.is_symlink() and not path.resolve().is_relative_to(allowed):
@@ -115,10 +122,10 @@ def _copied(url: str, folder: Path, most: int) -> Path:
     # Endpoints and credentials come from the server's environment, never from a request.
     files, path = fsspec.core.url_to_fs(_parsed(url).geturl())
     try:
-        if files.isfile(path):
+        if not path.endswith("/") and files.isfile(path) and files.size(path):
             _copy(files, path, folder / "source", most)
             return folder / "source"
-        names = files.find(path)
+        names = [name for name in files.find(path) if not _is_marker(name, path)]
     except FileNotFoundError:
         names = []
     except OSError as error:
@@ -133,10 +140,25 @@ def _copied(url: str, folder: Path, most: int) -> Path:
         )
     for name in names:
         inner = checked_name(name.removeprefix(path).lstrip("/"))
+        if _is_leftover(inner):
+            continue
         target = folder / "source" / inner
         target.parent.mkdir(parents=True, exist_ok=True)
         most -= _copy(files, name, target, most)
     return folder / "source"
+
+
+def _is_marker(name: str, path: str) -> bool:
+    """Whether a key only stands for a folder: consoles of S3 write empty ones that end in `/`."""
+    return name.endswith("/") or name.rstrip("/") == path.rstrip("/")
+
+
+def _is_leftover(inner: PurePosixPath) -> bool:
+    """Whether a file lies in a folder that readers leave out, so that it need not be copied."""
+    *folders, last = inner.parts or ("",)
+    return is_leftover(last, folder=False) or any(
+        is_leftover(name, folder=True) for name in folders
+    )
 
 
 def _copy(files: Any, name: str, target: Path, most: int) -> int:

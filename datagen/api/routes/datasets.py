@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from anyio.to_thread import run_sync
@@ -22,7 +23,15 @@ from datagen.datasets.balance import draw_balance
 from datagen.datasets.reading import DEFAULT_SHARES, ReadOptions, shares_of
 from datagen.db.session import reading, writing
 from datagen.errors import InvalidRequest, NotFound
-from datagen.schemas import MAX_SEED, NAME_PATTERN, Dataset, DatasetCreate, License, Page
+from datagen.schemas import (
+    MAX_SEED,
+    NAME_PATTERN,
+    Dataset,
+    DatasetCreate,
+    DatasetInspection,
+    License,
+    Page,
+)
 from datagen.service import datasets
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
@@ -47,7 +56,13 @@ _PICTURES = {"png": "image/png", "svg": "image/svg+xml"}
     "",
     status_code=201,
     summary="Create a dataset",
-    responses=problems(404, 413, 507),
+    responses={
+        **problems(404, 413, 507),
+        200: {
+            "model": DatasetInspection,
+            "description": "What the source holds, where `dry_run` asked for it alone.",
+        },
+    },
     openapi_extra={"requestBody": _BODY},
 )
 async def create_dataset(
@@ -79,7 +94,17 @@ async def create_dataset(
         int, Query(ge=0, le=MAX_SEED, description="Which images go into which split.")
     ] = 0,
     license: Annotated[License | None, Query()] = None,  # noqa: A002 - the word that hubs have for it
-) -> Dataset:
+    zip_encoding: Annotated[
+        str | None,
+        Query(
+            max_length=40,
+            description="Encoding of the names in a zip that does not say that they are UTF-8.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, Query(description="Answer with what the source holds, and register nothing.")
+    ] = False,
+) -> Dataset | DatasetInspection:
     """Register labelled images as the body, or from where the server may read them.
 
     The body is a tar, a tar.gz, a zip, an NPZ or a Parquet file, known by its first bytes: class
@@ -92,19 +117,32 @@ async def create_dataset(
         folder = Path(given)
         if request.headers.get("content-type", "").partition(";")[0].strip() == "application/json":
             wanted = await _wanted(request, backends.settings.max_body_bytes)
+            if dry_run:
+                return await _inspected(
+                    answer, datasets.inspect_source, backends.settings, wanted, folder
+                )
             name, read = wanted.name, _reader(backends, wanted, folder)
             licence = datasets.licence_of_source(wanted)
         else:
-            if name is None:
+            if name is None and not dry_run:
                 raise InvalidRequest("The query names no dataset; give it a name.", field="name")
             shares = DEFAULT_SHARES if split is None else shares_of(split)
-            options = ReadOptions(size, pad, on_error, shares, seed)
+            options = ReadOptions(size, pad, on_error, shares, seed, zip_encoding)
             await receive_file(request, folder / "upload")
+            if name is None or dry_run:
+                return await _inspected(answer, datasets.inspect, folder / "upload", options)
             read = _uploaded(backends, folder / "upload", options)
             licence = license
         dataset = await run_sync(_register, backends, asker.owner_id, name, read, licence)
     answer.headers["Location"] = f"{router.prefix}/{dataset.id}"
     return dataset
+
+
+async def _inspected(
+    answer: Response, inspect: Callable[..., DatasetInspection], *arguments: Any
+) -> DatasetInspection:
+    answer.status_code = HTTPStatus.OK
+    return await run_sync(inspect, *arguments)
 
 
 async def _wanted(request: Request, most: int) -> DatasetCreate:

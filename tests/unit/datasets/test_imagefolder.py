@@ -192,7 +192,7 @@ def test_kinds_that_are_not_read_are_not_left_out_silently(tmp_path):
     ("files", "told"),
     [
         ({"README.md": b""}, "This is no dataset"),
-        ({"1.png": picture()}, "This is no dataset"),
+        ({"1.png": picture()}, "The pictures have no labels"),
         ({"train/a/1.png": picture(), "extra/a/1.png": picture()}, "'extra'"),
         ({"val/a/1.png": picture(), "test/a/1.png": picture()}, "no folder `train`"),
         ({"train/a/1.png": picture(), "test/a/x.txt": b""}, "'test' has no class folder"),

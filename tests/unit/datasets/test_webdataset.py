@@ -77,7 +77,11 @@ def test_one_tar_given_as_the_source_is_the_same(tmp_path):
 @pytest.mark.parametrize(
     ("members", "told"),
     [
-        ([("a.png", picture())], r"a has no label: neither \.cls nor \.json"),
+        ([("a.png", picture())], "The pictures have no labels"),
+        (
+            [("a.png", picture()), ("a.cls", b"1"), ("b.png", picture())],
+            r"b has no label: no \.cls",
+        ),
         ([("a.png", picture()), ("a.cls", b" ")], r"a\.cls holds no label"),
         ([("a.png", picture()), ("a.json", b"{")], r"a\.json is no JSON"),
         ([("a.png", picture()), ("a.json", b"{}")], r"a\.json names no label"),
