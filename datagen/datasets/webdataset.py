@@ -17,6 +17,8 @@ from datagen.errors import InvalidFile
 NAME_FILES = ("classes.txt", "class_names.txt", "labels.txt", "classnames.txt")
 TAR_ENDINGS = (".tar", ".tar.gz", ".tgz")
 _NAME_BYTES = 1 << 20
+_WORDS_OF_A_BOX = 5
+_DATASETS = (".npz", ".parquet", ".csv", ".tsv", ".jsonl")
 # So many files of a tar tell whether it holds samples.
 _PEEKED = 2000
 
@@ -66,20 +68,22 @@ def holds_samples(tar: Path) -> bool:
         InvalidFile: damaged or harmful.
     """
     pictures: set[str] = set()
-    texts: set[str] = set()
-    for number, (name, data) in enumerate(
-        tar_files(tar, lambda name: name.lower().endswith(".json"))
-    ):
+    labels: set[str] = set()
+    others: set[str] = set()
+    certain = False
+    for number, (name, data) in enumerate(tar_files(tar, lambda name: _is(name, ".json"))):
         key, ending = _key(name)
-        if ending == ".cls":
-            return True
+        certain |= ending == ".cls"
         if ending in ENDINGS:
             pictures.add(key)
         elif ending in LABEL_ENDINGS and ("/" not in key or has_label({ending: data})):
-            texts.add(key)
+            labels.add(key)
+        elif ending in _DATASETS:
+            others.add(key)
         if number >= _PEEKED:
             break
-    return bool(pictures & texts)
+    # A sample may hold arrays too; an array by itself may be the dataset.
+    return (certain or bool(pictures & labels)) and others <= pictures
 
 
 def _loose(root: Folder) -> list[Folder]:
@@ -88,22 +92,30 @@ def _loose(root: Folder) -> list[Folder]:
     with_classes = [folder for folder in every if any(_is(name, ".cls") for name in folder.files)]
     if with_classes:
         return with_classes
-    found = [folder for folder in every if folder.pictures and _documented(folder)]
-    splits = {split_of_path(folder.path / "x", root.path) for folder in found}
-    # Class folders may hold a JSON file beside each picture, too.
-    return found if found and len(splits) == len(found) else []
+    for ending in (".json", ".txt"):
+        found = [folder for folder in every if _documented(folder, ending)]
+        splits = {split_of_path(folder.path / "x", root.path) for folder in found}
+        # Class folders may hold such a file beside each picture, too.
+        if found and len(splits) == len(found):
+            return found
+    return []
 
 
-def _documented(folder: Folder) -> bool:
-    """Whether each picture of a folder has a JSON file beside it, and the first one a label."""
-    stems = {_key(name)[0] for name in folder.files if _is(name, ".json")}
+def _documented(folder: Folder, ending: str) -> bool:
+    """Whether each picture of a folder has a file beside it, and the first one a label."""
+    stems = {_key(name)[0]: name for name in folder.files if _is(name, ending)}
     keys = [_key(name)[0] for name in folder.pictures]
-    if not all(key in stems for key in keys):
+    if not keys or not all(key in stems for key in keys):
         return False
     try:
-        return has_label({".json": (folder.path / f"{keys[0]}.json").read_bytes()})
+        with (folder.path / stems[keys[0]]).open("rb") as file:
+            data = file.read(_NAME_BYTES)
     except OSError:
         return False
+    if ending == ".json":
+        return has_label({ending: data})
+    # YOLO's files of boxes begin with a class and four numbers.
+    return 0 < len(data.split()) and len(data.splitlines()[0].split()) < _WORDS_OF_A_BOX
 
 
 def _is(name: str, ending: str) -> bool:

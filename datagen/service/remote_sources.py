@@ -48,7 +48,7 @@ def _root_of(settings: Settings, url: str) -> SplitResult:
     parts = _parsed(url)
     for root in roots:
         if (parts.scheme, parts.netloc) == (root.scheme, root.netloc):
-            within = PurePosixPath(parts.path)
+            within = PurePosixPath(parts.path or "/")
             if within.is_relative_to(PurePosixPath(root.path or "/")):
                 return root
     allowed = ", ".join(root.geturl() for root in roots) or "none"
