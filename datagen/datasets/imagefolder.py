@@ -277,14 +277,10 @@ def refuse_beside_classes(root: Path, files: Sequence[Path]) -> None:
         InvalidFile: pictures lie in folders of `root`, or of its splits, which are no splits.
     """
     listed = list_folder(root)
-    inner = [
-        below
-        for folder in listed.folders
-        if split_of_folder(folder.name)
-        for below in folder.folders
-    ]
-    for folder in (*listed.folders, *inner):
-        if not split_of_folder(folder.name) and folder.pictures:
+    holding = {folder for path in files for folder in path.parents}
+    splits = [folder for folder in listed.folders if split_of_folder(folder.name)]
+    for folder in (*listed.folders, *(below for split in splits for below in split.folders)):
+        if folder not in splits and folder.pictures and folder.path not in holding:
             raise InvalidFile(
                 f"The folder holds {files[0].name!r} and beside it the images of "
                 f"{folder.name!r}, each of which could be the dataset; keep one of them there."

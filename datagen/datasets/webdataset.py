@@ -115,7 +115,7 @@ def _documented(folder: Folder, ending: str) -> bool:
     if ending == ".json":
         return has_label({ending: data})
     # YOLO's files of boxes begin with a class and four numbers.
-    return 0 < len(data.split()) and len(data.splitlines()[0].split()) < _WORDS_OF_A_BOX
+    return bool(data.split()) and len(data.splitlines()[0].split()) < _WORDS_OF_A_BOX
 
 
 def _is(name: str, ending: str) -> bool:
@@ -157,12 +157,17 @@ def _from_tars(
         for name, data in tar_files(path, wanted):
             own, ending = _key(name)
             if own != key and parts:
-                yield f"{shown}: {key}", parts, split
+                yield f"{shown}: {key}", parts, split or _split_of_key(key)
                 parts = {}
             key = own
             parts[ending] = data
         if parts:
-            yield f"{shown}: {key}", parts, split
+            yield f"{shown}: {key}", parts, split or _split_of_key(key)
+
+
+def _split_of_key(key: str) -> str | None:
+    """The split whose folder a key within a tar begins with."""
+    return split_of_path(Path(key).with_name("x"), Path())
 
 
 def _from_files(

@@ -7,7 +7,7 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from layouts import every_way, lay, write
+from layouts import every_way, lay, picture, write
 from reading import opened
 
 from datagen.errors import InvalidFile
@@ -119,7 +119,9 @@ def test_windows_names_are_read(tmp_path):
 
 def test_one_hot_columns_are_classes(tmp_path):
     for split in ("train", "valid"):
-        lay(tmp_path / "in", *(f"{split}/{split}{number}.png" for number in range(2)))
+        for number in range(2):
+            value = 40 * number + 100 * (split == "train")
+            write(tmp_path / "in" / split / f"{split}{number}.png", picture(value))
         rows = [(f"{split}0.png", 0, 1), (f"{split}1.png", 1, 0)]
         write(tmp_path / "in" / split / "_classes.csv", table(["filename", " cat", " dog"], rows))
 
