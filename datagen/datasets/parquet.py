@@ -22,7 +22,12 @@ from datagen.datasets.source import (
     split_of_folder,
     split_of_path,
 )
-from datagen.datasets.table_columns import LABEL_COLUMNS, SPLIT_COLUMNS, columns_named
+from datagen.datasets.table_columns import (
+    LABEL_COLUMNS,
+    SPLIT_COLUMNS,
+    also_labels,
+    columns_named,
+)
 from datagen.errors import InvalidFile
 
 IMAGE_COLUMNS = ("image", "img", "png", "jpg", "jpeg", "picture", "photo", "image_bytes", "bytes")
@@ -53,7 +58,17 @@ def find(root: Folder) -> Found | None:
         if name.lower().endswith((".parquet", ".pq")) and name != METADATA
     ]
     files = sorted(path for path in files if holds_pictures(path))
-    return Found("parquet", root.path, files, lambda: _source(root.path, files)) if files else None
+    if not files:
+        return None
+    notes = dict.fromkeys(note for path in files for note in _passed_over(path))
+    return Found("parquet", root.path, files, lambda: _source(root.path, files), list(notes))
+
+
+def _passed_over(path: Path) -> Iterator[str]:
+    """What is said of columns that could be the label as well."""
+    labels = columns_named(_schema(path).names, LABEL_COLUMNS)
+    if len(labels) > 1:
+        yield also_labels("the Parquet files", labels[0], labels[1:])
 
 
 def holds_pictures(path: Path) -> bool:
@@ -112,8 +127,6 @@ def _described(path: Path, root: Path) -> _File:
             f"{path.name} has the columns {', '.join(schema.names[:20])}; one of them must be "
             f"named {', '.join(LABEL_COLUMNS)}."
         )
-    # `fine_label` beside `coarse_label`, or a number beside its name: the names stand in the order
-    # in which they are preferred, and a text column is as good.
     return _File(
         path, images[0], labels[0], splits[0] if splits else None, split_of_path(path, root),
         label_names(schema, labels[0]), _is_text(schema.field(labels[0]).type),

@@ -31,6 +31,12 @@ def columns_named(columns: Iterable[Any], known: Sequence[str]) -> list[str]:
     return [by_name[name] for name in known if name in by_name]
 
 
+def also_labels(table: str, label: str, others: Sequence[str]) -> str:
+    """The note that other columns could be the label as well."""
+    shown = ", ".join(map(repr, others))
+    return f"The labels of {table} are its column {label!r}; not read: {shown}."
+
+
 def is_on(value: Any) -> bool | None:
     """Whether a cell of a one-hot column is 1; None where it is neither 0 nor 1."""
     try:

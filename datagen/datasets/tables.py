@@ -25,6 +25,7 @@ from datagen.datasets.table_columns import (
     FILE_COLUMNS,
     LABEL_COLUMNS,
     SPLIT_COLUMNS,
+    also_labels,
     columns_named,
     is_on,
 )
@@ -132,7 +133,9 @@ def find(root: Folder) -> tuple[Found | None, list[str]]:
     members = [table.path for table in usable]
     members += [path for table in usable for path in _pictures_of(table, pictures)]
     found = Found("table", root.path, sorted(set(members)), lambda: _source(root, usable, pictures))
-    return found, [_unrelated(table) for table in others] + _left_out(usable, pictures, root)
+    notes = [note for table in usable for note in _passed_over(table)]
+    notes += [_unrelated(table) for table in others]
+    return found, notes + _left_out(usable, pictures, root)
 
 
 def _candidates(root: Folder) -> list[tuple[Path, Folder]]:
@@ -238,6 +241,13 @@ def _one_hot(table: _Table, head: Sequence[Mapping[str, Any]]) -> list[str]:
         if None in cells or (sum(map(bool, cells)) != 1 and not named):
             return []
     return rest
+
+
+def _passed_over(table: _Table) -> Iterator[str]:
+    """What is said of columns that could be the label as well."""
+    others = [name for name in columns_named(table.columns, LABEL_COLUMNS) if name != table.label]
+    if table.label is not None and others:
+        yield also_labels(table.path.name, table.label, others)
 
 
 def _refusal(table: _Table) -> str:

@@ -40,6 +40,26 @@ def upload(stack: Any, name: str, body: bytes) -> Any:
     return stack.http.post("/v1/datasets", params={"name": name}, content=body)
 
 
+def test_dry_run_answers_with_what_the_body_holds_and_registers_nothing(stack: Any) -> None:
+    answer = stack.http.post("/v1/datasets", params={"dry_run": True}, content=tar(GOOD))
+
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["class_names"] == ["cat", "dog"]
+    assert answer.json()["counts"] == {"train": [4, 4]}
+    assert answer.json()["report"]["source"] == "imagefolder"
+    named = stack.http.post(
+        "/v1/datasets?dry_run=true", json={"name": "never-registered", "source": "sample:mnist"}
+    )
+    assert (named.status_code, named.json()["image_shape"]) == (200, [1, 28, 28])
+    assert stack.http.get("/v1/datasets/never-registered").status_code == 404
+    unnamed = stack.http.post("/v1/datasets", content=tar(GOOD))
+    assert unnamed.status_code == 422
+    wrong = stack.http.post(
+        "/v1/datasets", params={"name": "x", "zip_encoding": "klingon"}, content=tar(GOOD)
+    )
+    assert (wrong.status_code, "'klingon'" in wrong.text) == (422, True)
+
+
 def test_upload_registers_and_repeats_into_the_same_version(stack: Any) -> None:
     first = upload(stack, "pets", tar(GOOD))
     assert first.status_code == 201, first.text

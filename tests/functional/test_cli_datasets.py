@@ -54,6 +54,32 @@ def test_folders_are_packed_uploaded_and_shown(stack: Any, tmp_path: Path) -> No
     assert "halves" in stack.command("dataset", "list").out
 
 
+def test_dry_run_prints_what_would_be_registered_and_registers_nothing(
+    stack: Any, tmp_path: Path
+) -> None:
+    source = write_folders(tmp_path / "src", per_label=10)
+    (source / "left" / "notes.npy").touch()
+
+    ran = stack.command("dataset", "add", "--dry-run", str(source))
+    assert ran.code == 0, ran.err
+    assert "imagefolder" in ran.out
+    assert all(word in ran.out for word in ("left", "right", "train", "validation", "test"))
+    assert "note: Files in the folder 'left' that are no pictures" in ran.err
+    planned = stack.command("dataset", "add", "--dry-run", "dry", str(source), "--json").json
+    assert stack.command("dataset", "show", "dry").code == 1
+    added = stack.command("dataset", "add", "dry", str(source), "--json").json
+    for key in ("class_names", "counts", "image_shape"):
+        assert added[key] == planned[key]
+    assert added["report"]["notes"] == planned["report"]["notes"]
+    sample = stack.command("dataset", "add", "--dry-run", "sample:mnist", "--json").json
+    assert sum(sample["counts"]["train"]) == 6000
+
+
+def test_source_that_is_missing_is_a_usage_error(stack: Any) -> None:
+    ran = stack.command("dataset", "add", "pets")
+    assert (ran.code, "No source was given for the dataset 'pets'" in ran.err) == (2, True)
+
+
 @pytest.mark.parametrize("zipped", [False, True])
 def test_idx_files_are_taken_gzipped_or_not(stack: Any, tmp_path: Path, zipped: bool) -> None:
     source = write_idx(tmp_path / "idx", zipped=zipped)

@@ -134,3 +134,80 @@ def test_damaged_file_and_missing_columns_are_told(tmp_path):
     pq.write_table(table().drop_columns("label"), tmp_path / "a.parquet")
     with pytest.raises(InvalidFile, match="columns image; one of them must be named label"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("train", "test"), [("Train", "Test"), ("TRAIN", "VALID"), ("a/train", "a/Val")]
+)
+def test_folders_of_splits_are_known_in_any_case_and_at_any_depth(tmp_path, train, test):
+    for folder, rows in ((train, slice(0, 4)), (test, slice(4, 6))):
+        (tmp_path / folder).mkdir(parents=True)
+        pq.write_table(table(PIXELS[rows], LABELS[rows]), tmp_path / folder / "0.parquet")
+
+    found = read(tmp_path)
+    assert len(found["train"]) == 4
+    assert sum(map(len, found.values())) == 6
+
+
+def with_names(*names):
+    features = {"image": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}
+    return {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+
+
+def test_lists_of_classes_that_differ_are_joined_by_name(tmp_path):
+    whole = table(PIXELS[:4], [0, 1, 2, 0], with_names("a", "b", "c"))
+    part = table(PIXELS[4:], [0, 1], with_names("c", "d"))
+    pq.write_table(whole, tmp_path / "train.parquet")
+    pq.write_table(part, tmp_path / "test.parquet")
+
+    found = read(tmp_path)
+    assert found["train"].class_names == ("a", "b", "c", "d")
+    assert found["train"].labels.tolist() == [0, 1, 2, 0]
+    assert found["test"].labels.tolist() == [2, 3]
+
+
+def test_numbers_without_a_list_beside_a_list_are_refused(tmp_path):
+    pq.write_table(table(PIXELS[:4], [0, 1, 2, 0]), tmp_path / "train.parquet")
+    pq.write_table(table(PIXELS[4:], [0, 1], {}), tmp_path / "test.parquet")
+
+    with pytest.raises(InvalidFile, match=r"test\.parquet has no list of class names"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        ([b"cat", "dög".encode()] * 3, ("cat", "dög")),
+        ([1.0, 2.0, 10.0] * 2, ("1", "2", "10")),
+        ([True, False] * 3, ("0", "1")),
+    ],
+)
+def test_labels_of_any_type_that_names_a_class_are_read(tmp_path, labels, names):
+    pq.write_table(table(labels=labels, metadata={}), tmp_path / "a.parquet")
+
+    assert read(tmp_path)["train"].class_names == names
+
+
+@pytest.mark.parametrize(
+    ("label", "told"),
+    [
+        ([1], "is a list"),
+        ({"x": 1}, "is an object"),
+        (b"\xff", "is no UTF-8 text"),
+        (float("nan"), "is not a number"),
+        (1.5, "is 1.5"),
+        ("", "is empty text"),
+    ],
+)
+def test_labels_that_name_no_class_are_refused_by_row(tmp_path, label, told):
+    pq.write_table(table(labels=[label] * 6, metadata={}), tmp_path / "a.parquet")
+
+    with pytest.raises(InvalidFile, match=rf"a\.parquet row 0 has a label that {told}"):
+        read(tmp_path)
+
+
+def test_other_columns_that_could_be_the_label_are_noted(tmp_path):
+    pq.write_table(table(category=list("xyzxyz")), tmp_path / "a.parquet")
+
+    notes = opened(tmp_path).report.notes
+    assert any("column 'label'; not read: 'category'" in note for note in notes)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import fsspec
+import httpx
 import pytest
 
 from datagen.errors import InvalidRequest, NotFound
@@ -57,6 +58,31 @@ def test_object_and_folder_in_a_bucket_are_copied(allowed, target):
             fetch(small, "memory://bucket/data/x.zip", target / "source")
     finally:
         files.rm("/bucket", recursive=True)
+
+
+def test_empty_keys_that_stand_for_folders_are_no_files(settings, reached, target):
+    files = fsspec.filesystem("s3")
+    keys = ("pets/", "pets/cat/", "pets/dog/", "pets/cat/@eaDir/x.png")
+    for key in keys:
+        httpx.put(f"{reached.endpoint}/{reached.bucket}/{key}", content=b"")
+    for key in ("pets/cat/1.png", "pets/dog/2.png"):
+        files.pipe_file(f"{reached.bucket}/{key}", b"picture")
+    root = f"s3://{reached.bucket}"
+
+    copied = fetch(settings.model_copy(update={"dataset_roots": root}), f"{root}/pets", target)
+
+    found = sorted(path.relative_to(copied).as_posix() for path in copied.rglob("*"))
+    assert found == ["cat", "cat/1.png", "dog", "dog/2.png"]
+
+
+def test_links_behind_linked_folders_that_lead_out_are_refused(allowed, tmp_path, target):
+    root = tmp_path / "allowed"
+    (root / "behind").mkdir()
+    (root / "behind" / "1.png").symlink_to(tmp_path / "secret.zip")
+    (root / "inner" / "cat").symlink_to(root / "behind")
+
+    with pytest.raises(InvalidRequest, match=r"'cat/1\.png', which leads out"):
+        fetch(allowed, f"{root.as_uri()}/inner", target)
 
 
 @pytest.mark.parametrize(
