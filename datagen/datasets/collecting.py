@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,8 @@ NO_SPLIT = -1
 # Pictures that one thread decodes in a row: handing over costs as much as a small picture.
 _RUN = 64
 _COPY_IMAGES = 4096
+# As many digits as 64 bits hold: longer ones are names, and cost much to be compared as numbers.
+_NUMBER = re.compile(r"-?[0-9]{1,19}")
 _DONE = {
     "transparency": "Images with transparency, which was laid over white: {}.",
     "16-bit": "Images with 16 bits a value, which were brought to 8: {}.",
@@ -264,9 +267,10 @@ class _Collector:
 def class_order(names: Sequence[str]) -> tuple[str, ...]:
     """Classes in the order of their names as strings, as torchvision has them.
 
-    Where all names are numbers they are in the order of the numbers: 0, 1, 2, 10, not 0, 1, 10, 2.
+    Where all names are whole numbers they are in the order of the numbers: -1, 0, 2, 10, not
+    -1, 0, 10, 2. Of two names for one number the longer comes first: 01, 1.
     """
-    if all(name.isascii() and name.isdigit() for name in names):
+    if all(_NUMBER.fullmatch(name) for name in names):
         return tuple(sorted(set(names), key=lambda name: (int(name), name)))
     return tuple(sorted(set(names)))
 

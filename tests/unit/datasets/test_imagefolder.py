@@ -83,6 +83,8 @@ def test_torchvision_gives_the_same_pixels_and_labels(tmp_path):
 
 def test_classes_named_by_number_are_in_the_order_of_the_numbers():
     assert class_order([str(number) for number in range(12)]) == tuple(map(str, range(12)))
+    assert class_order(["10", "-2", "9", "-1"]) == ("-2", "-1", "9", "10")
+    assert class_order(["2", "1", "01", "9" * 5000]) == ("01", "1", "2", "9" * 5000)
     assert class_order(["10", "9", "x"]) == ("10", "9", "x")
     assert class_order(["b", "B", "a", "b"]) == ("B", "a", "b")
 
