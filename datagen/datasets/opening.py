@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from datagen.datasets import idx, imagefolder, npz, parquet, tables, webdataset
+from datagen.datasets import (
+    fiftyone,
+    idx,
+    imagefolder,
+    npz,
+    parquet,
+    stylegan,
+    tables,
+    tfrecord,
+    webdataset,
+)
 from datagen.datasets.archive import unpack_archive
 from datagen.datasets.collecting import collect
 from datagen.datasets.imagefolder import has_pictures
@@ -18,6 +28,9 @@ from datagen.errors import InvalidFile
 # Asked in this order: class folders are the last to be thought of, since much looks like them.
 READERS: dict[str, Callable[[Path], Found | None]] = {
     "idx": idx.find,
+    "stylegan": stylegan.find,
+    "fiftyone": fiftyone.find,
+    "tfrecord": tfrecord.find,
     "webdataset": webdataset.find,
     "parquet": parquet.find,
     "npz": npz.find,

@@ -26,6 +26,7 @@ SPLIT_NAMES = {
 }
 # Files that are handed on together.
 ENTRIES_AT_ONCE = 512
+BYTES_AT_ONCE = 64 << 20
 # Pixels that are handed on together, in bytes.
 BLOCK_BYTES = 16 << 20
 
@@ -107,13 +108,15 @@ class Found:
 
 
 def in_chunks(entries: Iterator[Entry]) -> Iterator[Sequence[Entry]]:
-    """Entries, many at a time."""
+    """Entries, many at a time, but not more bytes at once than memory has room for."""
     waiting: list[Entry] = []
+    held = 0
     for entry in entries:
         waiting.append(entry)
-        if len(waiting) == ENTRIES_AT_ONCE:
+        held += len(entry.data) if isinstance(entry.data, bytes) else 0
+        if len(waiting) == ENTRIES_AT_ONCE or held > BYTES_AT_ONCE:
             yield waiting
-            waiting = []
+            waiting, held = [], 0
     if waiting:
         yield waiting
 
@@ -122,6 +125,15 @@ def split_of(name: str) -> str | None:
     """The split that a file or folder is named after: `train-00000-of-00002.parquet`, `val`."""
     first = name.lower().replace("_", "-").replace(".", "-").split("-", 1)[0]
     return SPLIT_NAMES.get(first.rstrip("0123456789"))
+
+
+def split_folders(root: Path) -> dict[Path, str]:
+    """The folders in a folder that are named like splits, each with its split."""
+    return {
+        path: SPLIT_NAMES[path.name.lower()]
+        for path in sorted(root.iterdir())
+        if path.name.lower() in SPLIT_NAMES and path.is_dir()
+    }
 
 
 def rows_at_once(shape: tuple[int, ...]) -> int:
