@@ -118,7 +118,7 @@ def _entries(
     for place, value in _read(labels):
         if len(place) > 1:
             yield _entry(root, part, place[1], value, names, seen)
-    left = len(seen.symmetric_difference(part.pictures)) if seen != set(part.pictures) else 0
+    left = len(part.pictures) - len(seen)
     if left:
         other = next(stem for stem in part.pictures if stem not in seen)
         notes.append(
