@@ -30,7 +30,8 @@ _SPLITS = {"train": "train", "t10k": "test", "test": "test"}
 # `emnist-letters-train-images-idx3-ubyte.gz`: whose files they are, the split, and what is in them.
 _NAME = re.compile(
     r"(?P<prefix>.*?)(?P<split>train|t10k|test)-(?P<kind>images[-.]idx3|labels[-.]idx1)-ubyte"
-    r"(?P<zipped>\.gz)?"
+    r"(?P<zipped>\.gz)?",
+    re.IGNORECASE,
 )
 # Where torchvision keeps the files: `MNIST/raw`, `EMNIST/raw` and so on.
 RAW = "raw"
@@ -110,7 +111,7 @@ def _parts(folder: Path) -> dict[tuple[str, str, str], Path]:
         match = _NAME.fullmatch(path.name)
         if match is None or not path.is_file():
             continue
-        key = (match["prefix"], match["split"], match["kind"][:6])
+        key = (match["prefix"].lower(), match["split"].lower(), match["kind"][:6].lower())
         own = (match["zipped"] is not None, path.name, path)
         found[key] = min(found.get(key, own), own)
     return {key: path for key, (_, _, path) in sorted(found.items(), reverse=True)}

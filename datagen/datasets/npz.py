@@ -52,7 +52,7 @@ def find(root: Path) -> Found | None:
     Raises:
         InvalidFile: class folders lie beside it.
     """
-    files = sorted(root.glob("*.npz"))
+    files = sorted(path for path in root.iterdir() if path.suffix.lower() == ".npz")
     if len(files) != 1:
         return None
     refuse_beside_classes(root, files)

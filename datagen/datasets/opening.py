@@ -68,6 +68,11 @@ def find_dataset(folder: Path) -> Found | None:
     return None
 
 
+def find_alone(path: Path) -> Found | None:
+    """A file that means more together with its name and its neighbours. Raises InvalidFile."""
+    return stylegan.find_alone(path) or tfrecord.find_alone(path)
+
+
 def single_file(path: Path) -> bool:
     """Whether a file is a dataset by itself, an archive of one, or neither (False)."""
     with path.open("rb") as file:

@@ -6,7 +6,7 @@ import shutil
 import tarfile
 from pathlib import Path
 
-from datagen.datasets.opening import WANTED, find_dataset, single_file
+from datagen.datasets.opening import WANTED, find_alone, find_dataset, single_file
 from datagen.datasets.source import Found
 from datagen.datasets.tables import ENDINGS_OF_TABLES
 from datagen.errors import InvalidFile, StorageFailure
@@ -31,12 +31,14 @@ def pack(source: Path, out: Path) -> None:
     if source.suffix.lower() in ENDINGS_OF_TABLES and source.is_file():
         source = source.absolute().parent
     try:
-        if source.is_file():
+        # Of these the name and what lies beside them tell more than what is in them.
+        found = find_alone(source) if source.is_file() else None
+        if found is None and source.is_file():
             _copy(source, out)
             return
-        if not source.is_dir():
+        if found is None and not source.is_dir():
             raise InvalidFile(f"{source} is not there; give a folder or file of labelled images.")
-        found = find_dataset(source)
+        found = found or find_dataset(source)
     except OSError as error:
         raise InvalidFile(f"{error.filename} cannot be read: {error.strerror}.") from error
     if found is None:

@@ -42,8 +42,19 @@ def find(root: Path) -> Found | None:
             one, or no labels.
     """
     parts = _zips(root) or _folders(root)
-    if not parts:
-        return None
+    return _found(root, parts) if parts else None
+
+
+def find_alone(path: Path) -> Found | None:
+    """A zip that is given by itself: its name tells the split, and names may lie beside it.
+
+    Raises:
+        InvalidFile: damaged, or no labels.
+    """
+    return _found(path.parent, [_Part(path, split_of(path.stem))]) if _holds_labels(path) else None
+
+
+def _found(root: Path, parts: Sequence[_Part]) -> Found:
     _check_splits(parts)
     for part in parts:
         if _labels(part) is None:
@@ -59,7 +70,11 @@ def find(root: Path) -> Found | None:
 
 
 def _zips(root: Path) -> list[_Part]:
-    zips = [path for path in sorted(root.glob("*.zip")) if not path.name.startswith(".")]
+    zips = [
+        path
+        for path in sorted(root.iterdir())
+        if path.suffix.lower() == ".zip" and not path.name.startswith(".")
+    ]
     ours = [path for path in zips if _holds_labels(path)]
     if not ours:
         return []

@@ -33,7 +33,8 @@ TEXTS = ("label", "image/class/text", "class_name", "label_name", "class", "cate
 FILES = ("filename", "image/filename", "image/id", "file_name")
 _SIDES = (("height", "width", "depth"), ("image/height", "image/width", "image/channels"))
 _NAME = re.compile(
-    r".+\.(tfrecords?|tfrec)(-[0-9]{5}-of-[0-9]{5})?(\.gz)?|tf\.records(-[0-9]{5}-of-[0-9]{5})?"
+    r".+\.(tfrecords?|tfrec)(-[0-9]{5}-of-[0-9]{5})?(\.gz)?|tf\.records(-[0-9]{5}-of-[0-9]{5})?",
+    re.IGNORECASE,
 )
 _COUNTED = re.compile(r"-[0-9]{5}-of-([0-9]{5})")
 _MASK = 0xA282EAD8
@@ -59,6 +60,15 @@ def find(root: Path) -> Found | None:
     if not files:
         return None
     refuse_beside_classes(root, list(files))
+    return _found(root, files)
+
+
+def find_alone(path: Path) -> Found | None:
+    """A record file that is given by itself; names may lie beside it. Raises InvalidFile."""
+    return _found(path.parent, {path: _split(path)}) if _NAME.fullmatch(path.name) else None
+
+
+def _found(root: Path, files: Mapping[Path, str | None]) -> Found:
     _check_complete(root, list(files))
     classes = class_list(root, "tfrecord")
     members = [*files, *classes.files]
@@ -87,8 +97,8 @@ def _check_complete(root: Path, files: Sequence[Path]) -> None:
         if count != wanted:
             shown = (folder / name).relative_to(root).as_posix()
             raise InvalidFile(
-                f"Of {shown} {count:,} files are there, and they say that there are {wanted:,}; "
-                "add those that are missing."
+                f"Of the {wanted:,} files {shown} there are {count:,} here; give the folder that "
+                "holds all of them."
             )
 
 

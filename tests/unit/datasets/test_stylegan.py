@@ -78,6 +78,19 @@ def test_zip_and_folder_are_read_alike(tmp_path, shape):
     assert found.splits["train"].labels.tolist() == [2, 0, 1, 2]
 
 
+def test_zip_given_alone_keeps_its_name_and_the_names_beside_it(tmp_path):
+    zipped(tmp_path / "train.zip", files([1, 0]))
+    zipped(tmp_path / "test.zip", files([1, 1]))
+    (tmp_path / "classes.txt").write_text("zoo\nant\n")
+
+    pack(tmp_path / "train.zip", tmp_path / "packed")
+    found = read(tmp_path / "packed", shares={"train": 0.5, "test": 0.5})
+
+    assert list(found) == ["train"]
+    assert found["train"].class_names == ("zoo", "ant")
+    assert found["train"].labels.tolist() == [1, 0]
+
+
 @pytest.mark.parametrize("form", ["zip", "folder"])
 def test_labels_that_are_null_are_told(tmp_path, form):
     content = files(None, count=2)

@@ -155,6 +155,17 @@ def test_files_come_in_their_order_and_an_empty_one_is_none(tmp_path):
     assert read(tmp_path)["train"].images[:, 0, 0, 0].tolist() == [0, 2]
 
 
+def test_file_given_alone_keeps_its_name_and_the_names_beside_it(tmp_path):
+    written(tmp_path / "TEST.TFRecord", GOOD)
+    written(tmp_path / "train.tfrecord", *[example(image=png(n), label=n) for n in range(2)])
+    (tmp_path / "classes.txt").write_text("zoo\nant\n")
+
+    pack(tmp_path / "train.tfrecord", tmp_path / "packed")
+
+    assert read(tmp_path / "packed")["train"].class_names == ("zoo", "ant")
+    assert list(read(tmp_path)) == ["train", "test"]
+
+
 def test_gzipped_records_are_the_same(tmp_path):
     data = b"".join(record(example(image=png(n), label=n)) for n in range(3))
     (tmp_path / "a.tfrecord").write_bytes(gzip.compress(data))
@@ -261,7 +272,10 @@ def test_damaged_gzip_is_told(tmp_path):
 @pytest.mark.parametrize(
     ("names", "told"),
     [
-        (["train-00000-of-00003.tfrecord", "train-00002-of-00003.tfrecord"], "2 files are there"),
+        (
+            ["train-00000-of-00003.tfrecord", "train-00002-of-00003.tfrecord"],
+            "Of the 3 files train-\\*-of-00003.tfrecord there are 2 here",
+        ),
         (["train_test.tfrecord"], "more than one split"),
     ],
 )
