@@ -9,9 +9,20 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from datagen.datasets import idx, imagefolder, npz, parquet, tables, webdataset
+from datagen.datasets import (
+    fiftyone,
+    idx,
+    imagefolder,
+    npz,
+    parquet,
+    stylegan,
+    tables,
+    tfrecord,
+    webdataset,
+)
 from datagen.datasets.foreign import no_labels
 from datagen.datasets.listing import Folder, list_folder
+from datagen.datasets.own_export import SIDECARS, own_export
 from datagen.datasets.source import Found, Source
 from datagen.errors import InvalidFile
 
@@ -19,12 +30,15 @@ ARCHIVE = "archive"
 WANTED = (
     "folders of images named by their class, MNIST's IDX files (train-images-idx3-ubyte and "
     "train-labels-idx1-ubyte, gzipped or not), an NPZ file with images and labels, Parquet files "
-    "with an image and a label column, WebDataset tars, or a CSV or JSONL table of file name and "
-    "label"
+    "with an image and a label column, WebDataset tars, TFRecord files, StyleGAN's and FiftyOne's "
+    "datasets, or a table (CSV, JSON, JSONL) of file name and label"
 )
 # Files that are a dataset by themselves, each kind of which needs no folder to name a class.
 FILE_READERS: Mapping[str, Callable[[Folder], Found | None]] = {
     "idx": lambda folder: idx.find(folder.path),
+    "stylegan": lambda folder: stylegan.find(folder.path),
+    "fiftyone": lambda folder: fiftyone.find(folder.path),
+    "tfrecord": lambda folder: tfrecord.find(folder.path),
     "webdataset": webdataset.find,
     "parquet": parquet.find,
     "npz": lambda folder: npz.find(folder.path),
@@ -65,7 +79,11 @@ def find_dataset(path: Path) -> Found | None:
 
 def find_in(folder: Folder) -> Found | None:
     """The dataset in a listed folder; see `find_dataset`."""
-    found = _in_files(folder)
+    own = own_export(folder.path)
+    if own is not None:
+        folder.files = [name for name in folder.files if name not in SIDECARS]
+        folder.pictures = [name for name in folder.pictures if name not in SIDECARS]
+    found = _in_files(folder, own.format if own is not None else None)
     if found is not None:
         return found
     found, notes = tables.find(folder)
@@ -83,9 +101,19 @@ def find_in(folder: Folder) -> Found | None:
     return dataclasses.replace(found, notes=[*notes, *found.notes])
 
 
-def _in_files(folder: Folder) -> Found | None:
-    """The dataset that files of one kind are. Raises InvalidFile for two kinds."""
-    found = [own for read in FILE_READERS.values() if (own := read(folder)) is not None]
+def find_alone(path: Path) -> Found | None:
+    """A file that means more together with its name and its neighbours. Raises InvalidFile."""
+    return stylegan.find_alone(path) or tfrecord.find_alone(path)
+
+
+def _in_files(folder: Folder, kind: str | None) -> Found | None:
+    """The dataset that files of one kind are, or of the given kind, where that is known.
+
+    Raises:
+        InvalidFile: files of two kinds.
+    """
+    readers = [read for name, read in FILE_READERS.items() if kind in {None, name}]
+    found = [own for read in readers if (own := read(folder)) is not None]
     if len(found) > 1:
         names = " and ".join(f"{own.members[0].name!r} ({own.kind})" for own in found)
         raise InvalidFile(

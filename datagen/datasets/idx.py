@@ -9,23 +9,33 @@ from __future__ import annotations
 import gzip
 import io
 import math
+import re
 import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
 from datagen.datasets.limits import check_room
+from datagen.datasets.own_export import ClassList, class_list
 from datagen.datasets.source import Block, Found, Source, rows_at_once
 from datagen.errors import InvalidFile
 from datagen.images import MAX_SIDE
 
 IMAGES_MAGIC = 0x0803
 LABELS_MAGIC = 0x0801
-SPLITS = {"train": "train", "test": "t10k"}
+_SPLITS = {"train": "train", "t10k": "test", "test": "test"}
+# `emnist-letters-train-images-idx3-ubyte.gz`: whose files they are, the split, and what is in them.
+_NAME = re.compile(
+    r"(?P<prefix>.*?)(?P<split>train|t10k|test)-(?P<kind>images[-.]idx3|labels[-.]idx1)-ubyte"
+    r"(?P<zipped>\.gz)?",
+    re.IGNORECASE,
+)
+# Where torchvision keeps the files: `MNIST/raw`, `EMNIST/raw` and so on.
+RAW = "raw"
+_FAMILIES = frozenset({"MNIST", "FashionMNIST", "KMNIST", "EMNIST", "QMNIST"})
 # DEFLATE makes nothing smaller than this: a header that promises more is a lie, and is told so
 # before memory is asked for.
 _MOST_DEFLATED = 1032
@@ -36,7 +46,8 @@ def image_pieces(path: Path) -> Iterator[np.ndarray]:
     """Grey images of an IDX file, uint8 of shape (n, 1, H, W), a piece at a time.
 
     Raises:
-        InvalidFile: not such a file, truncated, longer than it says, damaged, or without pixels.
+        InvalidFile: not such a file, truncated, longer than it says, damaged, or of images without
+            pixels.
     """
     for values in _pieces(path, IMAGES_MAGIC):
         if max(values.shape[1:]) > MAX_SIDE:
@@ -51,49 +62,103 @@ def read_idx_labels(path: Path) -> np.ndarray:
     """Labels of an IDX file, int64 of shape (N,).
 
     Raises:
-        InvalidFile: not such a file, truncated, longer than it says, damaged, or empty.
+        InvalidFile: not such a file, truncated, longer than it says, or damaged.
     """
-    return np.concatenate(list(_pieces(path, LABELS_MAGIC))).astype(np.int64)
+    none = np.empty(0, np.uint8)
+    return np.concatenate([none, *_pieces(path, LABELS_MAGIC)]).astype(np.int64)
 
 
 def idx_files(folder: Path) -> dict[str, tuple[Path, Path]]:
     """The image and label files of each split in a folder; empty where there are none.
 
-    A split is read from `train-images-idx3-ubyte` and `train-labels-idx1-ubyte`, or `t10k-…`; each
-    may end in `.gz`, and `.idx3` may stand for `-idx3`. Where both forms lie, the plain one counts.
+    A split is read from `train-images-idx3-ubyte` and `train-labels-idx1-ubyte`, or `t10k-…`, or
+    `test-…`; each may end in `.gz`, `.idx3` may stand for `-idx3`, and all may begin with the name
+    of their dataset, as EMNIST's do. Where both forms lie, the plain one counts.
 
     Raises:
-        InvalidFile: one of a pair is missing.
+        InvalidFile: one of a pair is missing, or the files are of more than one dataset.
     """
+    parts = _parts(folder)
+    prefixes = sorted({prefix for prefix, _, _ in parts})
+    if len(prefixes) > 1:
+        shown = ", ".join(next(parts[key].name for key in parts if key[0] == it) for it in prefixes)
+        raise InvalidFile(
+            f"The IDX files are of several datasets, such as {shown}; keep those of one, in a "
+            "folder by themselves."
+        )
     found: dict[str, tuple[Path, Path]] = {}
-    for split, prefix in SPLITS.items():
-        images = _named(folder, f"{prefix}-images", "idx3-ubyte")
-        labels = _named(folder, f"{prefix}-labels", "idx1-ubyte")
-        if images is not None and labels is not None:
-            found[split] = (images, labels)
-        elif images is not None or labels is not None:
-            there = cast("Path", images or labels).name
-            missing = f"{prefix}-labels-idx1-ubyte" if images else f"{prefix}-images-idx3-ubyte"
-            raise InvalidFile(f"{there} is there, but {missing} is not; both are needed.")
-    return found
+    for prefix, word in dict.fromkeys((prefix, word) for prefix, word, _ in parts):
+        images, labels = (parts.get((prefix, word, kind)) for kind in ("images", "labels"))
+        if images is None or labels is None:
+            there = (images or labels or folder).name
+            missing = "labels-idx1" if images else "images-idx3"
+            raise InvalidFile(
+                f"{there} is there, but {prefix}{word}-{missing}-ubyte is not; both are needed."
+            )
+        if _SPLITS[word] in found:
+            raise InvalidFile(
+                f"{found[_SPLITS[word]][0].name} and {images.name} both hold the split "
+                f"{_SPLITS[word]}; keep one of them."
+            )
+        found[_SPLITS[word]] = (images, labels)
+    return {split: found[split] for split in ("train", "test") if split in found}
+
+
+def _parts(folder: Path) -> dict[tuple[str, str, str], Path]:
+    """The files by the prefix, the split and the kind that their names tell."""
+    found: dict[tuple[str, str, str], tuple[bool, str, Path]] = {}
+    for path in folder.iterdir():
+        match = _NAME.fullmatch(path.name)
+        if match is None or not path.is_file():
+            continue
+        key = (match["prefix"].lower(), match["split"].lower(), match["kind"][:6].lower())
+        own = (match["zipped"] is not None, path.name, path)
+        found[key] = min(found.get(key, own), own)
+    return {key: path for key, (_, _, path) in sorted(found.items(), reverse=True)}
 
 
 def find(root: Path) -> Found | None:
-    """MNIST's files in a folder, if they are there. Raises InvalidFile."""
-    files = idx_files(root)
-    if not files:
+    """MNIST's files in a folder, or where torchvision keeps them below it. Raises InvalidFile."""
+    folders = [root, root / RAW, *(root / name / RAW for name in sorted(_FAMILIES))]
+    found = {
+        folder: files for folder in folders if folder.is_dir() and (files := idx_files(folder))
+    }
+    if not found:
         return None
+    if len(found) > 1:
+        shown = " and ".join(folder.relative_to(root).as_posix() for folder in found)
+        raise InvalidFile(f"There are IDX files in {shown}; give the folder of one of them.")
+    folder, files = next(iter(found.items()))
     if "train" not in files:
         raise InvalidFile("There is no train-images-idx3-ubyte, with .gz or without.")
-    return Found(
-        "idx", root, [path for pair in files.values() for path in pair], lambda: _source(files)
-    )
+    top, classes = _class_list(root, folder)
+    members = [path for pair in files.values() for path in pair]
+    return Found("idx", top, [*members, *classes.files], lambda: _source(files, classes.names))
 
 
-def _source(files: dict[str, tuple[Path, Path]]) -> Source:
+def _class_list(root: Path, folder: Path) -> tuple[Path, ClassList]:
+    """The names beside the files, or where our export has them: in the folder round `MNIST/raw`.
+
+    Returns:
+        the folder that holds both names and files, and the names.
+    """
+    beside = class_list(folder, "idx")
+    if beside.names is not None or folder.name != RAW or folder.parent.name not in _FAMILIES:
+        return root, beside
+    above = folder.parents[1]
+    found = class_list(above, "idx")
+    return (root, beside) if found.names is None else (above, found)
+
+
+def _source(files: dict[str, tuple[Path, Path]], given: tuple[str, ...] | None) -> Source:
     labels = {split: read_idx_labels(path) for split, (_, path) in files.items()}
-    highest = max(int(numbers.max()) for numbers in labels.values())
-    names = tuple(str(label) for label in range(highest + 1))
+    highest = max((int(numbers.max()) for numbers in labels.values() if len(numbers)), default=0)
+    if given is not None and highest >= len(given):
+        raise InvalidFile(
+            f"The labels go up to {highest}, and {len(given):,} classes are named; name them all, "
+            "from the one with the number 0 on."
+        )
+    names = given or tuple(str(label) for label in range(highest + 1))
     return Source(_blocks(files, labels, names), names)
 
 
@@ -114,11 +179,6 @@ def _blocks(
             done += len(images)
 
 
-def _named(folder: Path, start: str, end: str) -> Path | None:
-    names = (f"{start}{dash}{end}{gz}" for gz in ("", ".gz") for dash in ("-", "."))
-    return next((folder / name for name in names if (folder / name).is_file()), None)
-
-
 def _shape(path: Path, magic: int) -> list[int]:
     with _opened(path) as (file, _):
         return _read_head(file, path, magic)
@@ -134,7 +194,7 @@ def _read_head(file: io.BufferedIOBase, path: Path, magic: int) -> list[int]:
         raise InvalidFile(
             f"{path.name} begins with 0x{found:08x}; IDX {_KINDS[magic]} begin with 0x{magic:08x}."
         )
-    if math.prod(shape) == 0:
+    if shape[0] and math.prod(shape) == 0:
         raise InvalidFile(f"{path.name} says that its shape is {shape}, which is empty.")
     return shape
 

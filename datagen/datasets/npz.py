@@ -14,6 +14,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from datagen.datasets.imagefolder import refuse_beside_classes
+from datagen.datasets.labels import label_of
 from datagen.datasets.limits import check_room
 from datagen.datasets.source import Block, Found, Source, rows_at_once
 from datagen.errors import InvalidFile
@@ -51,7 +52,7 @@ def find(root: Path) -> Found | None:
     Raises:
         InvalidFile: class folders lie beside it.
     """
-    files = sorted(root.glob("*.npz"))
+    files = sorted(path for path in root.iterdir() if path.suffix.lower() == ".npz")
     if len(files) != 1:
         return None
     refuse_beside_classes(root, files)
@@ -139,7 +140,8 @@ def _class_names(
     key = next((key for key in NAME_KEYS if key in members), None)
     if key is None or members[key].dtype.kind not in "US":
         return None
-    names = tuple(str(name) for name in _whole(archive, members[key], file).ravel().astype(str))
+    values = _whole(archive, members[key], file).ravel()
+    names = tuple(_label_names(values, None, f"{file}: {key}"))
     if len(set(names)) != len(names) or not names:
         raise InvalidFile(f"{file}: {key} names a class twice, or none.")
     return names
@@ -148,20 +150,22 @@ def _class_names(
 def _label_names(values: np.ndarray, names: tuple[str, ...] | None, key: str) -> list[str]:
     if values.ndim == 2 and values.shape[1] == 1:  # noqa: PLR2004 - a column
         values = values[:, 0]
-    if values.ndim != 1 or values.dtype.kind not in "iuUSb":
+    if values.ndim != 1 or values.dtype.kind not in "iufUSb":
         raise InvalidFile(
             f"{key} has the shape {values.shape} and type {values.dtype}; one label an image is "
             "needed, as whole numbers or names."
         )
-    if values.dtype.kind in "US":
-        return [str(value) for value in values.astype(str).tolist()]
-    if names is None:
-        return [str(int(value)) for value in values.tolist()]
-    if len(values) and not 0 <= int(values.min()) <= int(values.max()) < len(names):
-        raise InvalidFile(
-            f"{key} goes from {values.min()} to {values.max()}, and {len(names)} classes are named."
-        )
-    return [names[int(value)] for value in values.tolist()]
+    return [_label_name(value, names, key, row) for row, value in enumerate(values.tolist())]
+
+
+def _label_name(value: object, names: tuple[str, ...] | None, key: str, row: int) -> str:
+    try:
+        name = label_of(value, names)
+    except ValueError as error:
+        raise InvalidFile(f"{key}[{row}] {error}; each image needs the label of a class.") from None
+    if name is None:
+        raise InvalidFile(f"{key}[{row}] is {value}, which is no label; each image needs one.")
+    return name
 
 
 def _blocks(
@@ -174,6 +178,8 @@ def _blocks(
         with zipfile.ZipFile(path) as archive:
             for split, (images, _) in pairs.items():
                 name, own, done = f"{path.name}: {images.name}", labels[split], 0
+                if images.shape[:1] == (0,) and not own:
+                    continue
                 _check_shape(images, name)
                 if images.shape[0] != len(own):
                     raise InvalidFile(

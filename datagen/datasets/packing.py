@@ -7,7 +7,7 @@ import tarfile
 from pathlib import Path
 
 from datagen.datasets.archive import notes_header
-from datagen.datasets.detect import ARCHIVE, WANTED, find_dataset
+from datagen.datasets.detect import ARCHIVE, WANTED, find_alone, find_dataset
 from datagen.datasets.opening import single_file
 from datagen.datasets.source import Found
 from datagen.datasets.table_rows import TEXT_TABLE_ENDINGS
@@ -33,12 +33,14 @@ def pack(source: Path, out: Path) -> None:
     if source.suffix.lower() in TEXT_TABLE_ENDINGS and source.is_file():
         source = source.absolute().parent
     try:
-        if source.is_file():
+        # Of these the name and what lies beside them say more than what is in them.
+        found = find_alone(source) if source.is_file() else None
+        if found is None and source.is_file():
             _copy(source, out)
             return
-        if not source.is_dir():
+        if found is None and not source.is_dir():
             raise InvalidFile(f"{source} is not there; give a folder or file of labelled images.")
-        found = find_dataset(source)
+        found = found or find_dataset(source)
     except OSError as error:
         raise InvalidFile(f"{error.filename} cannot be read: {error.strerror}.") from error
     if found is None:

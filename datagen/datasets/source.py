@@ -45,6 +45,7 @@ CONTAINER_NAMES = NEVER_CLASSES | frozenset(
 )
 # Files that are handed on together.
 ENTRIES_AT_ONCE = 512
+BYTES_AT_ONCE = 64 << 20
 # Pixels that are handed on together, in bytes.
 BLOCK_BYTES = 16 << 20
 
@@ -128,13 +129,15 @@ class Found:
 
 
 def in_chunks(entries: Iterator[Entry]) -> Iterator[Sequence[Entry]]:
-    """Entries, many at a time."""
+    """Entries, many at a time, but not more bytes at once than memory has room for."""
     waiting: list[Entry] = []
+    held = 0
     for entry in entries:
         waiting.append(entry)
-        if len(waiting) == ENTRIES_AT_ONCE:
+        held += len(entry.data) if isinstance(entry.data, bytes) else 0
+        if len(waiting) == ENTRIES_AT_ONCE or held > BYTES_AT_ONCE:
             yield waiting
-            waiting = []
+            waiting, held = [], 0
     if waiting:
         yield waiting
 
@@ -174,6 +177,12 @@ def split_of_path(path: Path, root: Path) -> str | None:
         if named is not None:
             return named
     return None
+
+
+def split_folders(root: Path) -> dict[Path, str]:
+    """The folders in a folder that are named like splits, each with its split."""
+    splits = {path: split_of_folder(path.name) for path in sorted(root.iterdir()) if path.is_dir()}
+    return {path: split for path, split in splits.items() if split is not None}
 
 
 def rows_at_once(shape: tuple[int, ...]) -> int:

@@ -10,11 +10,11 @@ from pathlib import Path
 from datagen.datasets.archive import tar_files
 from datagen.datasets.imagefolder import refuse_beside_classes
 from datagen.datasets.listing import ENDINGS, Folder
+from datagen.datasets.own_export import NAME_FILES, class_list
 from datagen.datasets.source import Entry, Found, Source, in_chunks, split_of_path
-from datagen.datasets.webdataset_labels import LABEL_ENDINGS, Labels, has_label, read_names
+from datagen.datasets.webdataset_labels import LABEL_ENDINGS, Labels, has_label
 from datagen.errors import InvalidFile
 
-NAME_FILES = ("classes.txt", "class_names.txt", "labels.txt", "classnames.txt")
 TAR_ENDINGS = (".tar", ".tar.gz", ".tgz")
 _NAME_BYTES = 1 << 20
 _WORDS_OF_A_BOX = 5
@@ -39,7 +39,7 @@ def find(root: Folder) -> Found | None:
     tars = sorted(
         folder.path / name for folder, name in every if name.lower().endswith(TAR_ENDINGS)
     )
-    names = [root.path / name for name in NAME_FILES if name in root.files]
+    classes = class_list(root.path, "webdataset")
     if tars:
         refuse_beside_classes(root.path, tars)
         samples = [path for path in tars if holds_samples(path)]
@@ -52,13 +52,17 @@ def find(root: Folder) -> Found | None:
                 "kind of tar there."
             )
         read: _Reader = partial(_from_tars, root.path, tars)
-        return Found("webdataset", root.path, [*tars, *names], lambda: _source(names, read))
+        return Found(
+            "webdataset", root.path, [*tars, *classes.files], lambda: _source(classes.names, read)
+        )
     folders = _loose(root)
     if not folders:
         return None
     files = [path for folder in folders for path in _files(folder)]
     read = partial(_from_files, root.path, files)
-    return Found("webdataset", root.path, [*files, *names], lambda: _source(names, read))
+    return Found(
+        "webdataset", root.path, [*files, *classes.files], lambda: _source(classes.names, read)
+    )
 
 
 def holds_samples(tar: Path) -> bool:
@@ -128,23 +132,14 @@ def _files(folder: Folder) -> list[Path]:
     return sorted(folder.path / name for name in wanted)
 
 
-def _source(names: Sequence[Path], read: _Reader) -> Source:
-    labels = Labels(_names_in(names[0]) if names else None)
+def _source(names: tuple[str, ...] | None, read: _Reader) -> Source:
+    labels = Labels(names)
     for _, parts, _ in read(lambda name: _key(name)[1] in LABEL_ENDINGS):
         labels.add(parts)
     labels.decide()
     samples = read(lambda _: True)
     entries = (_entry(name, parts, split, labels) for name, parts, split in samples)
     return Source(in_chunks(entries), labels.class_names())
-
-
-def _names_in(path: Path) -> tuple[str, ...]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            text = file.read(_NAME_BYTES)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidFile(f"{path.name} cannot be read: {error}.") from error
-    return read_names(path.name, text)
 
 
 def _from_tars(

@@ -150,15 +150,6 @@ class Labels:
             return None, f"{name}.json has a label that {error}."
 
 
-def read_names(path_name: str, text: str) -> tuple[str, ...]:
-    """The classes that a list names, one a line. Raises InvalidFile."""
-    lines = [nfc(line.rstrip("\r")) for line in text.split("\n")]
-    names = tuple(line for line in lines if line.strip())
-    if len(set(names)) != len(names) or not names:
-        raise InvalidFile(f"{path_name} names a class twice, or none; write each once, one a line.")
-    return names
-
-
 def has_label(parts: Mapping[str, bytes]) -> bool:
     """Whether a JSON file beside a picture names a label."""
     return _key(_document(parts)) is not None

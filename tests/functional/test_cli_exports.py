@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+from PIL import Image
 
 pytestmark = pytest.mark.xdist_group("stack")
 
@@ -138,3 +141,36 @@ def test_folder_that_is_no_export_cannot_be_verified(stack: Any, tmp_path: Path)
     ran = stack.command("verify", str(tmp_path))
     assert ran.code == 1
     assert "has no manifest.json" in ran.err
+
+
+@pytest.fixture(scope="module")
+def squares(stack: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A small dataset whose classes are numbers that are not their places."""
+    root = tmp_path_factory.mktemp("squares")
+    random = np.random.default_rng(0)
+    for split, label in itertools.product(("train", "test"), ("1", "2", "10")):
+        folder = root / split / label
+        folder.mkdir(parents=True)
+        for number in range(3):
+            pixels = random.integers(0, 256, (8, 8), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{number}.png")
+    added = stack.command("dataset", "add", "squares", str(root), "--json")
+    assert added.code == 0, added.err
+    return added.json
+
+
+@pytest.mark.parametrize("kind", ["idx", "stylegan", "tfrecord", "fiftyone"])
+def test_export_given_back_is_the_version_that_it_came_from(
+    stack: Any, squares: Any, tmp_path: Path, kind: str
+) -> None:
+    out = tmp_path / "out"
+    made = stack.command(
+        "export", "create", "--dataset", "squares", "--format", kind, "--out", str(out)
+    )
+    assert made.code == 0, made.err
+
+    back = stack.command("dataset", "add", "squares", str(out), "--json")
+
+    assert back.code == 0, back.err
+    assert (back.json["version"], back.json["digest"]) == (squares["version"], squares["digest"])
+    assert back.json["class_names"] == ["1", "2", "10"]

@@ -9,6 +9,7 @@ import pytest
 from reading import read
 
 from datagen.datasets.idx import image_pieces, read_idx_labels
+from datagen.datasets.packing import pack
 from datagen.errors import InvalidFile
 
 PIXELS = np.random.default_rng(1).integers(0, 256, (6, 5, 4), dtype=np.uint8)
@@ -102,10 +103,9 @@ def test_wrong_magic_is_told_with_the_right_one(tmp_path):
         read_idx_images(path)
 
 
-@pytest.mark.parametrize("shape", [(0, 5, 4), (6, 0, 4)])
-def test_empty_file_is_refused(tmp_path, shape):
+def test_images_without_pixels_are_refused(tmp_path):
     path = tmp_path / "images"
-    path.write_bytes(images(np.zeros(shape, dtype=np.uint8)))
+    path.write_bytes(images(np.zeros((6, 0, 4), dtype=np.uint8)))
 
     with pytest.raises(InvalidFile, match="empty"):
         read_idx_images(path)
@@ -150,4 +150,101 @@ def test_training_images_are_needed(tmp_path):
     written(tmp_path, t10k_images=images(), t10k_labels=labels())
 
     with pytest.raises(InvalidFile, match="no train-images-idx3-ubyte"):
+        read(tmp_path)
+
+
+def test_split_without_images_is_no_split(tmp_path):
+    written(tmp_path, train_images=images(), train_labels=labels())
+    written(tmp_path, t10k_images=images(PIXELS[:0]), t10k_labels=labels(LABELS[:0]))
+
+    assert list(read(tmp_path)) == ["train"]
+
+
+def test_dataset_without_images_is_refused(tmp_path):
+    written(tmp_path, train_images=images(PIXELS[:0]), train_labels=labels(LABELS[:0]))
+
+    with pytest.raises(InvalidFile, match="no image"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("below", ["", "raw", "MNIST/raw", "FashionMNIST/raw"])
+@pytest.mark.parametrize("names", ["classes.txt", "labels.txt"])
+def test_names_beside_the_files_name_the_classes(tmp_path, below, names):
+    (tmp_path / below).mkdir(parents=True, exist_ok=True)
+    written(tmp_path / below, train_images=images(), train_labels=labels())
+    (tmp_path / below / names).write_bytes(b"\xef\xbb\xbfzoo\r\na  b\r\n3\r\n4\r\n\r\n")
+
+    found = read(tmp_path)["train"]
+
+    assert found.class_names == ("zoo", "a  b", "3", "4")
+    assert found.labels.tolist() == LABELS.tolist()
+
+
+@pytest.mark.parametrize("given", ["", "MNIST", "MNIST/raw"])
+def test_names_stand_above_the_folders_of_torchvision(tmp_path, given):
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    written(raw, train_images=images(), train_labels=labels())
+    (tmp_path / "classes.txt").write_text("zoo\nant\ncat\n")
+
+    packed = tmp_path / "packed"
+    pack(tmp_path / given, packed)
+
+    assert read(packed)["train"].class_names == ("zoo", "ant", "cat")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a\nb\n", "go up to 2, and 2 classes are named"),
+        ("a\n\nb\nc\n", "line 2 is empty"),
+        ("a\nb\na\n", "'a' in line 1 and in line 3"),
+        ("", "line 1 is empty"),
+    ],
+)
+def test_names_that_do_not_fit_are_refused(tmp_path, text, told):
+    written(tmp_path, train_images=images(), train_labels=labels())
+    (tmp_path / "classes.txt").write_text(text)
+
+    with pytest.raises(InvalidFile, match=told):
+        read(tmp_path)
+
+
+def test_files_may_begin_with_the_name_of_their_dataset(tmp_path):
+    start = "emnist-letters-"
+    for split, pixels, values in (("train", PIXELS, LABELS), ("test", 255 - PIXELS, LABELS)):
+        (tmp_path / f"{start}{split}-images-idx3-ubyte.gz").write_bytes(
+            gzip.compress(images(pixels))
+        )
+        (tmp_path / f"{start}{split}-labels-idx1-ubyte").write_bytes(labels(values))
+
+    found = read(tmp_path)
+
+    assert np.array_equal(found["train"].images, PIXELS[:, None])
+    assert np.array_equal(found["test"].images, 255 - PIXELS[:, None])
+
+
+def test_files_of_several_datasets_are_refused_by_name(tmp_path):
+    for start in ("emnist-letters-", "emnist-digits-"):
+        (tmp_path / f"{start}train-images-idx3-ubyte").write_bytes(images())
+        (tmp_path / f"{start}train-labels-idx1-ubyte").write_bytes(labels())
+
+    with pytest.raises(InvalidFile, match=r"emnist-digits-train.*emnist-letters-train.*keep"):
+        read(tmp_path)
+
+
+def test_two_pairs_for_one_split_are_refused(tmp_path):
+    for split in ("train", "t10k", "test"):
+        written(tmp_path, **{f"{split}_images": images(), f"{split}_labels": labels()})
+
+    with pytest.raises(InvalidFile, match=r"test-images.*t10k-images.*both hold the split test"):
+        read(tmp_path)
+
+
+def test_files_in_two_places_are_refused(tmp_path):
+    for name in ("MNIST", "FashionMNIST"):
+        (tmp_path / name / "raw").mkdir(parents=True)
+        written(tmp_path / name / "raw", train_images=images(), train_labels=labels())
+
+    with pytest.raises(InvalidFile, match="FashionMNIST/raw and MNIST/raw"):
         read(tmp_path)

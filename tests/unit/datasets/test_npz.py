@@ -111,6 +111,30 @@ def test_labels_may_be_names(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        ([b"b", "ü".encode()], ["b", "ü"]),
+        ([1.0, 0.0], ["0", "1"]),
+        ([True, False], ["0", "1"]),
+        ([10, 9], ["9", "10"]),
+        ([-1, -2], ["-2", "-1"]),
+    ],
+)
+def test_label_of_any_type_that_names_a_class_is_read(tmp_path, labels, names):
+    np.savez(tmp_path / "a.npz", images=PIXELS[:2], labels=labels)
+
+    assert list(read(tmp_path)["train"].class_names) == names
+
+
+@pytest.mark.parametrize("none", [np.zeros((0, 5, 4), np.uint8), np.array([])])
+def test_empty_split_is_no_split(tmp_path, none):
+    arrays = {"x_train": PIXELS, "y_train": LABELS, "x_val": none, "y_val": np.array([])}
+    np.savez(tmp_path / "a.npz", **arrays, x_test=PIXELS[:0], y_test=LABELS[:0])
+
+    assert list(read(tmp_path)) == ["train"]
+
+
+@pytest.mark.parametrize(
     ("arrays", "told"),
     [
         ({"pixels": PIXELS}, "holds the arrays pixels; wanted are x_train"),
@@ -119,12 +143,23 @@ def test_labels_may_be_names(tmp_path):
         ({"images": PIXELS[0], "labels": LABELS}, r"has the shape \(5, 4\)"),
         ({"images": np.zeros((6, 5, 4, 7), np.uint8), "labels": LABELS}, "1, 3 or 4 channels"),
         ({"images": PIXELS, "labels": np.eye(6)}, "one label an image"),
-        ({"images": PIXELS, "labels": LABELS / 3}, "one label an image"),
+        ({"images": PIXELS, "labels": LABELS + 0.5}, r"labels\[0\] is .*5, not a whole number"),
+        ({"images": PIXELS, "labels": [0, 1, 2, np.nan, 0, 1]}, r"labels\[3\] is not a number"),
+        ({"images": PIXELS, "labels": ["a", "", "b", "c", "d", "e"]}, r"labels\[1\] is empty text"),
+        ({"images": PIXELS[:2], "labels": [b"a", b"\xff"]}, r"labels\[1\] is no UTF-8 text"),
+        ({"images": PIXELS, "labels": np.zeros(6, complex)}, "one label an image"),
         ({"images": PIXELS.astype(int) * 9, "labels": LABELS}, "values from"),
         ({"images": np.full((6, 5, 4), np.nan), "labels": LABELS}, "values from"),
-        ({"images": PIXELS, "labels": LABELS, "class_names": ["a", "b"]}, "2 classes are named"),
+        (
+            {"images": PIXELS, "labels": LABELS, "class_names": ["a", "b"]},
+            r"2, and 2 classes are named",
+        ),
+        ({"images": PIXELS, "labels": [0, 1, -1, 0, 0, 0], "class_names": ["a", "b"]}, "no label"),
+        ({"images": PIXELS, "labels": LABELS, "class_names": [b"a", b"\xff", b"c"]}, "no UTF-8"),
         ({"images": PIXELS, "labels": LABELS, "class_names": ["a", "a", "b"]}, "twice"),
-        ({"images": np.zeros((0, 5, 4), np.uint8), "labels": LABELS[:0]}, "has the shape"),
+        ({"images": np.zeros((0, 5, 4), np.uint8), "labels": LABELS[:0]}, "no image"),
+        ({"images": np.zeros((0, 5, 4), np.uint8), "labels": LABELS}, r"has the shape \(0,"),
+        ({"images": np.uint8(3), "labels": LABELS}, r"has the shape \(\)"),
     ],
 )
 def test_arrays_that_cannot_be_used_are_explained(tmp_path, arrays, told):
