@@ -61,7 +61,10 @@ def test_idx_files_are_packed_from_the_folder_that_holds_them(tmp_path):
 
     pack(tmp_path / "src", tmp_path / "x.tar")
 
-    assert names_in(tmp_path / "x.tar") == ["train-images-idx3-ubyte", "train-labels-idx1-ubyte.gz"]
+    assert names_in(tmp_path / "x.tar") == [
+        "MNIST/raw/train-images-idx3-ubyte",
+        "MNIST/raw/train-labels-idx1-ubyte.gz",
+    ]
 
 
 def test_same_files_give_the_same_bytes(tmp_path):
