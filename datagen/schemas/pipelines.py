@@ -7,11 +7,19 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BeforeValidator,
+    Field,
+    computed_field,
+    model_validator,
+)
 
 from datagen.schemas.base import (
     MAX_TEMPERATURE,
     MAX_TRUNCATION,
+    SEED_TEXT,
     Count,
     License,
     Name,
@@ -322,6 +330,12 @@ class Run(Resource):
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+
+    @computed_field(description=SEED_TEXT)  # type: ignore[prop-decorator]
+    @property
+    def seed_text(self) -> str | None:
+        """The seed in digits."""
+        return None if self.seed is None else str(self.seed)
 
 
 class ClassChange(Resource):
