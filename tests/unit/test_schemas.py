@@ -48,8 +48,9 @@ def test_seed_is_taken_as_a_number_or_as_its_digits(kind, seed):
 
 
 @pytest.mark.parametrize(
-    "seed", ["", " ", "-1", "+7", "7.0", "1e3", "0x7", "٣", "1_000", str(MAX_SEED + 1), "9" * 5000, 7.0]
-)  # fmt: skip
+    "seed",
+    ["", " ", "-1", "+7", "7.0", "1e3", "0x7", "٣", "1_0", str(MAX_SEED + 1), "9" * 5000, 7.0],
+)
 def test_text_that_spells_no_seed_is_refused(seed):
     with pytest.raises(ValidationError) as refused:
         JobCreate.model_validate({"model": "m", "all": 1, "seed": seed})
