@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions, requires, version
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from datagen.settings import Settings
 
@@ -98,6 +102,49 @@ def test_readme_lists_every_setting_with_its_default():
     for name, field in Settings.model_fields.items():
         if isinstance(field.default, int | float) and not isinstance(field.default, bool):
             assert float(shown[name].replace(",", "")) == field.default, name
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def declared() -> dict[str, str]:
+    """What pyproject.toml depends on, by its normal name."""
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    return {normal(re.match(r"[\w.-]+", one)[0]): one for one in told}
+
+
+def imported() -> set[str]:
+    """The top-level modules of others that our code imports, at any place in it."""
+    found: set[str] = set()
+    for room in ("datagen", "workers", "migrations"):
+        for path in (ROOT / room).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Import):
+                    found |= {one.name.partition(".")[0] for one in node.names}
+                elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                    found.add(node.module.partition(".")[0])
+    return found - set(sys.stdlib_module_names) - {"datagen", "workers", "migrations"}
+
+
+def test_every_module_that_is_imported_comes_with_a_declared_dependency():
+    owners = packages_distributions()
+    names = declared()
+    undeclared = {
+        module: owners.get(module)
+        for module in imported()
+        if not {normal(one) for one in owners.get(module, [])} & set(names)
+    }
+
+    assert undeclared == {}
+
+
+def test_celery_brings_what_its_redis_transport_imports():
+    # Beside redis, within bounds, that is `packaging`; celery alone needs neither.
+    assert declared()["celery"].startswith("celery[redis]")
+    transport = [one for one in requires("kombu") if 'extra == "redis"' in one]
+    missing = [one for one in map(Requirement, transport) if version(one.name) not in one.specifier]
+    assert missing == []
 
 
 def test_constraints_hold_names_and_versions_only():
