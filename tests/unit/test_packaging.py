@@ -61,6 +61,40 @@ def test_compose_file_runs_every_part_of_the_service():
         assert any(command.startswith(part) for command in commands), part
 
 
+def test_every_image_of_the_compose_file_is_pinned_and_all_that_is_waited_for_is_there():
+    services = compose()["services"]
+    others = [one["image"] for one in services.values() if "build" not in one]
+
+    assert others
+    for image in others:
+        assert re.fullmatch(r"[\w./-]+:\d[\w.-]*(@sha256:[0-9a-f]{64})?", image), image
+    for one in services.values():
+        for name, how in one.get("depends_on", {}).items():
+            awaited = services[name]
+            assert how["condition"] != "service_healthy" or awaited["healthcheck"]["test"], name
+            done = how["condition"] == "service_completed_successfully"
+            assert not done or awaited["restart"] == "no", name
+
+
+def test_compose_file_needs_no_image_that_is_gone():
+    assert not {one.get("image", "").split("/")[0] for one in compose()["services"].values()} & {
+        "minio"
+    }
+
+
+def test_bucket_of_the_compose_file_is_created_before_anything_needs_it():
+    services = compose()["services"]
+    migrate = services["migrate"]
+    command = "db upgrade"
+
+    assert " ".join(migrate["command"]) == command
+    assert "--bucket" in help_of(*command.split())
+    assert {"s3", "postgres"} <= set(migrate["depends_on"])
+    for name, one in services.items():
+        if one.get("build") == "." and name != "migrate":
+            assert one["depends_on"]["migrate"]["condition"] == "service_completed_successfully"
+
+
 def test_compose_file_sets_only_settings_that_exist():
     known = {f"DATAGEN_{name.upper()}" for name in Settings.model_fields}
     named = {
