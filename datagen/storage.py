@@ -191,9 +191,12 @@ class ObjectStorage:
     def __init__(self, url: str, **options: Any) -> None:
         import fsspec  # noqa: PLC0415 - a local folder does not need it
 
+        self._signs = url.startswith("s3:")
+        if self._signs:
+            # Links by the older way of signing are refused by newer buckets and other servers.
+            options.setdefault("config_kwargs", {"signature_version": "s3v4"})
         self._files, root = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
         self._root = root.rstrip("/")
-        self._signs = url.startswith("s3:")
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{checked(key)}"
@@ -242,7 +245,9 @@ class ObjectStorage:
             return
         for path, status in found.items():
             key = path.removeprefix(self._root).lstrip("/")
-            if key.startswith(prefix):
+            # Consoles and some servers keep folders, and show them among the objects.
+            is_folder = status.get("type") == "directory" or not key or key.endswith("/")
+            if key.startswith(prefix) and not is_folder:
                 yield StoredObject(key, int(status["size"]), _changed_at(status))
 
     def link(self, key: str, seconds: int, filename: str) -> str | None:
