@@ -148,7 +148,7 @@ function start() {
     everything();
   });
   $("#gate").addEventListener("change", () => {
-    $$("[data-gate]").forEach((part) => { part.hidden = $("#gate").value !== "own"; });
+    $$(".field[data-gate]", form).forEach((part) => { part.hidden = $("#gate").value !== "own"; });
     everything();
   });
   for (const id of ["reject-copies", "reject-duplicates", "keep"]) $(`#${id}`).addEventListener("change", everything);
