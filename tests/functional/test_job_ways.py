@@ -19,6 +19,7 @@ from uuid import UUID
 import httpx
 import pytest
 import uvicorn
+from commands import Datagen
 from running import wait_until
 from sqlalchemy import select
 
@@ -28,6 +29,7 @@ from datagen.client import Client
 from datagen.db.migrate import upgrade
 from datagen.db.session import open_engine, reading, writing
 from datagen.db.tables import Job, JobLabel, Model, Owner, new_id
+from datagen.errors import InvalidRequest
 from datagen.queue import MemoryQueue
 from datagen.schemas import Gate, JobCreate
 from datagen.service import keys
@@ -242,3 +244,26 @@ def test_no_field_of_a_request_is_left_out_of_the_command_line() -> None:
 def test_labels_are_read_from_json_where_a_list_cannot_say_them() -> None:
     assert parse_labels('{"a, b": 3, " c ": 2}') == {"a, b": 3, " c ": 2}
     assert parse_labels('{"a=3') == {'{"a': 3}
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a": 1.5}', '{"a": true}', '{"a": -1}', '{"a": 1, "a": 2}', "{}"]
+)
+def test_json_that_counts_no_images_is_refused(text: str) -> None:
+    with pytest.raises(InvalidRequest, match="--labels"):
+        parse_labels(text)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--metadata", '{"a": NaN}'], "--metadata"),
+        (["--format", "npz", "--format", "parquet", "--out", "there"], "--format once"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_a_server_is_asked(
+    datagen: Datagen, tmp_path: Path, options: list[str], words: str
+) -> None:
+    home = {"DATAGEN_HOME": str(tmp_path / "home")}
+    ran = datagen.run("generate", "--per-label", "1", *options, environment=home, cwd=tmp_path)
+    assert (ran.code, words in ran.err) == (2, True), ran.err
