@@ -15,6 +15,8 @@ from datagen.errors import InvalidRequest, MalformedRequest
 
 MAX_BYTES = 100_000
 MAX_DEPTH = 20
+# As JavaScript's Number.MAX_SAFE_INTEGER.
+MOST_EXACT = 2**53 - 1
 MEDIA_TYPES = ("application/yaml", "application/x-yaml", "text/yaml")
 
 
@@ -99,6 +101,17 @@ def read_recipe(data: bytes) -> dict[str, Any]:
             "The recipe is no mapping; it begins with lines such as 'name: nightly'."
         )
     return found
+
+
+def in_digits(value: Any) -> Any:
+    """The same with each whole number that a float64 does not hold, a large seed, as its digits."""
+    if isinstance(value, dict):
+        return {name: in_digits(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [in_digits(one) for one in value]
+    if isinstance(value, int) and abs(value) > MOST_EXACT:
+        return str(value)
+    return value
 
 
 def written(recipe: dict[str, Any]) -> str:

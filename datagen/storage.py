@@ -15,10 +15,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, Literal, Protocol, cast
 from urllib.parse import unquote, urlsplit
 
-from datagen.errors import InvalidRequest, StorageFailure
+from datagen.errors import InvalidRequest, StorageFailure, Unavailable
 
 CHUNK_BYTES = 1 << 20
 # Where local files are written before they get their name; a killed writer leaves its own there.
@@ -191,9 +191,12 @@ class ObjectStorage:
     def __init__(self, url: str, **options: Any) -> None:
         import fsspec  # noqa: PLC0415 - a local folder does not need it
 
+        self._signs = url.startswith("s3:")
+        if self._signs:
+            # Links by the older way of signing are refused by newer buckets and other servers.
+            options.setdefault("config_kwargs", {"signature_version": "s3v4"})
         self._files, root = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
         self._root = root.rstrip("/")
-        self._signs = url.startswith("s3:")
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{checked(key)}"
@@ -242,7 +245,9 @@ class ObjectStorage:
             return
         for path, status in found.items():
             key = path.removeprefix(self._root).lstrip("/")
-            if key.startswith(prefix):
+            # Consoles and some servers keep folders, and show them among the objects.
+            is_folder = status.get("type") == "directory" or not key or key.endswith("/")
+            if key.startswith(prefix) and not is_folder:
                 yield StoredObject(key, int(status["size"]), _changed_at(status))
 
     def link(self, key: str, seconds: int, filename: str) -> str | None:
@@ -280,3 +285,61 @@ def open_storage(url: str) -> Storage:
         f"DATAGEN_STORAGE_URL is {url!r}; use file:///…, s3://bucket/prefix or memory://….",
         field="DATAGEN_STORAGE_URL",
     )
+
+
+Bucket = Literal["there", "created", "hidden"]
+
+
+def bucket_of(url: str) -> str | None:
+    """The bucket that an S3 URL names; None for other stores."""
+    parts = urlsplit(url)
+    return parts.netloc or None if parts.scheme == "s3" else None
+
+
+def ensure_bucket(bucket: str) -> Bucket:
+    """Create a bucket of the S3 server in the environment where it is missing.
+
+    A bucket that our keys may not look at counts as `hidden`: it is there, or it is not for us to
+    say.
+
+    Raises:
+        StorageFailure: it is missing, and may not be created.
+        Unavailable: the server does not answer.
+    """
+    import fsspec  # noqa: PLC0415 - a local folder does not need it
+
+    files = fsspec.filesystem("s3", use_listings_cache=False)
+    try:
+        files.call_s3("head_bucket", Bucket=bucket)
+    except FileNotFoundError:
+        return _created(files, bucket)
+    except PermissionError:
+        return "hidden"
+    except Exception as error:  # botocore's own, of which some are no OSError
+        raise Unavailable(
+            f"The S3 server cannot be asked for the bucket {bucket!r} ({_first_line(error)}); see "
+            "that it runs, and that AWS_ENDPOINT_URL and the keys are right."
+        ) from error
+    return "there"
+
+
+def _created(files: Any, bucket: str) -> Bucket:
+    region = files.s3.meta.region_name
+    # AWS takes every region by name but this one.
+    placed = {"LocationConstraint": region} if region not in {None, "us-east-1"} else None
+    options = {} if placed is None else {"CreateBucketConfiguration": placed}
+    try:
+        files.call_s3("create_bucket", Bucket=bucket, **options)
+    except FileExistsError:
+        # Somebody was quicker; whether it is ours, the first write tells.
+        return "there"
+    except Exception as error:  # as above
+        raise StorageFailure(
+            f"The bucket {bucket!r} is missing and cannot be created ({_first_line(error)}); "
+            "create it, or name another one in DATAGEN_STORAGE_URL."
+        ) from error
+    return "created"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

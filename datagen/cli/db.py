@@ -23,19 +23,36 @@ OfJob = Annotated[
     str | None, typer.Option("--job", metavar="JOB", help="This job alone; all by default.")
 ]
 NAMED_PROBLEMS = 20
+_BUCKETS = {
+    "created": "The bucket {name!r} was missing and is created.",
+    "there": "The bucket {name!r} is there.",
+    "hidden": "The bucket {name!r} may not be looked at with these keys, so it is left as it is.",
+}
 
 
 @group.command("upgrade")
-def upgrade_database(as_json: AsJson = False) -> None:
-    """Bring the database's schema to this version's."""
+def upgrade_database(
+    bucket: Annotated[
+        bool,
+        typer.Option(help="Create the bucket of DATAGEN_STORAGE_URL, too, where it is missing."),
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Bring the database's schema to this version's, and create the store's bucket."""
     from datagen.db.migrate import upgrade  # noqa: PLC0415 - Alembic is slow to load
     from datagen.settings import load_settings  # noqa: PLC0415 - likewise
+    from datagen.storage import bucket_of, ensure_bucket  # noqa: PLC0415 - likewise
 
-    revision = upgrade(load_settings().database)
-    if as_json:
-        print_json({"revision": revision})
-    else:
+    settings = load_settings()
+    revision = upgrade(settings.database)
+    if not as_json:
         say(f"The database is at revision {revision}.")
+    name = bucket_of(settings.storage) if bucket else None
+    found = None if name is None else ensure_bucket(name)
+    if as_json:
+        print_json({"revision": revision, "bucket": found})
+    elif found is not None:
+        say(_BUCKETS[found].format(name=name))
 
 
 @group.command("check")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from contextlib import suppress
 from pathlib import Path
@@ -89,8 +90,11 @@ def generate(
         str | None,
         typer.Option(help="Where no candidate passes: fail (default), or keep what did."),
     ] = None,
-    export_format: Annotated[
-        str | None, typer.Option("--format", help="Export in this format; parquet with --out.")
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format", help="Export in this format; parquet with --out. May be given again."
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder that becomes the export's root; not there yet.")
@@ -101,7 +105,9 @@ def generate(
     ] = None,
     metadata: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Noted with the job; may be given again."),
+        typer.Option(
+            metavar="NAME=VALUE", help="Noted with the job; may be given again. Or a JSON object."
+        ),
     ] = None,
     retention_days: Annotated[
         int | None, typer.Option(min=1, help="Days after which the job and its images are removed.")
@@ -145,9 +151,11 @@ def generate(
         if detach:
             raise usage_error("--out waits for the images and --detach does not; leave one out.")
         check_out(out)
-        export_format = export_format or DEFAULT_FORMAT
+        if len(formats or []) > 1:
+            raise usage_error("--out is the root of one export; give --format once.")
+        formats = formats or [DEFAULT_FORMAT]
     with connected(must_run=detach) as connection:
-        wanted["exports"] = [] if export_format is None else [export_format]
+        wanted["exports"] = formats or []
         job = connection.client.jobs.create(model, counts, **wanted)
         if not detach:
             job = _wait(connection, job)
@@ -159,7 +167,7 @@ def generate(
     else:
         print_job(job)
         if out is not None and job.state == "succeeded":
-            say(f"The {export_format} export is in {out}")
+            say(f"The {wanted['exports'][0]} export is in {out}")
     return 0 if detach else end_code(job)
 
 
@@ -189,14 +197,31 @@ def _priority(name: str | None) -> Priority | None:
     return cast("Priority | None", name)
 
 
-def _metadata(pairs: list[str]) -> dict[str, str]:
-    found = {}
+def _metadata(pairs: list[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
     for pair in pairs:
+        noted = _object(pair)
+        if noted is not None:
+            found |= noted
+            continue
         name, separator, value = pair.partition("=")
         if not name or not separator:
-            raise usage_error(f"--metadata is {pair!r}; write NAME=VALUE.")
+            raise usage_error(f"--metadata is {pair!r}; write NAME=VALUE, or a JSON object.")
         found[name] = value
     return found
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    """The JSON object that a text is; None where it is none."""
+    if not text.startswith("{"):
+        return None
+    try:
+        found = json.loads(text)
+        # NaN and infinity are read, but are no JSON.
+        json.dumps(found, allow_nan=False)
+    except (ValueError, RecursionError):
+        return None
+    return cast("dict[str, Any]", found)
 
 
 def _chosen_gate(
@@ -290,9 +315,10 @@ def _wait(connection: Connection, job: Job) -> Job:
 
 
 def _finish(connection: Connection, job: Job, out: Path | None) -> Job:
-    """Wait for the exports that followed the job, and fetch the one that was asked for."""
+    """Wait for the exports that followed the job, and fetch the one that `out` is for."""
     client = connection.client
     if job.state != "succeeded" or not job.exports:
         return job
-    fetch_export(client, job.exports[0], out)
+    for export_id in job.exports:
+        fetch_export(client, export_id, out)
     return client.jobs.get(job.id)

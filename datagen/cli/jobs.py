@@ -166,23 +166,49 @@ def _go_on(client: Client, job: Job, *, detach: bool, as_json: bool) -> int:
 
 
 def parse_labels(text: str | None) -> dict[str, int] | None:
-    """Counts by label from LABEL=N,LABEL=N. Raises InvalidRequest."""
+    """Counts by label from LABEL=N,LABEL=N or a JSON object. Raises InvalidRequest."""
     if text is None:
         return None
     counts: dict[str, int] = {}
-    for part in text.split(","):
-        label, _, count = part.strip().rpartition("=")
-        if not label or not (count.isascii() and count.isdigit() and len(count) < MOST_DIGITS):
-            raise usage_error(f"--labels has {part!r}; write LABEL=N, such as 3=500,8=200.")
+    for label, count in _pairs_of_json(text) or _pairs_of(text):
         if label in counts:
             raise usage_error(f"--labels names {label!r} twice; name each label once.")
-        counts[label] = int(count)
+        counts[label] = count
     zero = [label for label, count in counts.items() if count == 0]
     if zero:
         raise usage_error(
             f"--labels asks for 0 of {zero[0]!r}; ask for at least 1, or leave it out."
         )
     return counts
+
+
+def _pairs_of(text: str) -> list[tuple[str, int]]:
+    found = []
+    for part in text.split(","):
+        label, _, count = part.strip().rpartition("=")
+        if not label or not (count.isascii() and count.isdigit() and len(count) < MOST_DIGITS):
+            raise usage_error(
+                f"--labels has {part!r}; write LABEL=N, such as 3=500,8=200, or a JSON object "
+                "where a label has a comma in it."
+            )
+        found.append((label, int(count)))
+    return found
+
+
+def _pairs_of_json(text: str) -> list[tuple[str, int]] | None:
+    """Labels with counts of a JSON object; None where the text is none."""
+    if not text.lstrip().startswith("{"):
+        return None
+    try:
+        found = json.loads(text, object_pairs_hook=list)
+    except (ValueError, RecursionError):
+        return None
+    for label, count in found:
+        if type(count) is not int or count < 0:
+            raise usage_error(
+                f"--labels has {count!r} for {label!r}; give a whole number of images."
+            )
+    return cast("list[tuple[str, int]]", found)
 
 
 def follow_job(client: Client, job_id: object) -> Job:

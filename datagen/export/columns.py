@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from datagen.export.rows import Rows
-from datagen.shards import source_columns
+from datagen.shards import loader_metadata, source_columns
 
 PROVENANCE: tuple[tuple[str, pa.DataType], ...] = (
     ("label", pa.int64()),
@@ -39,6 +40,21 @@ def column_fields(columns: Sequence[tuple[str, pa.DataType]]) -> tuple[Any, ...]
     return tuple(
         (name, _KINDS.get(kind, "sc:Text"), {"column": name}, None) for name, kind in columns
     )
+
+
+def table_metadata(
+    class_names: Sequence[str], columns: Sequence[tuple[str, pa.DataType]]
+) -> dict[bytes, bytes]:
+    """A Parquet file's metadata: classes for the `datasets` library, seeds for pandas.
+
+    Real images have no seed, and pandas reads whole numbers with gaps as float64 unless it is told
+    otherwise, which rounds a seed above 2^53 to one that makes other images.
+    """
+    whole = {"pandas_type": "int64", "numpy_type": "Int64", "metadata": None}
+    named = [{"name": "seed", "field_name": "seed", **whole}]
+    # The form is pandas' own: https://pandas.pydata.org/docs/development/developer.html
+    told = {"index_columns": [], "column_indexes": [], "columns": named, "pandas_version": "2.0"}
+    return {**loader_metadata(class_names, columns), b"pandas": json.dumps(told).encode()}
 
 
 def provenance(rows: Rows) -> list[pa.Array]:

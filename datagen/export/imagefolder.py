@@ -11,13 +11,12 @@ from collections.abc import Iterable
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datagen.export.columns import PROVENANCE, column_fields, provenance
+from datagen.export.columns import PROVENANCE, column_fields, provenance, table_metadata
 from datagen.export.info import ExportInfo
 from datagen.export.naming import folder_names
 from datagen.export.protocol import Format, Records
 from datagen.export.rows import Split
 from datagen.export.sinks import Sink
-from datagen.shards import loader_metadata
 
 # Every row group has an entry in the footer, which is held until the end: few, then.
 PARTS_TOGETHER = 25
@@ -34,7 +33,7 @@ images = load_dataset("path/to/this/folder")["train"]"""
 def write(splits: Iterable[Split], info: ExportInfo, sink: Sink) -> None:
     """Write each split into a folder of its name."""
     folders = folder_names(info.class_names)
-    schema = pa.schema(COLUMNS, metadata=loader_metadata(info.class_names, COLUMNS))
+    schema = pa.schema(COLUMNS, metadata=table_metadata(info.class_names, COLUMNS))
     for split in splits:
         with (
             sink.open(f"{split.name}/metadata.parquet") as file,

@@ -8,12 +8,18 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datagen.export.columns import PROVENANCE, REPEATED, column_fields, provenance
+from datagen.export.columns import (
+    PROVENANCE,
+    REPEATED,
+    column_fields,
+    provenance,
+    table_metadata,
+)
 from datagen.export.info import ExportInfo
 from datagen.export.protocol import Format, Records
 from datagen.export.rows import Rows, Split, in_files
 from datagen.export.sinks import Sink
-from datagen.shards import IMAGE_TYPE, image_column, loader_metadata
+from datagen.shards import IMAGE_TYPE, image_column
 
 ROWS_PER_FILE = 100_000
 COLUMNS = (("image", IMAGE_TYPE), *PROVENANCE)
@@ -24,7 +30,7 @@ images = load_dataset("path/to/this/folder")["train"]"""
 
 def write(splits: Iterable[Split], info: ExportInfo, sink: Sink) -> None:
     """Write all splits into `data/`, a hundred thousand rows a file."""
-    schema = pa.schema(COLUMNS, metadata=loader_metadata(info.class_names, COLUMNS))
+    schema = pa.schema(COLUMNS, metadata=table_metadata(info.class_names, COLUMNS))
     for split in splits:
         files = -(-split.total // ROWS_PER_FILE)
         for number, parts in enumerate(in_files(split.rows, ROWS_PER_FILE)):

@@ -7,6 +7,7 @@ answers (an older client keeps reading a newer server).
 from __future__ import annotations
 
 from datagen.schemas.base import (
+    DRAWN_SEED_BITS,
     ENDED,
     MAX_ATTEMPTS,
     MAX_IMAGES,
@@ -128,6 +129,7 @@ from datagen.schemas.webhooks import (
 )
 
 __all__ = [
+    "DRAWN_SEED_BITS",
     "ENDED",
     "EVENTS",
     "MAX_ATTEMPTS",

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 ENDED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
 
 MAX_SEED = 2**63 - 1
+# Of a seed that datagen chooses: a float64 holds such a number exactly, and with it JavaScript,
+# jq, and pandas where a column has gaps.
+DRAWN_SEED_BITS = 53
 MAX_IMAGES = 10_000_000_000
 # Candidates of one image that a gate may refuse before it is given up.
 MAX_ATTEMPTS = 1000
@@ -40,7 +43,40 @@ License = Annotated[
     ),
 ]
 Count = Annotated[int, Field(ge=1, le=MAX_IMAGES, strict=True)]
-Seed = Annotated[int, Field(ge=0, le=MAX_SEED, strict=True)]
+
+
+def _number_in_text(value: object) -> object:
+    """The number that a text of digits spells; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    if not (value.isascii() and value.isdigit() and len(value) <= len(str(MAX_SEED))):
+        raise ValueError(f"write a seed as a whole number from 0 to {MAX_SEED}, digits alone")
+    return int(value)
+
+
+_SEED_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"type": "integer", "minimum": 0, "maximum": MAX_SEED},
+        {
+            "type": "string",
+            "pattern": f"^[0-9]{{1,{len(str(MAX_SEED))}}}$",
+            "description": f"The digits of a whole number up to {MAX_SEED}. Send a seed above "
+            "2^53 - 1 (9007199254740991) so from JavaScript, and wherever else numbers are "
+            "floating-point: as a number it would be rounded, to another seed.",
+        },
+    ]
+}
+Seed = Annotated[
+    int,
+    BeforeValidator(_number_in_text),
+    Field(ge=0, le=MAX_SEED, strict=True),
+    WithJsonSchema(_SEED_SCHEMA),
+]
+# What answers say of a seed, beside the number.
+SEED_TEXT = (
+    "The digits of `seed`, for JavaScript and whatever else would round a number above 2^53 - 1. A "
+    "seed that datagen chose lies below that."
+)
 
 
 class Request(BaseModel):

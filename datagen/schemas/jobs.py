@@ -7,12 +7,13 @@ from datetime import datetime
 from typing import Annotated, Literal, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, Field, JsonValue, model_validator
+from pydantic import AfterValidator, Field, JsonValue, computed_field, model_validator
 
 from datagen.schemas.base import (
     MAX_ATTEMPTS,
     MAX_TEMPERATURE,
     MAX_TRUNCATION,
+    SEED_TEXT,
     Count,
     Request,
     Resource,
@@ -137,7 +138,9 @@ class JobCreate(Wanted):
         description="Name, name@version or id of a model.",
         examples=["mnist"],
     )
-    seed: Seed | None = Field(default=None, description="Drawn, and told, if absent.")
+    seed: Seed | None = Field(
+        default=None, description="Drawn, and told, if absent: a number below 2^53."
+    )
     temperature: float = Field(default=1.0, ge=0.0, le=MAX_TEMPERATURE, allow_inf_nan=False)
     sampler: Sampler | Literal["recommended"] = Field(
         default="recommended",
@@ -215,6 +218,12 @@ class JobPlan(Resource):
     bytes: int | None = Field(description="Of what is stored, likewise.")
     images_left: int = Field(description="Of the owner's quota, after this job.")
 
+    @computed_field(description=SEED_TEXT)  # type: ignore[prop-decorator]
+    @property
+    def seed_text(self) -> str | None:
+        """The seed in digits."""
+        return None if self.seed is None else str(self.seed)
+
 
 class LabelProgress(Resource):
     """How far a job is with one label."""
@@ -281,6 +290,12 @@ class Job(Resource):
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+
+    @computed_field(description=SEED_TEXT)  # type: ignore[prop-decorator]
+    @property
+    def seed_text(self) -> str:
+        """The seed in digits."""
+        return str(self.seed)
 
 
 class Sample(Resource):

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
+from datagen.durations import seconds_of
 from datagen.schemas.base import Name, Request, Resource, Seed, State
+
+
+def _seconds(value: object) -> object:
+    """Seconds of a text such as `1.5h`; anything else as it is."""
+    found = seconds_of(value) if isinstance(value, str) else None
+    return value if found is None else found
 
 
 class TrainingOptionsIn(Request):
     """Options of a training; absent means the recommended value."""
 
     preset: Literal["small", "base", "large"] | None = None
-    time_budget: float | None = Field(
+    time_budget: Annotated[float, BeforeValidator(_seconds)] | None = Field(
         default=None,
         gt=0,
         le=30 * 86_400,
         allow_inf_nan=False,
-        description="Seconds that the training may take, measuring aside; sets the epochs.",
+        description="Seconds that the training may take, or 90s, 15m, 1.5h; measuring aside. Sets "
+        "the epochs.",
     )
     family: Literal["autoencoder", "vae", "cvae"] | None = None
     likelihood: Literal["bernoulli", "gaussian", "discretized_logistic"] | None = None

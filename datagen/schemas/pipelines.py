@@ -7,11 +7,20 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BeforeValidator,
+    Field,
+    computed_field,
+    model_validator,
+)
 
+from datagen.durations import parse_duration
 from datagen.schemas.base import (
     MAX_TEMPERATURE,
     MAX_TRUNCATION,
+    SEED_TEXT,
     Count,
     License,
     Name,
@@ -27,26 +36,26 @@ from datagen.schemas.models import TrainingOptionsIn
 
 Step = Literal["refresh", "train", "plan", "generate", "check", "deliver", "notify"]
 STEPS: tuple[Step, ...] = Step.__args__  # type: ignore[attr-defined] # a Literal's own words
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_DURATION = re.compile(r"(\d{1,9})([smhd])")
 _FIELDS = {"pipeline", "date", "time", "run", "format"}
 _BRACES = re.compile(r"\{([^{}]*)\}")
 
 
 def _seconds(value: object) -> object:
-    """Seconds of `90s`, `15m`, `6h` or `7d`."""
-    if isinstance(value, str):
-        found = _DURATION.fullmatch(value.strip())
-        if found is None:
-            raise ValueError("write a time as 90s, 15m, 6h or 7d")
-        return int(found[1]) * _UNITS[found[2]]
-    return value
+    """Whole seconds of `90s`, `15m`, `1.5h` or `7d`."""
+    if not isinstance(value, str):
+        return value
+    seconds = parse_duration(value)
+    if seconds is None:
+        raise ValueError("write a time as 90s, 15m, 1.5h or 7d")
+    if not seconds.is_integer():
+        raise ValueError(f"it is {seconds:g} s; write a time of whole seconds")
+    return int(seconds)
 
 
 Duration = Annotated[
     int,
     BeforeValidator(_seconds),
-    Field(ge=0, le=366 * 86_400, examples=["6h"], description="Seconds, or 90s, 15m, 6h, 7d."),
+    Field(ge=0, le=366 * 86_400, examples=["6h"], description="Seconds, or 90s, 15m, 1.5h, 7d."),
 ]
 
 
@@ -322,6 +331,12 @@ class Run(Resource):
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+
+    @computed_field(description=SEED_TEXT)  # type: ignore[prop-decorator]
+    @property
+    def seed_text(self) -> str | None:
+        """The seed in digits."""
+        return None if self.seed is None else str(self.seed)
 
 
 class ClassChange(Resource):

@@ -5,9 +5,17 @@ from __future__ import annotations
 from typing import Annotated, Literal, Self
 from uuid import UUID
 
-from pydantic import Field, model_validator
+from pydantic import Field, computed_field, model_validator
 
-from datagen.schemas.base import MAX_TEMPERATURE, MAX_TRUNCATION, Request, Resource, Sampler, Seed
+from datagen.schemas.base import (
+    MAX_TEMPERATURE,
+    MAX_TRUNCATION,
+    SEED_TEXT,
+    Request,
+    Resource,
+    Sampler,
+    Seed,
+)
 from datagen.schemas.jobs import Gate, ModelRef
 
 MOST_PREVIEWED = 64
@@ -94,6 +102,12 @@ class Preview(Resource):
     sampler: str | None = Field(description="Null where latents were given.")
     seed: int | None
     images: list[PreviewImage]
+
+    @computed_field(description=SEED_TEXT)  # type: ignore[prop-decorator]
+    @property
+    def seed_text(self) -> str | None:
+        """The seed in digits."""
+        return None if self.seed is None else str(self.seed)
 
 
 class PreviewWork(Request):

@@ -16,7 +16,7 @@ from datagen.errors import (
     Conflict,
 )
 from datagen.queue import MAKE_BATCHES, Message
-from datagen.schemas import ENDED, JobCreate, Page
+from datagen.schemas import DRAWN_SEED_BITS, ENDED, JobCreate, Page
 from datagen.service import batches, job_plans, quotas
 from datagen.service.common import (
     MAX_PAGE,
@@ -57,7 +57,7 @@ def create(
         owner_id=owner_id,
         model_id=model.id,
         state="queued",
-        seed=secrets.randbits(63) if request.seed is None else request.seed,
+        seed=secrets.randbits(DRAWN_SEED_BITS) if request.seed is None else request.seed,
         sampler=request.sampler,
         temperature=request.temperature,
         truncation=request.truncation,

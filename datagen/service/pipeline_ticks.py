@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session, aliased
 from datagen.db.session import now
 from datagen.db.tables import Pipeline, Run, new_id
 from datagen.queue import ADVANCE_RUN, RUN_STEP, Message
-from datagen.schemas import ENDED
+from datagen.schemas import DRAWN_SEED_BITS, ENDED
 from datagen.service import due_times, run_records
 from datagen.service.pipelines import next_due, recipe_of
 from datagen.service.run_steps import KINDS, WORK
@@ -137,7 +137,7 @@ def seed_of(row: Pipeline, due_at: datetime) -> int:
     if fixed is not None:
         return fixed
     digest = hashlib.sha256(f"{row.id} {due_at.astimezone(UTC).isoformat()}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+    return int.from_bytes(digest[:8], "big") >> (64 - DRAWN_SEED_BITS)
 
 
 def _write(session: Session, runs: list[dict[str, object]]) -> None:

@@ -181,6 +181,63 @@ def test_newcomer_comes_from_the_key_to_a_zip(
     visit.close()
 
 
+def test_large_seed_goes_through_the_form_whole(filled: Service, visit: Visit) -> None:
+    # The nearest float64 ends in …816, and makes other images.
+    large = "7046029254386356970"
+    page = visit.go(f"/jobs/new?model=mnist&label.3=5&seed={large}")
+    seed = page.get_by_label("Seed")
+    expect(seed).to_have_value(large)
+    page.get_by_role("button", name="Another", exact=True).click()
+    drawn = int(seed.input_value())
+    assert 0 <= drawn < 2**53
+    seed.fill("seven")
+    expect(page.locator("#plan")).to_contain_text("whole number")
+    expect(page.get_by_role("button", name="Make them")).to_be_disabled()
+    seed.fill(large)
+    page.locator("#gate").select_option("none")
+    strip = page.locator(".label-row[data-label='3'] .strip img")
+    expect(page.locator("#plan")).to_contain_text("batches")
+    with page.expect_response("**/preview") as coming:
+        page.locator("#sampler").select_option("prior")
+    previewed = coming.value.json()
+    assert (previewed["seed_text"], previewed["sampler"]) == (large, "prior")
+    expect(strip.first).to_be_visible()
+    page.get_by_role("button", name="Make them").click()
+    page.wait_for_url(re.compile("/jobs/[0-9a-f-]{36}$"))
+    expect(page.locator("#state")).to_have_text("succeeded", timeout=120_000)
+    expect(page.locator("#facts ~ dl .mono")).to_have_text(large)
+    job = filled.client.jobs.get(page.url.rpartition("/")[2])
+    assert job.seed == int(large)
+    same = filled.client.jobs.create(
+        "mnist", {"3": 5}, seed=int(large), gate=None, sampler="prior"
+    ).wait()
+    images = [[one.digest for one in found.samples()] for found in (job, same)]
+    assert images[0] == images[1]
+    # What a script reads of the answer, in its digits.
+    told = page.evaluate("(id) => fetch(`/v1/jobs/${id}`).then((one) => one.json())", str(job.id))
+    assert told["seed_text"] == large
+
+
+def test_large_seed_of_a_recipe_goes_through_the_editor_whole(
+    filled: Service, visit: Visit
+) -> None:
+    large = 7046029254386356970
+    filled.client.pipelines.apply(
+        RECIPE | {"name": "seeded", "seed": large, "schedule": None}
+        | {"deliver": [{"format": "npz", "split_seed": large}]}
+    )  # fmt: skip
+    page = visit.go("/pipelines/new?edit=seeded")
+    expect(page.locator("#next li")).to_have_count(1)
+    page.get_by_label("Plan").select_option("add")
+    page.get_by_label("How many").fill("5")
+    expect(page.locator("#yaml")).to_have_value(re.compile(f"add: 5(.|\n)*seed: '?{large}"))
+    page.get_by_role("button", name="Apply").click()
+    page.wait_for_url("**/pipelines/seeded")
+    recipe = filled.client.pipelines.get("seeded").recipe
+    assert (recipe["seed"], recipe["deliver"][0]["split_seed"]) == (large, large)
+    assert recipe["plan"] == {"add": 5}
+
+
 def test_job_page_catches_up_after_the_server_was_killed(filled: Service, visit: Visit) -> None:
     job = filled.client.jobs.create("mnist", {"3": 20_000}, gate=None)
     page = visit.go(f"/jobs/{job.id}")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions, requires, version
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from datagen.settings import Settings
 
@@ -57,6 +61,40 @@ def test_compose_file_runs_every_part_of_the_service():
         assert any(command.startswith(part) for command in commands), part
 
 
+def test_every_image_of_the_compose_file_is_pinned_and_all_that_is_waited_for_is_there():
+    services = compose()["services"]
+    others = [one["image"] for one in services.values() if "build" not in one]
+
+    assert others
+    for image in others:
+        assert re.fullmatch(r"[\w./-]+:\d[\w.-]*(@sha256:[0-9a-f]{64})?", image), image
+    for one in services.values():
+        for name, how in one.get("depends_on", {}).items():
+            awaited = services[name]
+            assert how["condition"] != "service_healthy" or awaited["healthcheck"]["test"], name
+            done = how["condition"] == "service_completed_successfully"
+            assert not done or awaited["restart"] == "no", name
+
+
+def test_compose_file_needs_no_image_that_is_gone():
+    assert not {one.get("image", "").split("/")[0] for one in compose()["services"].values()} & {
+        "minio"
+    }
+
+
+def test_bucket_of_the_compose_file_is_created_before_anything_needs_it():
+    services = compose()["services"]
+    migrate = services["migrate"]
+    command = "db upgrade"
+
+    assert " ".join(migrate["command"]) == command
+    assert "--bucket" in help_of(*command.split())
+    assert {"s3", "postgres"} <= set(migrate["depends_on"])
+    for name, one in services.items():
+        if one.get("build") == "." and name != "migrate":
+            assert one["depends_on"]["migrate"]["condition"] == "service_completed_successfully"
+
+
 def test_compose_file_sets_only_settings_that_exist():
     known = {f"DATAGEN_{name.upper()}" for name in Settings.model_fields}
     named = {
@@ -98,6 +136,49 @@ def test_readme_lists_every_setting_with_its_default():
     for name, field in Settings.model_fields.items():
         if isinstance(field.default, int | float) and not isinstance(field.default, bool):
             assert float(shown[name].replace(",", "")) == field.default, name
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def declared() -> dict[str, str]:
+    """What pyproject.toml depends on, by its normal name."""
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    return {normal(re.match(r"[\w.-]+", one)[0]): one for one in told}
+
+
+def imported() -> set[str]:
+    """The top-level modules of others that our code imports, at any place in it."""
+    found: set[str] = set()
+    for room in ("datagen", "workers", "migrations"):
+        for path in (ROOT / room).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Import):
+                    found |= {one.name.partition(".")[0] for one in node.names}
+                elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                    found.add(node.module.partition(".")[0])
+    return found - set(sys.stdlib_module_names) - {"datagen", "workers", "migrations"}
+
+
+def test_every_module_that_is_imported_comes_with_a_declared_dependency():
+    owners = packages_distributions()
+    names = declared()
+    undeclared = {
+        module: owners.get(module)
+        for module in imported()
+        if not {normal(one) for one in owners.get(module, [])} & set(names)
+    }
+
+    assert undeclared == {}
+
+
+def test_celery_brings_what_its_redis_transport_imports():
+    # Beside redis, within bounds, that is `packaging`; celery alone needs neither.
+    assert declared()["celery"].startswith("celery[redis]")
+    transport = [one for one in requires("kombu") if 'extra == "redis"' in one]
+    missing = [one for one in map(Requirement, transport) if version(one.name) not in one.specifier]
+    assert missing == []
 
 
 def test_constraints_hold_names_and_versions_only():

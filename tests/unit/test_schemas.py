@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 
 import pytest
@@ -11,10 +12,14 @@ from datagen.schemas import (
     MAX_SEED,
     MAX_TEMPERATURE,
     Dataset,
+    DatasetSource,
     ExportCreate,
     JobCreate,
     ModelCreate,
     Page,
+    PipelineApply,
+    PreviewCreate,
+    TrainedModel,
 )
 
 
@@ -30,6 +35,48 @@ from datagen.schemas import (
 )
 def test_usable_requests_are_taken(wanted):
     assert JobCreate.model_validate({"model": "mnist", **wanted}).temperature >= 0
+
+
+@pytest.mark.parametrize("kind", [JobCreate, PreviewCreate])
+@pytest.mark.parametrize("seed", [0, 7, 2**53 + 1, MAX_SEED])
+def test_seed_is_taken_as_a_number_or_as_its_digits(kind, seed):
+    for given in (seed, str(seed)):
+        body = json.dumps(
+            {"all": 1, "seed": given, **({"model": "m"} if kind is JobCreate else {})}
+        )
+        assert kind.model_validate_json(body).seed == seed
+
+
+@pytest.mark.parametrize(
+    "seed",
+    ["", " ", "-1", "+7", "7.0", "1e3", "0x7", "٣", "1_0", str(MAX_SEED + 1), "9" * 5000, 7.0],
+)
+def test_text_that_spells_no_seed_is_refused(seed):
+    with pytest.raises(ValidationError) as refused:
+        JobCreate.model_validate({"model": "m", "all": 1, "seed": seed})
+    assert refused.value.errors()[0]["loc"] == ("seed",)
+
+
+def test_digits_are_a_seed_wherever_one_is_named():
+    digits = str(2**53 + 1)
+    recipe = {
+        "name": "n", "source": {"dataset": "d", "refresh": {"source": "s3://b/d", "seed": digits}},
+        "model": {"train": {"seed": digits}}, "plan": {"fill": 1}, "seed": digits,
+        "deliver": [{"format": "npz", "split_seed": digits}],
+    }  # fmt: skip
+    found = PipelineApply.model_validate(recipe)
+    assert isinstance(found.model, TrainedModel)
+    assert {
+        found.seed, found.deliver[0].split_seed, found.model.train.seed,
+        found.source.refresh.seed if found.source.refresh else None,
+        ModelCreate(name="m", dataset="d", options={"seed": digits}).options.seed,
+    } == {2**53 + 1}  # fmt: skip
+
+
+def test_api_tells_that_large_seeds_go_as_text():
+    for schema in (JobCreate, PreviewCreate, ModelCreate, DatasetSource, ExportCreate):
+        told = json.dumps(schema.model_json_schema())
+        assert "Send a seed above 2^53 - 1 (9007199254740991) so from JavaScript" in told, schema
 
 
 @pytest.mark.parametrize(

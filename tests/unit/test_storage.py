@@ -252,3 +252,14 @@ def test_other_stores_have_no_links(tmp_path):
     for store in (FileStorage(tmp_path), ObjectStorage("memory://links")):
         store.put("a", b"1")
         assert store.link("a", 60, "a") is None
+
+
+@pytest.mark.parametrize("marker", ["", "jobs/"])
+def test_folder_that_a_server_keeps_is_no_object(reached, marker):
+    root = f"{reached.bucket}/{uuid.uuid4().hex}"
+    storage = open_storage(f"s3://{root}")
+    assert httpx.put(f"{reached.endpoint}/{root}/{marker}").status_code == 200
+    storage.put("jobs/a", b"there")
+    assert [found.key for found in storage.list("")] == ["jobs/a"]
+    storage.delete("jobs/a")
+    assert list(storage.list("")) == []

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 from dataclasses import asdict
 from typing import Annotated, Any
 from uuid import UUID
@@ -14,10 +12,21 @@ from fastapi import APIRouter, Query, Request, Response
 from datagen.api.backends import Backends, Wired
 from datagen.api.pages.rendering import render
 from datagen.api.pages.viewers import Viewer
+from datagen.api.pages.ways import ways
 from datagen.db.session import reading
 from datagen.export.formats import formats
-from datagen.schemas import Dataset, Export, Job, Model, Page, Report, State
-from datagen.service import datasets, exports, gallery, jobs, models, reports
+from datagen.schemas import (
+    Dataset,
+    Export,
+    Job,
+    JobCreate,
+    JobExtend,
+    Model,
+    Page,
+    Report,
+    State,
+)
+from datagen.service import datasets, exports, gallery, job_requests, jobs, models, reports
 from datagen.service.gallery import Order
 from datagen.service.keys import Principal
 
@@ -71,18 +80,20 @@ def _choices(backends: Backends, viewer: Principal) -> tuple[list[Model], list[D
 async def show_job(job_id: UUID, request: Request, viewer: Viewer, backends: Wired) -> Response:
     """A job."""
 
-    def read() -> tuple[Job, list[Export], list[Report]]:
+    def read() -> tuple[Job, list[Export], list[Report], tuple[JobCreate, list[JobExtend]]]:
         with reading(backends.engine) as session:
             return (
                 jobs.read(session, viewer.owner_id, job_id),
                 list(exports.list_exports(session, viewer.owner_id, job_id=job_id).items),
                 list(reports.list_reports(session, viewer.owner_id, job_id=job_id).items),
+                job_requests.read(session, viewer.owner_id, job_id),
             )
 
-    job, made, measured = await run_sync(read)
+    job, made, measured, (wanted, more) = await run_sync(read)
+    base = f"{request.url.scheme}://{request.headers.get('host', '')}"
     return render(
         request, "job.html", viewer, job=job, exports=made, reports=measured,
-        formats=list(formats().values()), ways=_ways(request, job),
+        formats=list(formats().values()), ways=ways(base, wanted, more),
     )  # fmt: skip
 
 
@@ -109,49 +120,3 @@ async def read_gallery(
             )  # fmt: skip
 
     return await run_sync(read)
-
-
-def _ways(request: Request, job: Job) -> dict[str, str]:
-    """The job's request for curl, Python and the command line."""
-    labels = {one.label: one.requested for one in job.labels if one.requested is not None}
-    wanted: dict[str, Any] = {
-        "model": f"{job.model.name}@{job.model.version}",
-        **({"labels": labels} if labels else {"count": job.images_requested}),
-        "seed": job.seed,
-        "sampler": job.sampler,
-        "temperature": job.temperature,
-        "gate": None if job.gate is None else job.gate.model_dump(),
-    }
-    if job.truncation is not None:
-        wanted["truncation"] = job.truncation
-    base = f"{request.url.scheme}://{request.headers.get('host', '')}"
-    body = json.dumps(wanted, ensure_ascii=True).replace("'", "'\\''")
-    options = "".join(
-        f", {name}={value!r}" for name, value in wanted.items() if name not in {"model", "labels"}
-    )
-    asked = f", {labels!r}" if labels else ""
-    return {
-        "curl": f"curl {base}/v1/jobs -H 'Authorization: Bearer dg_…' \\\n"
-        f"  -H 'Content-Type: application/json' -d '{body}'",
-        "Python": "from datagen import Client\n\nwith Client() as dg:\n"
-        f"    job = dg.jobs.create({wanted['model']!r}{asked}{options})\n"
-        "    job.wait(progress=True)",
-        "Command line": _command(job, labels),
-    }
-
-
-def _command(job: Job, labels: dict[str, int]) -> str:
-    plain = ",".join(f"{label}={count}" for label, count in labels.items())
-    words = [
-        "datagen generate", f"--model {job.model.name}@{job.model.version}",
-        f"--labels {shlex.quote(plain)}" if labels else f"--count {job.images_requested}",
-        f"--seed {job.seed}", f"--sampler {job.sampler}", f"--temperature {job.temperature:g}",
-    ]  # fmt: skip
-    if job.truncation is not None:
-        words.append(f"--truncation {job.truncation:g}")
-    gate = job.gate
-    if gate is None:
-        words.append("--no-gate")
-    elif gate.min_score is not None:
-        words.append(f"--min-score {gate.min_score:g}")
-    return " ".join(words)

@@ -18,7 +18,7 @@ from datagen.api.uploads import receive_json
 from datagen.db.session import reading
 from datagen.errors import DatagenError
 from datagen.export.formats import formats
-from datagen.recipes import MAX_BYTES, read_recipe, written
+from datagen.recipes import MAX_BYTES, in_digits, read_recipe, written
 from datagen.schemas import Dataset, DueTimes, Model, Page, Pipeline, PipelineApply, Run, Validated
 from datagen.service import datasets, models, pipelines, runs
 from datagen.service.keys import Principal
@@ -95,7 +95,8 @@ def _checked(backends: Backends, viewer: Principal, body: bytes) -> dict[str, An
     told: dict[str, Any] = {"recipe": None, "yaml": None, "problem": None, "field": None}
     try:
         recipe = read_recipe(body)
-        told |= {"recipe": recipe, "yaml": written(recipe)}
+        # The page's script changes it and sends it back, and would round what it reads as numbers.
+        told |= {"recipe": in_digits(recipe), "yaml": written(recipe)}
         wanted = PipelineApply.model_validate(recipe)
         with reading(backends.engine) as session:
             found = pipelines.validate(session, backends.settings, viewer.owner_id, wanted)

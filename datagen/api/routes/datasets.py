@@ -24,13 +24,13 @@ from datagen.datasets.reading import DEFAULT_SHARES, ReadOptions, shares_of
 from datagen.db.session import reading, writing
 from datagen.errors import InvalidRequest, NotFound
 from datagen.schemas import (
-    MAX_SEED,
     NAME_PATTERN,
     Dataset,
     DatasetCreate,
     DatasetInspection,
     License,
     Page,
+    Seed,
 )
 from datagen.service import datasets
 
@@ -90,9 +90,7 @@ async def create_dataset(
             examples=["train=0.8,validation=0.1,test=0.1"],
         ),
     ] = None,
-    seed: Annotated[
-        int, Query(ge=0, le=MAX_SEED, description="Which images go into which split.")
-    ] = 0,
+    seed: Annotated[Seed, Query(description="Which images go into which split.")] = 0,
     license: Annotated[License | None, Query()] = None,  # noqa: A002 - the word that hubs have for it
     zip_encoding: Annotated[
         str | None,

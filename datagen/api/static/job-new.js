@@ -17,7 +17,11 @@ function start() {
   const rows = $$(".label-row", form);
   const given = new URLSearchParams(location.search);
   const seed = $("#seed");
-  seed.value = given.get("seed") ?? Math.floor(Math.random() * 1e9);
+  // A seed is text from the field to the request: as a number it would be rounded above 2^53.
+  const another = () => { seed.value = String(Math.floor(Math.random() * 2 ** 53)); };
+  const seeded = () => /^[0-9]+$/.test(seed.value.trim());
+  seed.value = given.get("seed") ?? "";
+  if (!seed.value) another();
   for (const name of ["sampler", "temperature"]) {
     if (given.get(name)) $(`#${name}`).value = given.get(name);
   }
@@ -53,7 +57,7 @@ function start() {
   };
   const drawn = () => {
     const told = {
-      seed: Math.floor(Number(seed.value) || 0),
+      seed: seed.value.trim(),
       sampler: $("#sampler").value,
       temperature: Number($("#temperature").value),
     };
@@ -63,6 +67,7 @@ function start() {
   };
 
   const preview = later(120, async (signal) => {
+    if (!seeded()) return;
     const each = Math.max(1, Math.min(8, Math.floor(MOST_PREVIEWED / rows.length)));
     const some = rows.slice(0, MOST_PREVIEWED);
     const labels = Object.fromEntries(some.map((row) => [row.dataset.label, each]));
@@ -89,6 +94,11 @@ function start() {
     if (button) button.disabled = total === 0;
     if (total === 0) {
       $("#plan").textContent = "Ask for some images of a label.";
+      return;
+    }
+    if (!seeded()) {
+      $("#plan").textContent = "Give the seed as a whole number, such as 7.";
+      if (button) button.disabled = true;
       return;
     }
     try {
@@ -123,7 +133,7 @@ function start() {
   $("#balance").addEventListener("change", balance);
   $("#balance-to").addEventListener("input", balance);
   if (given.get("balance")) { $("#balance").value = given.get("balance"); balance(); }
-  $("#dice").addEventListener("click", () => { seed.value = Math.floor(Math.random() * 1e9); everything(); });
+  $("#dice").addEventListener("click", () => { another(); everything(); });
   seed.addEventListener("input", everything);
   $("#sampler").addEventListener("change", (event) => {
     $("#sampler-help").textContent = SAMPLERS[event.target.value];
@@ -138,7 +148,7 @@ function start() {
     everything();
   });
   $("#gate").addEventListener("change", () => {
-    $$("[data-gate]").forEach((part) => { part.hidden = $("#gate").value !== "own"; });
+    $$(".field[data-gate]", form).forEach((part) => { part.hidden = $("#gate").value !== "own"; });
     everything();
   });
   for (const id of ["reject-copies", "reject-duplicates", "keep"]) $(`#${id}`).addEventListener("change", everything);

@@ -340,6 +340,14 @@ def test_foreign_cursor_is_refused(engine, settings, owner, model, cursor):
             jobs.list_jobs(session, owner.id, cursor=cursor)
 
 
+def test_drawn_seeds_are_whole_in_a_float64(engine, settings, owner, model):
+    with writing(engine) as session:
+        request = JobCreate(model="pets", all=1)
+        seeds = {jobs.create(session, settings, owner.id, request)[0].seed for _ in range(20)}
+    assert len(seeds) == 20
+    assert {int(float(seed)) for seed in seeds} == seeds
+
+
 @pytest.mark.parametrize("index", [0, -1, 2**63, 10**30])
 def test_sample_that_is_not_stored_is_not_found(engine, settings, owner, model, index):
     job, _ = create(engine, settings, owner, all=1)

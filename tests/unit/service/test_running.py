@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from pipeline_world import CLASS_NAMES, COUNTS, images, said, states
@@ -113,6 +114,16 @@ def test_every_run_has_a_seed_of_its_own_and_the_same_if_asked_again(world):
         row = pipelines.found(session, world.owner.id, "nightly")
         assert pipeline_ticks.seed_of(row, first.due_at) == first.seed
     assert world.one(Job, first.job).seed == first.seed
+
+
+def test_seeds_of_runs_are_whole_in_a_float64(world):
+    world.apply(seed=None)
+    with reading(world.engine) as session:
+        row = pipelines.found(session, world.owner.id, "nightly")
+        moments = [datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=n) for n in range(40)]
+        seeds = {pipeline_ticks.seed_of(row, moment) for moment in moments}
+    assert len(seeds) == 40
+    assert {int(float(seed)) for seed in seeds} == seeds
 
 
 def test_model_is_trained_where_there_is_none_and_when_the_images_have_changed(world):
