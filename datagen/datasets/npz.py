@@ -71,8 +71,7 @@ def _source(path: Path) -> Source:
     # zipfile tells a password, and a compression that it cannot undo, by a RuntimeError.
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise InvalidFile(f"{path.name} is damaged: {error}.") from error
-    notes: list[str] = []
-    return Source(_blocks(path, pairs, labels, notes), names, notes)
+    return Source(_blocks(path, pairs, labels), names)
 
 
 def _members(archive: zipfile.ZipFile, file: str) -> Iterator[_Member]:
@@ -168,7 +167,6 @@ def _blocks(
     path: Path,
     pairs: Mapping[str | None, tuple[_Member, _Member]],
     labels: Mapping[str | None, list[str]],
-    notes: list[str],
 ) -> Iterator[Block]:
     try:
         with zipfile.ZipFile(path) as archive:

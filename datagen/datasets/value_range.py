@@ -95,10 +95,13 @@ def measured(values: np.ndarray, type_name: str, name: str, *, alpha: bool) -> S
     colours = values[..., :-1, :, :] if alpha else values
     low, high = float(colours.min()), float(colours.max())
     opacity = float(values[..., -1, :, :].max()) if alpha else None
-    if not np.isfinite([low, high, opacity or 0.0]).all():
+    least = float(values[..., -1, :, :].min()) if alpha else 0.0
+    if not np.isfinite([low, high, opacity or 0.0]).all() or np.isnan(least):
         raise InvalidFile(
             f"{name} has values that are no numbers, or infinite (NaN, inf); put numbers there."
         )
+    if least < 0:
+        raise InvalidFile(f"{name} has an opacity of {least:g}; it begins at 0, which is clear.")
     return Span(type_name, low, high, opacity)
 
 
@@ -173,10 +176,7 @@ class ValueRange:
 
     def _white(self, kind: Kind, seen: _Seen) -> float:
         if seen.low < 0:
-            raise InvalidFile(
-                f"{seen.darkest} has negative values: in {seen.type_names} they go from "
-                f"{seen.low:g} to {seen.high:g}; {_WANTED}."
-            )
+            raise _out_of_range(seen, seen.darkest)
         if kind != "fractions" and self._is_binary():
             white: float = 1
         elif kind == "bytes":
@@ -186,9 +186,11 @@ class ValueRange:
         else:
             white = _first_above(seen.high)
         if seen.high > white or (kind == "fractions" and white > GREY):
+            raise _out_of_range(seen, seen.brightest)
+        if not np.isfinite(_first_above(seen.opacity)):
             raise InvalidFile(
-                f"{seen.brightest} has values that are too large: in {seen.type_names} they go "
-                f"from {seen.low:g} to {seen.high:g}; {_WANTED}."
+                f"The opacity goes up to {seen.opacity:g} in {seen.type_names}; wanted is 0 to 1, "
+                "to 255 or to 65535."
             )
         self._check_training(kind, seen, white)
         return white
@@ -212,6 +214,12 @@ class ValueRange:
                 f"The images to train on have no value above {high:g}, but {seen.brightest} has "
                 f"{seen.high:g}, beside which they would be black; bring all to one range."
             )
+
+
+def _out_of_range(seen: _Seen, name: str) -> InvalidFile:
+    return InvalidFile(
+        f"{name} has values from {seen.low:g} to {seen.high:g} in {seen.type_names}; {_WANTED}."
+    )
 
 
 def _first_above(high: float) -> float:

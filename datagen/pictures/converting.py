@@ -10,7 +10,7 @@ from PIL.ImageFile import ImageFile
 
 from datagen.errors import InvalidFile
 from datagen.images import damage_named
-from datagen.pictures.deep import EXTRA, SIGNATURE, is_deep, read_deep
+from datagen.pictures.deep import EXTRA, SIGNATURE, is_deep, read_deep, refuse_deep_planes
 from datagen.pictures.picture import Picture, turned
 
 ORIENTATION = 0x0112
@@ -36,6 +36,7 @@ def converted(
     """
     with damage_named(name):
         orientation = orientation_of(image) if isinstance(image, _Tiff) else 1
+        refuse_deep_planes(image, name)
         if is_deep(image):
             found = read_deep(image, data, name, opener)
         else:

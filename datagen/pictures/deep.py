@@ -35,6 +35,18 @@ def chunk(kind: bytes, body: bytes) -> bytes:
     return b"".join((struct.pack(">I", len(body)), kind, body, struct.pack(">I", check)))
 
 
+def refuse_deep_planes(image: ImageFile, name: str) -> None:
+    """Refuse 16-bit colour of which a TIFF has each in a plane of its own. Raises InvalidFile."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return
+    tags = image.tag_v2
+    if tags.get(PLANAR) == _SEPARATE and len(tags.get(BITS, ())) > 1 and max(tags[BITS]) > 8:  # noqa: PLR2004
+        raise InvalidFile(
+            f"{name} has 16 bits a value and its colours in separate planes, which is not read; "
+            "save it with interleaved colours."
+        )
+
+
 def is_deep(image: ImageFile) -> bool:
     """Whether an opened picture has more than 8 bits a value; CMYK counts as 8."""
     if image.mode.startswith("I") or image.mode == "F":
@@ -45,7 +57,7 @@ def is_deep(image: ImageFile) -> bool:
 def _raw_mode(image: ImageFile) -> str:
     if image.format not in {"PNG", "TIFF"} or not image.tile:
         return ""
-    args = image.tile[0].args
+    args = image.tile[0].args or ("",)
     return str(args if isinstance(args, str) else args[0])
 
 
@@ -78,22 +90,18 @@ def colours_of_16_bits(
     image: ImageFile, data: bytes, raw: str, name: str, opener: Opener
 ) -> np.ndarray:
     """Values of 16 bits in colour, uint16 of shape (C, H, W)."""
-    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(PLANAR) == _SEPARATE:
-        raise InvalidFile(
-            f"{name} has 16 bits a value and its colours in separate planes, which is not read; "
-            "save it with interleaved colours."
-        )
     # What was multiplied with its opacity is to stay so.
     plain = raw.replace("RGBa", "RGBA")
     high = _loaded(image, plain)
     low = _loaded(opener(data), plain[:-1] + _OTHER_ORDER[plain[-1]])
-    return ((high.astype(np.uint16) << 8) | low).transpose(2, 0, 1)
+    values: np.ndarray = (high.astype(np.uint16) << 8) | low
+    return values.transpose(2, 0, 1)
 
 
 def _loaded(image: ImageFile, raw: str) -> np.ndarray:
     tiles = image.tile
     image.tile = [
-        tile._replace(args=raw if isinstance(tile.args, str) else (raw, *tile.args[1:]))
+        tile._replace(args=(raw, *tile.args[1:]) if isinstance(tile.args, tuple) else raw)
         for tile in tiles
     ]
     return np.asarray(image)

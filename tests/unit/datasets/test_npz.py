@@ -74,9 +74,13 @@ def test_every_order_of_axes_is_read(tmp_path_factory, count, height, width, cha
     [
         (PIXELS > 99, np.where(PIXELS > 99, 255, 0), None),
         (PIXELS.astype(np.int64), PIXELS, None),
-        (PIXELS.astype(np.uint16) * 257, PIXELS, "16 bits"),
+        (
+            PIXELS.astype(np.uint16) * 257,
+            PIXELS,
+            "16-bit values in uint16, scaled by 65535: 6 images",
+        ),
         (PIXELS / 255.0, PIXELS, "0 to 1"),
-        (PIXELS.astype(np.float32), PIXELS, "fractions"),
+        (PIXELS.astype(np.float32), PIXELS, "Fractions in float32"),
     ],
 )
 def test_values_of_other_types_become_grey_values(tmp_path, values, expected, note):
@@ -121,7 +125,7 @@ def test_labels_may_be_names(tmp_path):
         ({"images": PIXELS, "labels": np.eye(6)}, "one label an image"),
         ({"images": PIXELS, "labels": LABELS / 3}, "one label an image"),
         ({"images": PIXELS.astype(int) * 9, "labels": LABELS}, "values from"),
-        ({"images": np.full((6, 5, 4), np.nan), "labels": LABELS}, "values from"),
+        ({"images": np.full((6, 5, 4), np.nan), "labels": LABELS}, "a.npz: images has .* NaN"),
         ({"images": PIXELS, "labels": LABELS, "class_names": ["a", "b"]}, "2 classes are named"),
         ({"images": PIXELS, "labels": LABELS, "class_names": ["a", "a", "b"]}, "twice"),
         ({"images": np.zeros((0, 5, 4), np.uint8), "labels": LABELS[:0]}, "has the shape"),
