@@ -78,7 +78,7 @@ def read_deep(image: ImageFile, data: bytes, name: str, opener: Opener) -> Pictu
     if image.mode == "RGBA" and raw.startswith("LA"):
         values = _grey_and_alpha(data, opener)
     elif image.mode in {"RGB", "RGBA"}:
-        values = colours_of_16_bits(image, data, raw, name, opener)
+        values = colours_of_16_bits(image, data, raw, opener)
     else:
         return _single(image, name, transparent)
     if raw.startswith("RGBa"):
@@ -86,9 +86,7 @@ def read_deep(image: ImageFile, data: bytes, name: str, opener: Opener) -> Pictu
     return _with_clear(values, transparent, "uint16")
 
 
-def colours_of_16_bits(
-    image: ImageFile, data: bytes, raw: str, name: str, opener: Opener
-) -> np.ndarray:
+def colours_of_16_bits(image: ImageFile, data: bytes, raw: str, opener: Opener) -> np.ndarray:
     """Values of 16 bits in colour, uint16 of shape (C, H, W)."""
     # What was multiplied with its opacity is to stay so.
     plain = raw.replace("RGBa", "RGBA")

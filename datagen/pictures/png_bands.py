@@ -140,7 +140,7 @@ def _unfiltered(filtered: bytes, above: bytes, layout: _Layout, name: str) -> np
     if not deep:
         return np.frombuffer(image.tobytes(), np.uint8).reshape(count + 1, -1)[1:]
     raw = "RGBA" if image.mode == "RGBA" else "RGB"
-    values = colours_of_16_bits(image, data, f"{raw};16B", name, lambda again: opened(again, name))
+    values = colours_of_16_bits(image, data, f"{raw};16B", lambda again: opened(again, name))
     return values.transpose(1, 2, 0).astype(">u2").view(np.uint8).reshape(count + 1, -1)[1:]
 
 

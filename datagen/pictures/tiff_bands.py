@@ -26,7 +26,7 @@ _KEPT = (258, 259, 262, 266, 277, 284, 292, 293, 317, 320, 322, 323, 332, 338, 3
          531, 532)  # fmt: skip
 _UNCOMPRESSED = 1
 _SEPARATE = 2
-_BAND_PIXELS = 1 << 20
+BAND_PIXELS = 1 << 20
 _LONG, _RATIONAL = 4, 5
 # Of the kinds of whole numbers that fields have.
 _LETTERS = {1: "B", 3: "H", 4: "L", 6: "b", 8: "h", 9: "l"}
@@ -53,7 +53,7 @@ def tiff_bands(image: TiffImageFile, data: bytes, name: str) -> Iterator[bytes]:
         rows = min(int(tags.get(_ROWS_PER_STRIP, height)), height)
         if tags.get(_COMPRESSION, _UNCOMPRESSED) == _UNCOMPRESSED:
             rows, parts = _divided(parts, rows, width, height)
-        per_band = max(1, _BAND_PIXELS // (rows * width))
+        per_band = max(1, BAND_PIXELS // (rows * width))
     if rows * (1 if tiled else per_band) * width > MAX_PIXELS:
         raise InvalidFile(
             f"{name} is a TIFF of {width} x {height} pixels in one compressed piece; save it in "
@@ -83,7 +83,7 @@ def _divided(
     parts: Sequence[memoryview], rows: int, width: int, height: int
 ) -> tuple[int, list[memoryview]]:
     """Strips that are not compressed, in shorter ones; and the rows in each of those."""
-    few = max(1, _BAND_PIXELS // width)
+    few = max(1, BAND_PIXELS // width)
     if rows <= few:
         return rows, list(parts)
     if len(parts) > 1:

@@ -54,8 +54,8 @@ def tiff(
     bits, kind = values.dtype.itemsize * 8, {"u": 1, "i": 2, "f": 3}[values.dtype.kind]
     start = 8 + len(pixels)
     fields = {
-        256: width, 257: height, 258: bits, 259: 8 if deflated else 1, 262: photometric, 273: 8, 277: count,
-        278: height, 279: len(pixels), 339: kind,
+        256: width, 257: height, 258: bits, 259: 8 if deflated else 1, 262: photometric, 273: 8,
+        277: count, 278: height, 279: len(pixels), 339: kind,
     } | {int(name[1:]): value for name, value in tags.items()}  # fmt: skip
     end = start + 2 + 12 * len(fields) + 4
     entries, beyond = b"", b""

@@ -125,7 +125,7 @@ def test_labels_may_be_names(tmp_path):
         ({"images": PIXELS, "labels": np.eye(6)}, "one label an image"),
         ({"images": PIXELS, "labels": LABELS / 3}, "one label an image"),
         ({"images": PIXELS.astype(int) * 9, "labels": LABELS}, "values from"),
-        ({"images": np.full((6, 5, 4), np.nan), "labels": LABELS}, "a.npz: images has .* NaN"),
+        ({"images": np.full((6, 5, 4), np.nan), "labels": LABELS}, "a.npz: images has .*NaN"),
         ({"images": PIXELS, "labels": LABELS, "class_names": ["a", "b"]}, "2 classes are named"),
         ({"images": PIXELS, "labels": LABELS, "class_names": ["a", "a", "b"]}, "twice"),
         ({"images": np.zeros((0, 5, 4), np.uint8), "labels": LABELS[:0]}, "has the shape"),

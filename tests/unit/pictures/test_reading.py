@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 from images_made import bmp, png, saved, tiff
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 from datagen.errors import InvalidFile
 from datagen.pictures.reading import read_picture
@@ -196,8 +196,6 @@ def test_white_that_is_0_is_white():
 
 
 def test_colour_profile_that_is_not_applied_is_told():
-    from PIL import ImageCms
-
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     plain = saved(Image.fromarray(COLOURS), "PNG", icc_profile=profile)
     wide = profile.replace("sRGB".encode("utf-16-be"), "wRGB".encode("utf-16-be"))
