@@ -83,7 +83,9 @@ def collect(source: Source, options: ReadOptions, scratch: Path, report: ReadRep
             collector.add(piece)
         collector.check_sizes()
         report.notes += source.notes
-        return collector.finish(path, source.class_names)
+        collected = collector.finish(path, source.class_names)
+    (scratch / "unscaled").unlink()
+    return collected
 
 
 @dataclass
