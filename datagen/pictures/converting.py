@@ -9,8 +9,7 @@ from PIL import Image, TiffImagePlugin
 from PIL.ImageFile import ImageFile
 
 from datagen.errors import InvalidFile
-from datagen.images import damage_named
-from datagen.pictures.deep import EXTRA, SIGNATURE, is_deep, read_deep, refuse_deep_planes
+from datagen.pictures.deep import DEEP_FORMATS, EXTRA, SIGNATURE, is_deep, read_deep
 from datagen.pictures.picture import Picture, turned
 
 ORIENTATION = 0x0112
@@ -32,24 +31,26 @@ def converted(
         opener: opens a file of its kind.
 
     Raises:
-        InvalidFile: damaged, or of pixels that are not read.
+        InvalidFile: of pixels that are not read.
+        Exception: whatever Pillow raises where the file is damaged.
     """
-    with damage_named(name):
-        orientation = orientation_of(image) if isinstance(image, _Tiff) else 1
-        refuse_deep_planes(image, name)
-        if is_deep(image):
-            found = read_deep(image, data, name, opener)
-        else:
-            image.load()
-            found = _eight_bits(image, data, name)
-        # Pillow follows the orientation of a TIFF by itself.
-        turn = 1 if isinstance(image, _Tiff) else orientation_of(image)
-    changes = set(found.changes)
-    if max(orientation, turn) > 1:
-        changes.add("orientation")
-    if has_own_colours(image):
-        changes.add("profile")
-    return Picture(turned(found.pixels, turn), frozenset(changes), found.values)
+    tiff = image.format == "TIFF"
+    noted = orientation_of(image) if tiff else 1
+    if image.format in DEEP_FORMATS and is_deep(image, name):
+        found = read_deep(image, data, name, opener)
+    else:
+        image.load()
+        found = _eight_bits(image, data, name)
+    # Pillow follows the orientation of a TIFF by itself.
+    turn = 1 if tiff or "exif" not in image.info else orientation_of(image)
+    changes = found.changes
+    if turn > 1 or noted > 1:
+        changes |= {"orientation"}
+    if "icc_profile" in image.info and has_own_colours(image):
+        changes |= {"profile"}
+    if changes is found.changes:
+        return found
+    return Picture(turned(found.pixels, turn), changes, found.values)
 
 
 _Tiff = TiffImagePlugin.TiffImageFile

@@ -23,6 +23,7 @@ PHOTOMETRIC, PLANAR, BITS, SAMPLE_FORMAT, EXTRA = 262, 284, 258, 339, 338
 _SEPARATE = 2
 _SIGNED = 2
 _RGBA = 6
+DEEP_FORMATS = frozenset({"PNG", "TIFF"})
 _OTHER_ORDER = {"B": "L", "L": "B", "N": "B" if np.little_endian else "L"}
 _WHITE = 65535
 
@@ -35,27 +36,26 @@ def chunk(kind: bytes, body: bytes) -> bytes:
     return b"".join((struct.pack(">I", len(body)), kind, body, struct.pack(">I", check)))
 
 
-def refuse_deep_planes(image: ImageFile, name: str) -> None:
-    """Refuse 16-bit colour of which a TIFF has each in a plane of its own. Raises InvalidFile."""
-    if not isinstance(image, TiffImagePlugin.TiffImageFile):
-        return
-    tags = image.tag_v2
-    if tags.get(PLANAR) == _SEPARATE and len(tags.get(BITS, ())) > 1 and max(tags[BITS]) > 8:  # noqa: PLR2004
-        raise InvalidFile(
-            f"{name} has 16 bits a value and its colours in separate planes, which is not read; "
-            "save it with interleaved colours."
-        )
+def is_deep(image: ImageFile, name: str) -> bool:
+    """Whether an opened PNG or TIFF has more than 8 bits a value; CMYK counts as 8.
 
-
-def is_deep(image: ImageFile) -> bool:
-    """Whether an opened picture has more than 8 bits a value; CMYK counts as 8."""
+    Raises:
+        InvalidFile: a TIFF of 16-bit colour, each in a plane of its own.
+    """
     if image.mode.startswith("I") or image.mode == "F":
         return True
-    return _raw_mode(image).split(";")[-1].startswith("16") and image.mode in {"RGB", "RGBA"}
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        tags = image.tag_v2
+        if tags.get(PLANAR) == _SEPARATE and max(tags.get(BITS, (8,))) > 8:  # noqa: PLR2004
+            raise InvalidFile(
+                f"{name} has 16 bits a value and its colours in separate planes, which is not "
+                "read; save it with interleaved colours."
+            )
+    return image.mode in {"RGB", "RGBA"} and _raw_mode(image).split(";")[-1].startswith("16")
 
 
 def _raw_mode(image: ImageFile) -> str:
-    if image.format not in {"PNG", "TIFF"} or not image.tile:
+    if not image.tile:
         return ""
     args = image.tile[0].args or ("",)
     return str(args if isinstance(args, str) else args[0])

@@ -13,7 +13,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from datagen.errors import InvalidFile
-from datagen.images import MAX_PIXELS, MAX_SMALL_PIXELS, MAX_SMALL_SIDE, damage_named
+from datagen.images import MAX_PIXELS, MAX_SMALL_PIXELS, MAX_SMALL_SIDE
 from datagen.pictures.converting import converted, has_own_colours, orientation_of
 from datagen.pictures.opening import check_single, opened
 from datagen.pictures.picture import Picture, turned
@@ -38,6 +38,7 @@ def read_large(image: ImageFile, data: bytes, name: str, side: int) -> Picture:
 
     Raises:
         InvalidFile: larger still, damaged, or of a kind that is decoded whole only.
+        Exception: whatever Pillow raises where the file is damaged.
     """
     width, height = image.size
     if max(width, height) > MAX_SMALL_SIDE or width * height > MAX_SMALL_PIXELS:
@@ -49,8 +50,7 @@ def read_large(image: ImageFile, data: bytes, name: str, side: int) -> Picture:
         if isinstance(image, JpegImageFile):
             return _drafted(image, data, name, side)
         more = check_single(image, name)
-        with damage_named(name):
-            found = _in_bands(image, data, name, side)
+        found = _in_bands(image, data, name, side)
     return Picture(found.pixels, found.changes | ({"first"} if more else set()), found.values)
 
 

@@ -65,6 +65,7 @@ def check_single(image: ImageFile, name: str) -> bool:
 
     Raises:
         InvalidFile: more pictures than one.
+        Exception: whatever Pillow raises where the file is damaged.
     """
     if isinstance(image, JpegImagePlugin.JpegImageFile):
         return "mp" in image.info

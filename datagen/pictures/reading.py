@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import PurePath
 
 from datagen.errors import InvalidFile
-from datagen.images import is_large, size_told
+from datagen.images import damage_named, is_large, size_told
 from datagen.pictures.converting import converted
 from datagen.pictures.large import read_large
 from datagen.pictures.opening import check_single, opened
@@ -30,13 +30,14 @@ def read_picture(data: bytes, name: str, *, small: int | None = None) -> Picture
     """
     name = PurePath(name).as_posix()
     image = opened(data, name)
-    if is_large(image.size):
-        if small is None:
-            raise InvalidFile(
-                f"{size_told(image.size, name)}; give a size, such as 32, with which larger ones "
-                "are read too."
-            )
-        return read_large(image, data, name, small)
-    more = check_single(image, name)
-    found = converted(image, data, name, lambda again: opened(again, name))
+    with damage_named(name):
+        if is_large(image.size):
+            if small is None:
+                raise InvalidFile(
+                    f"{size_told(image.size, name)}; give a size, such as 32, with which larger "
+                    "ones are read too."
+                )
+            return read_large(image, data, name, small)
+        more = check_single(image, name)
+        found = converted(image, data, name, lambda again: opened(again, name))
     return replace(found, changes=found.changes | {"first"}) if more else found

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 from PIL.TiffImagePlugin import TiffImageFile
@@ -103,7 +104,7 @@ def _framed(
     """A little TIFF of some strips, or of a row of tiles: its pixels, and then their directory."""
     tags = image.tag_v2
     order = "<" if tags.prefix[:2] == b"II" else ">"
-    starts = [8 + sum(len(part) for part in parts[:number]) for number in range(len(parts))]
+    starts = list(accumulate((len(part) for part in parts[:-1]), initial=8))
     fields: dict[int, tuple[int, Any]] = {
         tag: (tags.tagtype[tag], tags[tag]) for tag in _KEPT if tag in tags
     }
