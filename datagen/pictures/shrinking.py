@@ -12,6 +12,8 @@ from datagen.pictures.picture import Picture
 
 # A picture is kept at least this many times as large as it becomes, for a good filter to end with.
 SPARE = 2
+# Rows that are added at once.
+_ROWS = 64
 
 
 def small_size(size: tuple[int, int], side: int) -> tuple[int, int]:
@@ -49,10 +51,12 @@ class Shrunk:
         narrow = np.stack([self._narrow(plane) for plane in pixels])
         if self._sums is None:
             self._sums = np.zeros((len(narrow), self._small[1], self._small[0]), np.float32)
-        first, weights = self._weights(narrow.shape[1])
-        rows = slice(first, first + len(weights))
-        self._sums[:, rows] += np.matmul(weights, narrow)
-        self._row += narrow.shape[1]
+        # Each row is in few of the small ones: the shares of many at once would be mostly 0.
+        for start in range(0, narrow.shape[1], _ROWS):
+            rows = narrow[:, start : start + _ROWS]
+            first, weights = self._weights(rows.shape[1])
+            self._sums[:, first : first + len(weights)] += np.matmul(weights, rows)
+            self._row += rows.shape[1]
         self._clear &= "clear" in band.changes
         self._changes |= band.changes - {"clear"}
         self._values = band.values

@@ -276,6 +276,15 @@ print(most() - before)
 """
 
 
+def test_strip_of_a_picture_takes_no_more_than_its_pixels(monkeypatch):
+    monkeypatch.undo()
+    data = saved(Image.linear_gradient("L").resize((4, 60_000)), "PNG")
+
+    picture = small(data, 4)
+    assert picture.pixels.shape == (1, 60_000, 4)
+    assert np.all(np.diff(picture.pixels[0, :, 0].astype(int)) >= 0)
+
+
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Only Linux tells the most.")
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
 def test_memory_stays_below_that_of_the_largest_whole_picture(tmp_path, kind):
