@@ -64,7 +64,7 @@ def decoded(entry: Entry, options: ReadOptions, *, bright: bool) -> Ready:
     if kind is None:
         return ready(picture.pixels, picture.changes, options)
     span = measured(picture.pixels, kind, entry.name, alpha=picture.alpha)
-    return ready(multiplied(picture.pixels, span), picture.changes, options, span)
+    return ready(multiplied(picture.pixels, span, own=True), picture.changes, options, span)
 
 
 def ready(
@@ -73,14 +73,15 @@ def ready(
     """An image (C, H, W) brought to the wanted size."""
     if options.size is None:
         return Ready(pixels, changes, span)
-    if span is not None:
+    if span is not None and pixels.dtype == np.uint8:
+        # Grey values of 0 and 1 would stay 0 and 1 between light and dark.
         pixels = pixels.astype(np.float32)
     fitting, more = fitted(pixels, options.size, pad=options.pad)
     return Ready(fitting, changes | more, span)
 
 
 def fitted(pixels: np.ndarray, size: int, *, pad: bool) -> tuple[np.ndarray, frozenset[str]]:
-    """An image (C, H, W), uint8 or float32, as (C, size, size), and what was done to it.
+    """An image (C, H, W) as (C, size, size), uint8 or else float32, and what was done to it.
 
     It is squeezed or stretched to the square. With `pad` it keeps its proportions instead, gets
     smaller if need be and never larger, and is filled up with the median colour of its edge, which
@@ -94,7 +95,7 @@ def fitted(pixels: np.ndarray, size: int, *, pad: bool) -> tuple[np.ndarray, fro
     scale = min(1.0, size / max(height, width))
     inner = _resized(pixels, max(1, round(height * scale)), max(1, round(width * scale)))
     top, left = (size - inner.shape[1]) // 2, (size - inner.shape[2]) // 2
-    canvas = np.empty((len(pixels), size, size), dtype=pixels.dtype)
+    canvas = np.empty((len(pixels), size, size), dtype=inner.dtype)
     canvas[:] = _edge_colour(pixels)[:, None, None]
     canvas[:, top : top + inner.shape[1], left : left + inner.shape[2]] = inner
     return canvas, frozenset({PADDED})
@@ -103,11 +104,13 @@ def fitted(pixels: np.ndarray, size: int, *, pad: bool) -> tuple[np.ndarray, fro
 def _resized(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     if pixels.shape[1:] == (height, width):
         return pixels
-    planes = [
-        np.asarray(Image.fromarray(plane).resize((width, height), Image.Resampling.LANCZOS))
-        for plane in pixels
-    ]
-    return np.stack(planes)
+    return np.stack([_plane(plane, (width, height)) for plane in pixels])
+
+
+def _plane(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    # Plane by plane, so that a large picture is never in memory as fractions.
+    values = values if values.dtype == np.uint8 else values.astype(np.float32, copy=False)
+    return np.asarray(Image.fromarray(values).resize(size, Image.Resampling.LANCZOS))
 
 
 def _edge_colour(pixels: np.ndarray) -> np.ndarray:

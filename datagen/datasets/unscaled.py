@@ -72,14 +72,19 @@ class Unscaled:
                 images[np.asarray(rows)] = _grey(values, scales[segment.kind], segment.opacity)
 
 
-def multiplied(values: np.ndarray, span: Span) -> np.ndarray:
+def multiplied(values: np.ndarray, span: Span, *, own: bool = False) -> np.ndarray:
     """Values (..., C, H, W) with the colours multiplied with opacity, if that is the last channel.
 
     In this form they can be resized, and laid over white, before their range is known.
+
+    Args:
+        values: of any type.
+        span: where they lie.
+        own: whether they are the caller's alone, and may be changed.
     """
     if span.opacity is None:
         return values
-    found = values.astype(np.float32)
+    found = values.astype(np.float32, copy=not own)
     found[..., :-1, :, :] *= found[..., -1:, :, :]
     return found
 

@@ -90,9 +90,9 @@ def colours_of_16_bits(image: ImageFile, data: bytes, raw: str, opener: Opener) 
     """Values of 16 bits in colour, uint16 of shape (C, H, W)."""
     # What was multiplied with its opacity is to stay so.
     plain = raw.replace("RGBa", "RGBA")
-    high = _loaded(image, plain)
-    low = _loaded(opener(data), plain[:-1] + _OTHER_ORDER[plain[-1]])
-    values: np.ndarray = (high.astype(np.uint16) << 8) | low
+    values = _loaded(image, plain).astype(np.uint16)
+    values <<= 8
+    values |= _loaded(opener(data), plain[:-1] + _OTHER_ORDER[plain[-1]])
     return values.transpose(2, 0, 1)
 
 
@@ -139,8 +139,9 @@ def _single(image: ImageFile, name: str, transparent: object) -> Picture:
 def _with_clear(values: np.ndarray, transparent: object, kind: str) -> Picture:
     """With opacity from 0 to 1 as the last channel, where there is any."""
     if len(values) in {2, 4}:
-        opacity = values[-1:].astype(np.float32) / _WHITE
-        return _picture(np.concatenate([values[:-1].astype(np.float32), opacity]), kind)
+        found = values.astype(np.float32)
+        found[-1] /= _WHITE
+        return _picture(found, kind)
     if not isinstance(transparent, int | tuple):
         return Picture(values, frozenset(), kind)
     clear = np.array(transparent, dtype=np.int64).reshape(-1, 1, 1)

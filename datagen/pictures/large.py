@@ -63,7 +63,7 @@ def _drafted(image: JpegImageFile, data: bytes, name: str, side: int) -> Picture
             f"{name} is a progressive JPEG of {width} x {height} pixels, of which "
             f"{coefficients:,} bytes would be in memory; save it as a baseline one."
         )
-    fits = [part for part in (2, 4, 8) if width * height <= MAX_PIXELS * part * part]
+    fits = [part for part in (1, 2, 4, 8) if width * height <= MAX_PIXELS * part * part]
     wide = [part for part in fits if min(width, height) >= SPARE * side * part]
     part = wide[-1] if wide else fits[0]
     image.draft(image.mode, (width // part, height // part))
