@@ -47,10 +47,11 @@ def read_large(image: ImageFile, data: bytes, name: str, side: int) -> Picture:
             f"{MAX_SMALL_PIXELS:,} in all are read, even where they become small."
         )
     with _one_at_a_time:
-        if isinstance(image, JpegImageFile):
-            return _drafted(image, data, name, side)
         more = check_single(image, name)
-        found = _in_bands(image, data, name, side)
+        if isinstance(image, JpegImageFile):
+            found = _drafted(image, data, name, side)
+        else:
+            found = _in_bands(image, data, name, side)
     return Picture(found.pixels, found.changes | ({"first"} if more else set()), found.values)
 
 

@@ -188,6 +188,15 @@ def test_tiles_of_a_tiff_are_read_row_by_row(side):
     assert close(small(data), SMOOTH)
 
 
+def test_first_of_several_pictures_is_read_small():
+    thumbnail = Image.new("RGB", (8, 8))
+    data = saved(Image.fromarray(SMOOTH), "MPO", save_all=True, append_images=[thumbnail])
+
+    picture = small(data)
+    assert picture.changes == {"first"}
+    assert close(picture, SMOOTH, by=6)
+
+
 def test_ink_is_read_small_in_the_colours_of_the_whole():
     data = saved(Image.fromarray(SMOOTH).convert("CMYK"), "JPEG")
 
