@@ -234,16 +234,16 @@ def _white_of_integers(seen: _Seen) -> float:
 
 
 def _told(seen: _Seen, white: float) -> str:
-    images = f"{seen.count:,} image{'s' * (seen.count != 1)} (values from {seen.low:g} to"
-    images = f"{images} {seen.high:g})"
     if seen.high == 0:
         return ""
+    types, plural = seen.type_names, "s" * (seen.count != 1)
+    images = f"{seen.count:,} image{plural} (values from {seen.low:g} to {seen.high:g})"
     if seen.types <= {"uint8", "int8"}:
-        return f"Only 0 and 1 in {seen.type_names}, scaled by 1: {images}." if white == 1 else ""
+        return f"Only 0 and 1 in {types}, scaled by 1: {images}." if white == 1 else ""
     if white == 1:
-        return f"Values from 0 to 1 in {seen.type_names}, scaled by 1: {images}."
+        return f"Values from 0 to 1 in {types}, scaled by 1: {images}."
     if any(np.dtype(name).kind == "f" for name in seen.types):
-        return f"Fractions in {seen.type_names}, rounded to whole grey values: {images}."
+        return f"Fractions in {types}, rounded to whole grey values: {images}."
     if white == GREY:
-        return f"8-bit values in {seen.type_names}, taken as they are: {images}."
-    return f"{BITS[int(white)]}-bit values in {seen.type_names}, scaled by {white:g}: {images}."
+        return f"8-bit values in {types}, taken as they are: {images}."
+    return f"{BITS[int(white)]}-bit values in {types}, scaled by {white:g}: {images}."
