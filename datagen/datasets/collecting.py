@@ -166,10 +166,10 @@ class _Collector:
             if isinstance(found, InvalidFile):
                 self._refuse(entry.name, found.detail)
                 continue
-            shape = (_colours(found.pixels[None], found.span), *found.pixels.shape[1:])
-            if not self._fits(shape, entry.name):
+            if not self._fits(_shape(found), entry.name):
                 continue
-            self.done.update(found.changes)
+            if found.changes:
+                self.done.update(found.changes)
             kept.append((entry, found))
         if kept and self.shape is not None:
             self._write(self._images(kept))
@@ -183,14 +183,16 @@ class _Collector:
         images = np.zeros((len(kept), *self.shape), dtype=np.uint8)
         start = len(self.labels)
         for number, (entry, found) in enumerate(kept):
-            self.done["grey"] += _colours(found.pixels[None], found.span) < self.shape[0]
+            if _shape(found)[0] < self.shape[0]:
+                self.done["grey"] += 1
             if found.span is not None:
                 row = (start + number,)
                 self._wait(row, found.pixels[None], found.span, entry.split, entry.name)
                 continue
             # Numpy spreads one grey channel over the three of a colour dataset.
             images[number] = found.pixels
-            self.values.bright = self.values.bright or bool(found.pixels.max() > 1)
+            if not self.values.bright:
+                self.values.bright = bool(found.pixels.max() > 1)
         return images
 
     def _decoded(self, entries: Sequence[Entry]) -> Iterator[Ready | InvalidFile]:
@@ -336,6 +338,14 @@ def class_order(names: Sequence[str]) -> tuple[str, ...]:
     if all(name.isascii() and name.isdigit() for name in names):
         return tuple(sorted(set(names), key=lambda name: (int(name), name)))
     return tuple(sorted(set(names)))
+
+
+def _shape(found: Ready) -> tuple[int, ...]:
+    """Channels, opacity not among them, height and width."""
+    shape = found.pixels.shape
+    if found.span is None or found.span.opacity is None:
+        return shape
+    return shape[0] - 1, *shape[1:]
 
 
 def _colours(images: np.ndarray, span: Span | None) -> int:

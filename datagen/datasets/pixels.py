@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -19,8 +19,7 @@ RESIZED = "resized"
 PADDED = "padded"
 
 
-@dataclass(frozen=True)
-class Ready:
+class Ready(NamedTuple):
     """An image of the wanted size.
 
     Attributes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import PurePath
 
 from datagen.errors import InvalidFile
 from datagen.images import damage_named, is_large, size_told
@@ -28,7 +27,6 @@ def read_picture(data: bytes, name: str, *, small: int | None = None) -> Picture
     Raises:
         InvalidFile: not a picture, damaged, animated, of several pages, or too large.
     """
-    name = PurePath(name).as_posix()
     image = opened(data, name)
     with damage_named(name):
         if is_large(image.size):
