@@ -10,24 +10,22 @@ import struct
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
 
 import numpy as np
 from isal import isal_zlib
-from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 
 from datagen.errors import InvalidFile, InvalidRequest
 
 MAX_SIDE = 8192
 MAX_PIXELS = 16_777_216
-READABLE = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
+# Pictures up to this are read where they may become small on the way.
+MAX_SMALL_SIDE = 65_535
+MAX_SMALL_PIXELS = 1 << 28
 _COLOUR_TYPE = {1: 0, 3: 2}
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# The bits a value stand in the first chunk of every PNG.
-_DEPTH_AT = 24
 # After the signature and the first chunk.
 _IDAT_AT = 33
-_ORIENTATION = 0x0112
 _END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 # The second filter type of PNG takes the row above away: on smooth colour it saves a third of the
 # bytes. Small grey digits are mostly empty, and there it costs time and saves nothing.
@@ -35,7 +33,7 @@ _UP = 2
 _FILTERED_FROM = 3
 
 # Once for all threads: sizes are refused before anything is decoded.
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+Image.MAX_IMAGE_PIXELS = MAX_SMALL_PIXELS
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 
@@ -140,35 +138,51 @@ def encode_png(images: np.ndarray) -> list[bytes]:
     return files
 
 
-def _opened(data: bytes, name: str, formats: Sequence[str]) -> Image.Image:
-    """A fully decoded picture. Raises InvalidFile."""
-    try:
-        image = Image.open(io.BytesIO(data), formats=list(formats))
-        _check_size(image, name)
-        image.load()
-    except InvalidFile:
-        raise
-    except UnidentifiedImageError:
-        kinds = ", ".join(formats)
-        raise InvalidFile(f"{name} is not a picture of a known kind ({kinds}).") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise _too_large(name, f"more than {MAX_PIXELS:,} pixels") from None
-    # Pillow's decoders raise whatever a damaged file leads them into.
-    except Exception as error:  # noqa: BLE001
-        raise InvalidFile(f"{name} cannot be decoded: {error}.") from None
-    return image
+class damage_named:  # noqa: N801 - a context manager reads as a verb does
+    """Says in a sentence that a picture cannot be decoded. Raises InvalidFile.
+
+    Args:
+        name: what the picture is called.
+        formats: the kinds that are known where it is looked at.
+    """
+
+    # A generator would take twice the time, which a picture of a few pixels feels.
+    __slots__ = ("_formats", "_name")
+
+    def __init__(self, name: str, formats: Sequence[str] = ("PNG",)) -> None:
+        self._name = name
+        self._formats = formats
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None or isinstance(error, InvalidFile) or not isinstance(error, Exception):
+            return
+        if isinstance(error, UnidentifiedImageError):
+            kinds = ", ".join(self._formats)
+            told = f"{self._name} is not a picture of a known kind ({kinds})."
+        elif isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+            told = (
+                f"{self._name} is more than {MAX_SMALL_PIXELS:,} pixels, which is more than is "
+                "ever read."
+            )
+        else:
+            # Pillow's decoders raise whatever a damaged file leads them into.
+            told = f"{self._name} cannot be decoded: {error}."
+        raise InvalidFile(told) from None
 
 
-def _check_size(image: Image.Image, name: str) -> None:
-    if max(image.size) > MAX_SIDE or image.width * image.height > MAX_PIXELS:
-        raise _too_large(name, f"{image.width} x {image.height} pixels")
-    if getattr(image, "n_frames", 1) > 1:
-        raise InvalidFile(f"{name} is animated; give single pictures.")
+def is_large(size: tuple[int, int]) -> bool:
+    """Whether a picture of some width and height has too many pixels to be decoded whole."""
+    return max(size) > MAX_SIDE or size[0] * size[1] > MAX_PIXELS
 
 
-def _too_large(name: str, size: str) -> InvalidFile:
-    return InvalidFile(
-        f"{name} is {size}; at most {MAX_SIDE} a side and {MAX_PIXELS:,} in all are read."
+def size_told(size: tuple[int, int], name: str) -> str:
+    """The sentence about a picture that is too large to be decoded, without its end."""
+    return (
+        f"{name} is {size[0]} x {size[1]} pixels; at most {MAX_SIDE} a side and {MAX_PIXELS:,} in "
+        "all are read as they are"
     )
 
 
@@ -181,7 +195,13 @@ def _array(image: Image.Image) -> np.ndarray:
 
 def decode_png(data: bytes, name: str = "The image") -> np.ndarray:
     """Pixels of a grey or RGB PNG, uint8 of shape (C, H, W). Raises InvalidFile."""
-    image = _opened(data, name, ("PNG",))
+    with damage_named(name):
+        image = Image.open(io.BytesIO(data), formats=["PNG"])
+        if is_large(image.size):
+            raise InvalidFile(f"{size_told(image.size, name)}.")
+        if getattr(image, "n_frames", 1) > 1:
+            raise InvalidFile(f"{name} is animated; give single pictures.")
+        image.load()
     if image.mode not in {"L", "RGB"}:
         raise InvalidFile(f"{name} has the pixel mode {image.mode}; 8-bit grey or RGB is read.")
     return _array(image)
@@ -241,67 +261,6 @@ def _decode_any(files: Sequence[bytes]) -> np.ndarray:
             )
         images[number] = pixels
     return images
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture that a user brought.
-
-    Attributes:
-        pixels: uint8 of shape (C, H, W), C being 1 or 3.
-        changes: what was done to it: `transparency` laid over white, `16-bit` values brought to 8,
-            `1-bit` ones too, a `palette` or other `colours` made RGB, `orientation` followed.
-    """
-
-    pixels: np.ndarray
-    changes: frozenset[str]
-
-
-def read_picture(data: bytes, name: str) -> Picture:
-    """A picture that a user brings; grey stays grey, all else becomes RGB.
-
-    Transparency is laid over white, values of 16 bits are divided by 257, and the orientation that
-    a camera noted is followed.
-
-    Raises:
-        InvalidFile: not a picture, damaged, animated, too large, or of more than 16 bits.
-    """
-    image = _opened(data, PurePath(name).as_posix(), READABLE)
-    changes: set[str] = set()
-    if data.startswith(_SIGNATURE) and data[_DEPTH_AT] == 16:  # noqa: PLR2004 - bits a value
-        # Pillow itself keeps the upper 8 of them, but for grey.
-        changes.add("16-bit")
-    if image.info.get("exif") or image.format == "TIFF":
-        turned = ImageOps.exif_transpose(image)
-        if turned is not image and image.getexif().get(_ORIENTATION, 1) != 1:
-            image = turned
-            changes.add("orientation")
-    if image.mode in {"L", "RGB"} and "transparency" not in image.info:
-        return Picture(_array(image), frozenset(changes))
-    if image.mode.startswith("I;16"):
-        deep = np.asarray(image).astype(np.uint32)
-        return Picture(
-            ((deep + 128) // 257).astype(np.uint8)[None], frozenset({"16-bit"} | changes)
-        )
-    if image.mode == "1":
-        return Picture(_array(image.convert("L")), frozenset({"1-bit"} | changes))
-    if image.mode in {"CMYK", "YCbCr", "LAB", "HSV"}:
-        return Picture(_array(image.convert("RGB")), frozenset({"colours"} | changes))
-    if image.mode in {"P", "PA", "LA", "La", "RGBA", "RGBa", "L", "RGB"}:
-        seen_through = image.mode != "P" or "transparency" in image.info
-        changes.add("transparency" if seen_through else "palette")
-        return Picture(_array(_over_white(image)), frozenset(changes))
-    raise InvalidFile(
-        f"{name} has the pixel mode {image.mode}; grey, RGB or RGBA of 8 or 16 bits, or a palette, "
-        "is read."
-    )
-
-
-def _over_white(image: Image.Image) -> Image.Image:
-    grey = image.mode in {"LA", "La", "L"}
-    paint = image.convert("RGBA")
-    white = Image.new("RGBA", paint.size, (255, 255, 255, 255))
-    return Image.alpha_composite(white, paint).convert("L" if grey else "RGB")
 
 
 def contact_sheet(rows: Sequence[np.ndarray], names: Sequence[str], *, scale: int = 2) -> bytes:

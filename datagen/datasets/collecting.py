@@ -17,11 +17,12 @@ import numpy as np
 from datagen.datasets.limits import check_name, check_room
 from datagen.datasets.listing import nfc
 from datagen.datasets.names import Names, NameWriter
-from datagen.datasets.pixels import PADDED, RESIZED, decoded, fitted
+from datagen.datasets.pixels import PADDED, RESIZED, Ready, decoded, ready
 from datagen.datasets.reading import LISTED_PROBLEMS, ReadOptions, ReadReport
 from datagen.datasets.source import Block, Entry, Source
+from datagen.datasets.unscaled import Unscaled, multiplied
+from datagen.datasets.value_range import Span, ValueRange, measured
 from datagen.errors import InvalidFile
-from datagen.images import Picture
 from datagen.schemas import SPLITS
 
 NAMED_PROBLEMS = 5
@@ -34,10 +35,14 @@ _COPY_IMAGES = 4096
 _NUMBER = re.compile(r"-?[0-9]{1,19}")
 _DONE = {
     "transparency": "Images with transparency, which was laid over white: {}.",
-    "16-bit": "Images with 16 bits a value, which were brought to 8: {}.",
     "palette": "Images with a palette, which became RGB: {}.",
     "orientation": "Images turned as their EXIF orientation says: {}.",
     "colours": "Images of other colours than grey or RGB, which became RGB: {}.",
+    "first": "Files with more pictures than one, of which the first was read: {}.",
+    "profile": "Images with a colour profile other than sRGB, which was not applied: {}.",
+    "no-alpha": "Images whose alpha was 0 throughout though it means nothing there, which were "
+    "read as opaque: {}.",
+    "clear": "Images that were transparent all over, which became white: {}.",
     "1-bit": "Images with one bit a pixel, which became grey: {}.",
     RESIZED: "Images brought to another size: {}.",
     PADDED: "Images brought to another size, and filled up at the edges: {}.",
@@ -74,20 +79,24 @@ def collect(source: Source, options: ReadOptions, scratch: Path, report: ReadRep
     with (
         path.open("w+b") as file,
         (scratch / "names").open("w+b") as names,
+        (scratch / "unscaled").open("w+b") as unscaled,
         ThreadPoolExecutor(os.cpu_count()) as pool,
     ):
-        collector = _Collector(file, NameWriter(names), options, report, pool)
+        collector = _Collector(file, NameWriter(names), Unscaled(unscaled), options, report, pool)
         for piece in source.pieces:
             collector.add(piece)
         collector.check_sizes()
         report.notes += source.notes
-        return collector.finish(path, source.class_names)
+        collected = collector.finish(path, source.class_names)
+    (scratch / "unscaled").unlink()
+    return collected
 
 
 @dataclass
 class _Collector:
     file: BinaryIO
     names: NameWriter
+    unscaled: Unscaled
     options: ReadOptions
     report: ReadReport
     pool: ThreadPoolExecutor
@@ -99,6 +108,7 @@ class _Collector:
     problems: list[str] = field(default_factory=list)
     sizes: list[str] = field(default_factory=list)
     done: Counter[str] = field(default_factory=Counter)
+    values: ValueRange = field(default_factory=ValueRange)
 
     def add(self, piece: Sequence[Entry] | Block) -> None:
         """Take some images."""
@@ -108,48 +118,97 @@ class _Collector:
             self._add_entries(piece)
 
     def _add_block(self, block: Block) -> None:
-        images = block.images
+        images, span = block.images, self._span(block)
+        if span is not None:
+            images = multiplied(images, span)
         if self.options.size is not None and images.shape[2:] != (self.options.size,) * 2:
-            found = [fitted(image, self.options.size, pad=self.options.pad) for image in images]
-            images = np.stack([pixels for pixels, _ in found])
-            self.done.update(change for _, changes in found for change in changes)
-        if self._fits(images.shape[1:], block.name):
+            found = [ready(image, frozenset(), self.options, span) for image in images]
+            images = np.stack([own.pixels for own in found])
+            self.done.update(change for own in found for change in own.changes)
+        shape = (_colours(images, span), *images.shape[2:])
+        if not self._fits(shape, block.name):
+            return
+        start, count = len(self.labels), len(images)
+        if span is None:
             self._write(images)
-            self._note(block.labels, [block.split] * len(images))
-            places = range(block.first, block.first + len(images))
-            self.names.add(f"{block.name}[{place}]" for place in places)
+        else:
+            self._write(np.zeros((count, *shape), np.uint8))
+            self._wait(range(start, start + count), images, span, block.split, block.name)
+        self._note(block.labels, [block.split] * count)
+        self.names.add(f"{block.name}[{place}]" for place in self._places(block))
+
+    @staticmethod
+    def _places(block: Block) -> range:
+        return range(block.first, block.first + len(block.images))
+
+    def _span(self, block: Block) -> Span | None:
+        """Where the values of a block lie, if only the whole dataset tells their range."""
+        images, alpha = block.images, block.images.shape[1] not in {1, 3}
+        plain = images.dtype == np.uint8 and not alpha
+        if plain and (self.values.bright or images.max() > 1):
+            self.values.bright = True
+            return None
+        if alpha:
+            self.done["transparency"] += len(images)
+        return measured(images, images.dtype.name, block.name, alpha=alpha)
+
+    def _wait(
+        self,
+        rows: Sequence[int],
+        values: np.ndarray,
+        span: Span,
+        split: str | None,
+        name: str,
+    ) -> None:
+        """Keep images until the range of all values is known; their places are taken already."""
+        self.values.add(span, split, len(rows), name)
+        self.unscaled.add(rows, values, span)
 
     def _add_entries(self, entries: Sequence[Entry]) -> None:
-        kept: list[np.ndarray] = []
-        owners: list[Entry] = []
-        for entry, picture in zip(entries, self._decoded(entries), strict=True):
-            if isinstance(picture, InvalidFile):
-                self._refuse(entry.name, picture.detail)
+        kept: list[tuple[Entry, Ready]] = []
+        for entry, found in zip(entries, self._decoded(entries), strict=True):
+            if isinstance(found, InvalidFile):
+                self._refuse(entry.name, found.detail)
                 continue
-            if not self._fits(picture.pixels.shape, entry.name):
+            if not self._fits(_shape(found), entry.name):
                 continue
-            self.done.update(picture.changes)
-            kept.append(picture.pixels)
-            owners.append(entry)
+            if found.changes:
+                self.done.update(found.changes)
+            kept.append((entry, found))
         if kept and self.shape is not None:
-            # Numpy spreads one grey channel over the three of a colour dataset.
-            images = np.empty((len(kept), *self.shape), dtype=np.uint8)
-            for number, pixels in enumerate(kept):
-                images[number] = pixels
-            self._write(images)
+            self._write(self._images(kept))
+            owners = [entry for entry, _ in kept]
             self._note([str(entry.label) for entry in owners], [entry.split for entry in owners])
             self.names.add(entry.file or entry.name for entry in owners)
 
-    def _decoded(self, entries: Sequence[Entry]) -> Iterator[Picture | InvalidFile]:
+    def _images(self, kept: Sequence[tuple[Entry, Ready]]) -> np.ndarray:
+        """Images of one shape, those black that wait for the range of their values."""
+        assert self.shape is not None  # noqa: S101 - for the type checker
+        images = np.zeros((len(kept), *self.shape), dtype=np.uint8)
+        start = len(self.labels)
+        for number, (entry, found) in enumerate(kept):
+            if _shape(found)[0] < self.shape[0]:
+                self.done["grey"] += 1
+            if found.span is not None:
+                row = (start + number,)
+                self._wait(row, found.pixels[None], found.span, entry.split, entry.name)
+                continue
+            # Numpy spreads one grey channel over the three of a colour dataset.
+            images[number] = found.pixels
+            if not self.values.bright:
+                self.values.bright = bool(found.pixels.max() > 1)
+        return images
+
+    def _decoded(self, entries: Sequence[Entry]) -> Iterator[Ready | InvalidFile]:
         runs = [entries[start : start + _RUN] for start in range(0, len(entries), _RUN)]
         for found in self.pool.map(self._decode_run, runs):
             yield from found
 
-    def _decode_run(self, entries: Sequence[Entry]) -> list[Picture | InvalidFile]:
-        found: list[Picture | InvalidFile] = []
+    def _decode_run(self, entries: Sequence[Entry]) -> list[Ready | InvalidFile]:
+        found: list[Ready | InvalidFile] = []
         for entry in entries:
             try:
-                found.append(decoded(entry, self.options))
+                found.append(decoded(entry, self.options, bright=self.values.bright))
             except InvalidFile as error:
                 found.append(error)
         return found
@@ -244,10 +303,11 @@ class _Collector:
             check_name(name, "The class")
         place = {name: number for number, name in enumerate(names)}
         order = np.array([place[name] for name in self.numbers], dtype=np.int64)
-        self._tell_done()
-        self.report.notes += _alike(names)
         self.file.flush()
         shape = (len(self.labels), *self.shape)
+        self._scale(path, shape)
+        self._tell_done()
+        self.report.notes += _alike(names)
         return Collected(
             images=np.asarray(np.memmap(path, np.uint8, mode="c", shape=shape)),
             labels=order[np.frombuffer(self.labels, np.int64)],
@@ -255,6 +315,15 @@ class _Collector:
             class_names=names,
             names=self.names.finish(),
         )
+
+    def _scale(self, path: Path, shape: tuple[int, ...]) -> None:
+        """Put the images in place whose range is known now. Raises InvalidFile."""
+        scales = self.values.scales()
+        self.report.notes += self.values.notes()
+        if scales:
+            images = np.memmap(path, np.uint8, mode="r+", shape=shape)
+            self.unscaled.put(images, scales)
+            images.flush()
 
     def _tell_done(self) -> None:
         for change, count in sorted(self.done.items()):
@@ -290,6 +359,19 @@ def _alike(names: Sequence[str]) -> Iterator[str]:
             f"Classes that differ only in case, or in white space at the ends, and were kept "
             f"apart: {shown}{'; …' if len(groups) > NAMED_PROBLEMS else ''}."
         )
+
+
+def _shape(found: Ready) -> tuple[int, ...]:
+    """Channels, opacity not among them, height and width."""
+    shape = found.pixels.shape
+    if found.span is None or found.span.opacity is None:
+        return shape
+    return shape[0] - 1, *shape[1:]
+
+
+def _colours(images: np.ndarray, span: Span | None) -> int:
+    """Channels of images (n, C, H, W), opacity not among them."""
+    return int(images.shape[1]) - (span is not None and span.opacity is not None)
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -72,8 +72,7 @@ def _source(path: Path) -> Source:
     # zipfile tells a password, and a compression that it cannot undo, by a RuntimeError.
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise InvalidFile(f"{path.name} is damaged: {error}.") from error
-    notes: list[str] = []
-    return Source(_blocks(path, pairs, labels, notes), names, notes)
+    return Source(_blocks(path, pairs, labels), names)
 
 
 def _members(archive: zipfile.ZipFile, file: str) -> Iterator[_Member]:
@@ -172,7 +171,6 @@ def _blocks(
     path: Path,
     pairs: Mapping[str | None, tuple[_Member, _Member]],
     labels: Mapping[str | None, list[str]],
-    notes: list[str],
 ) -> Iterator[Block]:
     try:
         with zipfile.ZipFile(path) as archive:
@@ -186,7 +184,7 @@ def _blocks(
                         f"{name} holds {images.shape[0]:,} images and there are {len(own):,} "
                         "labels; they must be as many."
                     )
-                for values in _images(archive, images, name, notes):
+                for values in _images(archive, images, name):
                     part = own[done : done + len(values)]
                     yield Block(values, part, split, name, done)
                     done += len(values)
@@ -214,19 +212,17 @@ def _check_shape(member: _Member, name: str) -> None:
     check_room(shape[0], (channels, height, width))
 
 
-def _images(
-    archive: zipfile.ZipFile, member: _Member, name: str, notes: list[str]
-) -> Iterator[np.ndarray]:
-    """Images as uint8 (n, C, H, W), a piece at a time."""
-    scale = _scale(archive, member, name, notes)
+def _images(archive: zipfile.ZipFile, member: _Member, name: str) -> Iterator[np.ndarray]:
+    """Images as (n, C, H, W), of the type that they have, a piece at a time."""
     for values in _rows(archive, member, name):
-        pixels = values.astype(np.float64) * scale if scale != 1 else values
-        pixels = np.rint(pixels).astype(np.uint8) if pixels.dtype != np.uint8 else pixels
-        yield _over_white(_channels_first(pixels), notes)
+        if values.dtype.kind == "b":
+            yield _channels_first(values.astype(np.uint8) * np.uint8(255))
+        else:
+            yield _channels_first(values.astype(values.dtype.newbyteorder("="), copy=False))
 
 
 def _rows(archive: zipfile.ZipFile, member: _Member, name: str) -> Iterator[np.ndarray]:
-    at_once = rows_at_once(member.shape[1:])
+    at_once = rows_at_once((*member.shape[1:], member.dtype.itemsize))
     row = math.prod(member.shape[1:]) * member.dtype.itemsize
     with archive.open(f"{member.name}.npy") as opened:
         _header(opened, name)
@@ -238,43 +234,8 @@ def _rows(archive: zipfile.ZipFile, member: _Member, name: str) -> Iterator[np.n
             yield np.frombuffer(data, member.dtype).reshape(rows, *member.shape[1:])
 
 
-def _scale(archive: zipfile.ZipFile, member: _Member, name: str, notes: list[str]) -> float:
-    """What values are multiplied by to be in 0 to 255: by their type, and by what is there."""
-    if member.dtype == np.uint8:
-        return 1.0
-    if member.dtype.kind == "b":
-        return 255.0
-    if member.dtype == np.uint16:
-        notes.append(f"{name} has 16 bits a value; they were brought to 8.")
-        return 1.0 / 257.0
-    low, high = math.inf, -math.inf
-    for values in _rows(archive, member, name):
-        low, high = min(low, float(values.min())), max(high, float(values.max()))
-    if member.dtype.kind == "f" and 0.0 <= low <= high <= 1.0:
-        notes.append(f"{name} has values from 0 to 1; they were brought to 0 to 255.")
-        return 255.0
-    if not 0.0 <= low <= high <= 255.0:  # noqa: PLR2004 - 8 bits; also refuses NaN
-        raise InvalidFile(
-            f"{name} has values from {low:g} to {high:g}; wanted are 0 to 255, or 0 to 1."
-        )
-    if member.dtype.kind == "f":
-        notes.append(f"{name} has fractions; they were rounded to whole grey values.")
-    return 1.0
-
-
 def _channels_first(values: np.ndarray) -> np.ndarray:
     """N x C x H x W. Where both the last and the second axis could be channels, the last is."""
     if values.ndim == 3:  # noqa: PLR2004 - N, H, W
         return values[:, None]
     return values.transpose(0, 3, 1, 2) if values.shape[3] in _CHANNELS else values
-
-
-def _over_white(values: np.ndarray, notes: list[str]) -> np.ndarray:
-    if values.shape[1] != 4:  # noqa: PLR2004 - RGBA
-        return values
-    note = "The images had transparency, which was laid over white."
-    if note not in notes:
-        notes.append(note)
-    alpha = values[:, 3:].astype(np.uint32)
-    mixed = values[:, :3].astype(np.uint32) * alpha + 255 * (255 - alpha)
-    return ((mixed + 127) // 255).astype(np.uint8)

@@ -91,8 +91,8 @@ class ReadReport:
 
     Attributes:
         source: the kind of source, such as `imagefolder` or `idx`.
-        notes: sentences about what was done to the images: transparency laid over white, 16 bits
-            brought to 8, sizes changed, grey made colour, splits made.
+        notes: sentences about what was done to the images: transparency laid over white, values
+            scaled, sizes changed, grey made colour, splits made.
         skipped: files that were left out, with the reason; the first hundred.
         skipped_count: all of them.
         duplicates: images that are the same, pixel by pixel, as an earlier one.

@@ -76,7 +76,8 @@ class Block:
     """Decoded images of one split.
 
     Attributes:
-        images: uint8 (n, C, H, W).
+        images: (n, C, H, W), C being 1, 3, or 4 where the last is opacity: grey values as uint8, or
+            numbers of another type, the range of which is found for the whole dataset.
         labels: the name of each one's class.
         split: `train`, `validation` or `test`, if the data came with one.
         name: of the array or file that they stand in.

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import io
-import struct
-import zlib
 
 import numpy as np
 import pytest
@@ -18,7 +16,6 @@ from datagen.images import (
     decode_png,
     decode_pngs,
     encode_png,
-    read_picture,
 )
 
 
@@ -100,93 +97,10 @@ def test_flipped_byte_never_passes_unseen():
 def test_picture_with_too_many_pixels_is_refused_before_it_is_decoded():
     bomb = saved(Image.new("L", (9000, 9000)), "PNG")
 
-    with pytest.raises(InvalidFile, match="more than 16,777,216 pixels"):
+    with pytest.raises(
+        InvalidFile, match="9000 x 9000 pixels; at most 8192 a side and 16,777,216 in all"
+    ):
         decode_png(bomb, "bomb.png")
-
-
-def test_animation_is_refused():
-    frames = [Image.new("L", (8, 8), value) for value in (0, 255)]
-    data = saved(frames[0], "GIF", save_all=True, append_images=frames[1:])
-
-    with pytest.raises(InvalidFile, match="animated"):
-        read_picture(data, "dance.gif")
-
-
-@pytest.mark.parametrize("data", [b"", b"text", b"\x80\x04K\x01."])
-def test_what_is_no_picture_is_refused_by_name(data):
-    with pytest.raises(InvalidFile, match=r"notes\.txt"):
-        read_picture(data, "notes.txt")
-
-
-@pytest.mark.parametrize("value", [0, 256, 40_000, 65_535])
-def test_sixteen_grey_bits_are_brought_to_eight(value):
-    data = saved(Image.fromarray(np.full((4, 4), value, dtype=np.uint16)), "PNG")
-
-    picture = read_picture(data, "deep.png")
-    assert picture.pixels.tolist() == np.full((1, 4, 4), round(value / 257)).tolist()
-    assert picture.changes == {"16-bit"}
-
-
-def test_sixteen_colour_bits_are_told():
-    head = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
-    chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(b"\0" + bytes(range(6)))), (b"IEND", b"")]
-    data = b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        for kind, body in chunks
-    )
-
-    picture = read_picture(data, "deep.png")
-    assert picture.pixels.ravel().tolist() == [0, 2, 4]
-    assert picture.changes == {"16-bit"}
-
-
-def test_values_that_are_no_grey_values_are_refused():
-    data = saved(Image.new("F", (2, 2)), "TIFF")
-
-    with pytest.raises(InvalidFile, match=r"x\.tiff has the pixel mode F"):
-        read_picture(data, "x.tiff")
-
-
-@pytest.mark.parametrize(
-    ("mode", "channels", "changes"),
-    [
-        ("L", 1, set()),
-        ("1", 1, {"1-bit"}),
-        ("RGB", 3, set()),
-        ("P", 3, {"palette"}),
-        ("RGBA", 3, {"transparency"}),
-        ("LA", 1, {"transparency"}),
-    ],
-)
-def test_grey_stays_grey_and_everything_else_becomes_rgb(mode, channels, changes):
-    picture = read_picture(saved(Image.new(mode, (5, 4)), "PNG"), "x.png")
-
-    assert picture.pixels.shape == (channels, 4, 5)
-    assert picture.changes == changes
-
-
-def test_cmyk_becomes_rgb():
-    picture = read_picture(saved(Image.new("CMYK", (5, 4)), "JPEG"), "x.jpg")
-
-    assert (picture.pixels.shape, picture.changes) == ((3, 4, 5), {"colours"})
-
-
-def test_transparency_is_laid_over_white():
-    half = Image.new("RGBA", (2, 2), (255, 0, 0, 128))
-
-    assert read_picture(saved(half, "PNG"), "x.png").pixels[:, 0, 0].tolist() == [255, 127, 127]
-
-
-def test_orientation_that_a_camera_noted_is_followed():
-    image = Image.fromarray(np.arange(6, dtype=np.uint8).reshape(2, 3) * 40)
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turn it by 90 degrees, clockwise
-
-    picture = read_picture(saved(image, "PNG", exif=exif), "x.png")
-    assert picture.pixels[0].tolist() == np.rot90(np.asarray(image), -1).tolist()
-    assert picture.changes == {"orientation"}
-    plain = read_picture(saved(image, "PNG"), "x.png")
-    assert (plain.pixels.shape, plain.changes) == ((1, 2, 3), frozenset())
 
 
 def test_labels_must_fit_their_classes():

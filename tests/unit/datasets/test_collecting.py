@@ -125,12 +125,14 @@ def test_what_was_done_to_images_is_told(tmp_path):
     clear = io.BytesIO()
     Image.new("RGBA", (4, 3), (0, 0, 0, 0)).save(clear, "PNG")
     deep = io.BytesIO()
-    Image.fromarray(np.zeros((3, 4), dtype=np.uint16)).save(deep, "PNG")
+    Image.fromarray(np.full((3, 4), 65535, dtype=np.uint16)).save(deep, "PNG")
     tree(tmp_path, {"a/1.png": clear.getvalue(), "a/2.png": deep.getvalue()})
 
     notes = " ".join(opened(tmp_path).report.notes)
     assert "Images with transparency, which was laid over white: 1." in notes
-    assert "Images with 16 bits a value, which were brought to 8: 1." in notes
+    assert (
+        "16-bit values in uint16, scaled by 65535: 1 image (values from 65535 to 65535)." in notes
+    )
 
 
 _MEMORY = """

@@ -74,9 +74,13 @@ def test_every_order_of_axes_is_read(tmp_path_factory, count, height, width, cha
     [
         (PIXELS > 99, np.where(PIXELS > 99, 255, 0), None),
         (PIXELS.astype(np.int64), PIXELS, None),
-        (PIXELS.astype(np.uint16) * 257, PIXELS, "16 bits"),
+        (
+            PIXELS.astype(np.uint16) * 257,
+            PIXELS,
+            "16-bit values in uint16, scaled by 65535: 6 images",
+        ),
         (PIXELS / 255.0, PIXELS, "0 to 1"),
-        (PIXELS.astype(np.float32), PIXELS, "fractions"),
+        (PIXELS.astype(np.float32), PIXELS, "Fractions in float32"),
     ],
 )
 def test_values_of_other_types_become_grey_values(tmp_path, values, expected, note):
@@ -149,7 +153,7 @@ def test_empty_split_is_no_split(tmp_path, none):
         ({"images": PIXELS[:2], "labels": [b"a", b"\xff"]}, r"labels\[1\] is no UTF-8 text"),
         ({"images": PIXELS, "labels": np.zeros(6, complex)}, "one label an image"),
         ({"images": PIXELS.astype(int) * 9, "labels": LABELS}, "values from"),
-        ({"images": np.full((6, 5, 4), np.nan), "labels": LABELS}, "values from"),
+        ({"images": np.full((6, 5, 4), np.nan), "labels": LABELS}, "a.npz: images has .*NaN"),
         (
             {"images": PIXELS, "labels": LABELS, "class_names": ["a", "b"]},
             r"2, and 2 classes are named",
