@@ -186,7 +186,7 @@ def test_webhook_is_told_of_the_end_that_it_waits_for(world, when, recipe, event
     assert states(run)["notify"] == ("succeeded" if event else "skipped")
     if event:
         with writing(world.engine) as session:
-            body = json.loads(delivering._claim(session, told[0].id).body)
+            body = json.loads(delivering._claim(session, world.settings, told[0].id).body)
         assert (body["event"], body["data"]["id"]) == (event, str(run.id))
         assert body["data"]["steps"][-1]["name"] == "notify"
 
