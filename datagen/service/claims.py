@@ -33,6 +33,8 @@ DELIVERY_WAITS = (5, 30, 120, 600, 1800, 3600, 7200, 14_400, 21_600, 36_000)
 # Three times what a receiver may take to answer; nobody renews the claim meanwhile.
 DELIVERY_LEASE = timedelta(seconds=30)
 OPEN = ("queued", "running")
+# Rows that a statement names: a receiver that is away for a day leaves many deliveries.
+AT_ONCE = 500
 SILENT = "every worker that tried it was killed or fell silent."
 
 Claimable = Batch | Delivery | Export | Figures | Model | Report | Run
@@ -78,7 +80,7 @@ Fail = Callable[[Session, Failure], bool]
 def doubled(first: timedelta, longest: timedelta, tries: int) -> timedelta:
     """How long to wait after so many failed tries: `first`, twice that, and so on to `longest`."""
     seconds = first.total_seconds() * 2.0 ** min(tries - 1, 30)
-    return min(timedelta(seconds=min(seconds, longest.total_seconds())), longest)
+    return timedelta(seconds=min(seconds, longest.total_seconds()))
 
 
 def policy_of(settings: Settings, kind: type[Row]) -> Policy:
@@ -312,6 +314,7 @@ def unsent(session: Session, settings: Settings, kind: type[Row]) -> list[UUID]:
             .order_by(kind.id)
         )
     )
-    if due:
-        session.execute(update(kind).where(kind.id.in_(due)).values(sent_at=moment))
+    for start in range(0, len(due), AT_ONCE):
+        some = due[start : start + AT_ONCE]
+        session.execute(update(kind).where(kind.id.in_(some)).values(sent_at=moment))
     return due
