@@ -10,19 +10,17 @@ from uuid import UUID
 import stamina
 import structlog
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from datagen.db.session import writing
-from datagen.errors import Cancelled, DatagenError, reason_of
+from datagen.errors import Cancelled
 from datagen.service import claims
 from datagen.service.lease import Lease
 from datagen.settings import Settings
 
 # A database that restarts is back within seconds; past the lease the work is somebody else's.
 RETRY_SECONDS = 20.0
-# What the world outside may do; anything else is a defect, and leaves its trace in the log.
-_FORESEEN = (DatagenError, OSError, DBAPIError, RuntimeError, MemoryError)
 
 Result = TypeVar("Result")
 
@@ -52,20 +50,13 @@ def attempt(
         number: of the attempt that claimed it.
         fail: ends the row for good, where that takes more than its own columns.
     """
-    what = kind.__name__.lower()
     try:
         with Lease(engine, settings, kind, row_id, number) as lease:
             yield lease
     except Cancelled as stop:
-        log.info("attempt_stopped", of=what, id=str(row_id), reason=stop.detail)
-    except Exception as error:
-        log.warning(
-            "attempt_failed",
-            of=what,
-            id=str(row_id),
-            reason=reason_of(error),
-            exc_info=not isinstance(error, _FORESEEN),
-        )
+        log.info("attempt_stopped", of=kind.__name__.lower(), id=str(row_id), reason=stop.detail)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the row must not wait for its lease
+        claims.note_failure(kind, row_id, error)
         failed = error
         in_transaction(
             engine,

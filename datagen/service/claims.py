@@ -10,6 +10,7 @@ Only attempts since `attempt_floor` count towards the limit: what was planned is
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -36,6 +37,9 @@ OPEN = ("queued", "running")
 # Rows that a statement names: a receiver that is away for a day leaves many deliveries.
 AT_ONCE = 500
 SILENT = "every worker that tried it was killed or fell silent."
+
+# What the world outside may do.
+_FORESEEN = (DatagenError, OSError, DBAPIError, RuntimeError, MemoryError)
 
 Claimable = Batch | Delivery | Export | Figures | Model | Report | Run
 Row = TypeVar("Row", bound=Claimable)
@@ -114,6 +118,18 @@ def failure_of(policy: Policy, tries: int, error: Exception) -> Failure | None:
     if isinstance(error, DatagenError) and not error.may_pass:
         return Failure(reason, tries, spent=False)
     return Failure(reason, tries, spent=True) if tries >= policy.attempts else None
+
+
+def note_failure(kind: type[Row], row_id: UUID, error: Exception) -> None:
+    """Log why an attempt failed; what nobody foresaw is a defect, and leaves its trace."""
+    defect = None if isinstance(error, _FORESEEN) else "".join(traceback.format_exception(error))
+    log.warning(
+        "attempt_failed",
+        of=kind.__name__.lower(),
+        id=str(row_id),
+        reason=reason_of(error),
+        **({} if defect is None else {"trace": defect}),
+    )
 
 
 def end_attempt(
@@ -211,8 +227,8 @@ def read_claimed(
             return read()
     except DBAPIError:
         raise
-    except Exception as error:
-        log.exception("claimed_work_unreadable", of=type(row).__name__, id=str(row.id))
+    except Exception as error:  # noqa: BLE001 - it is logged, and ends the attempt
+        note_failure(type(row), row.id, error)
         end_attempt(session, settings, type(row), row.id, row.attempt, error, fail)
         return None
 
