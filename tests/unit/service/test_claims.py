@@ -195,6 +195,8 @@ class Claimed:
             return session.get_one(Job, self.row.job_id).error
 
 
+# What does not differ between databases is tried on the fast one.
+ONE_DATABASE = pytest.mark.parametrize("database_kind", ["sqlite"])
 KINDS = [Batch, Delivery, Export, Figures, Model, Report, Run]
 
 
@@ -234,6 +236,7 @@ def test_postponements_use_up_no_attempt_and_failures_end_it_at_the_limit(claime
     assert claimed.claim() is None
 
 
+@ONE_DATABASE
 @pytest.mark.parametrize("error", [NotFound("It is gone."), Conflict("It has ended.")])
 def test_error_that_cannot_pass_ends_it_at_the_first_attempt(claimed, error):
     assert claimed.fail(error) is None
@@ -243,11 +246,13 @@ def test_error_that_cannot_pass_ends_it_at_the_first_attempt(claimed, error):
     assert getattr(claimed.row, "state_key", None) is None
 
 
+@ONE_DATABASE
 def test_defect_is_told_as_it_is_and_does_not_wait_for_the_lease(claimed):
     assert claimed.fail(KeyError("width")) == expected_waits(claimed)[0]
     assert claimed.row.error == "KeyError: 'width'"
 
 
+@ONE_DATABASE
 def test_row_that_has_no_attempt_left_is_not_claimed(claimed):
     with writing(claimed.engine) as session:
         session.execute(
@@ -262,6 +267,7 @@ def test_row_that_has_no_attempt_left_is_not_claimed(claimed):
     assert claimed.claim() == 21
 
 
+@ONE_DATABASE
 def test_worker_that_is_killed_each_time_ends_it_at_the_limit(claimed):
     starts = 0
     for _ in range(claimed.attempts + 2):
@@ -274,6 +280,7 @@ def test_worker_that_is_killed_each_time_ends_it_at_the_limit(claimed):
     assert "silent" in claimed.reason
 
 
+@ONE_DATABASE
 def test_silent_workers_row_waits_as_after_any_failure(claimed):
     if claimed.kind is Run:
         pytest.skip("the tick of pipelines has another worker told at once")
@@ -298,6 +305,7 @@ def test_attempt_that_was_overtaken_changes_nothing(claimed):
     assert before == {c.key: getattr(claimed.row, c.key) for c in claimed.kind.__table__.columns}
 
 
+@ONE_DATABASE
 def test_work_that_was_told_to_stop_is_left_as_it_is(claimed):
     number = claimed.claim()
     with attempt(claimed.engine, claimed.settings, claimed.kind, claimed.id, number):
@@ -359,6 +367,7 @@ def test_delivery_is_claimed_for_longer_than_a_receiver_may_take(settings):
     assert lease == claims.DELIVERY_LEASE.total_seconds() >= 2 * ANSWER_SECONDS
 
 
+@ONE_DATABASE
 def test_lost_message_of_any_kind_is_sent_again_once(claimed):
     if claimed.kind is Run:
         pytest.skip("runs have a tick of their own")
@@ -380,6 +389,7 @@ def test_lost_message_of_any_kind_is_sent_again_once(claimed):
         assert len(sent) == 1
 
 
+@ONE_DATABASE
 def test_row_is_not_claimed_before_its_time_nor_sent(claimed):
     if claimed.kind is Run:
         pytest.skip("a run's step waits by its lease")
