@@ -150,9 +150,9 @@ def requeue_stale(**_unknown: Any) -> None:
     """Put right what was lost or fell silent."""
     own = context()
     with writing(own.engine) as session:
-        messages = stale.requeue_stale(session, own.settings)
+        # What has ended is noted first, and so told of at once.
         webhooks.note_ended(session)
-        messages += webhooks.due(session, own.settings)
+        messages = stale.requeue_stale(session, own.settings)
     own.queue.send(messages)
 
 

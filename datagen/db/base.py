@@ -86,7 +86,10 @@ def state_check() -> CheckConstraint:
 
 
 class Claimed:
-    """Columns of what workers claim: batches, exports, trainings and figures."""
+    """Columns of what workers claim: batches, exports, trainings, reports and the like.
+
+    `attempt` counts the starts; those since `attempt_floor` count towards the limit.
+    """
 
     attempt: Mapped[int] = mapped_column(default=0)
     attempt_floor: Mapped[int] = mapped_column(default=0)

@@ -113,7 +113,7 @@ class Webhook(Table):
     created_at: Mapped[datetime]
 
 
-class Delivery(Table):
+class Delivery(Claimed, Table):
     """One telling of a webhook."""
 
     __tablename__ = "deliveries"
@@ -129,14 +129,7 @@ class Delivery(Table):
     resource_id: Mapped[UUID]
     happened_at: Mapped[datetime]
     state: Mapped[str] = mapped_column(String(16))
-    attempt: Mapped[int] = mapped_column(default=0)
     status: Mapped[int | None]
-    error: Mapped[str | None] = mapped_column(Text)
-    available_at: Mapped[datetime]
-    sent_at: Mapped[datetime | None]
-    lease_until: Mapped[datetime | None]
-    created_at: Mapped[datetime]
-    ended_at: Mapped[datetime | None]
 
 
 class Secret(Table):

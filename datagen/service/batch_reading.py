@@ -23,7 +23,6 @@ def work_of(session: Session, batch: Batch, job: Job, model: Model) -> BatchWork
         batch_id=batch.id,
         job_id=job.id,
         attempt=batch.attempt,
-        tries=batch.attempt - batch.attempt_floor,
         start=batch.start,
         stop=batch.stop,
         stretches=tuple(_stretches(session, job.id, batch.start, batch.stop)),
@@ -41,10 +40,6 @@ def work_of(session: Session, batch: Batch, job: Job, model: Model) -> BatchWork
         if made
         else (),
     )
-
-
-def _redraws(session: Session, batch: Batch) -> tuple[int, ...]:
-    return tuple(session.scalars(redraws_within(batch.job_id, batch.start, batch.stop)))
 
 
 def gate_of(job: Job) -> Gate | None:

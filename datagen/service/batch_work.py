@@ -30,7 +30,6 @@ class BatchWork:
     """All that a worker needs to know to make a batch it has claimed.
 
     Attributes:
-        tries: attempts since the batch was last queued as planned.
         gate: what the images must pass; None lets every one pass.
         made: the shard that the batch has already, where the closing pass makes `redraws` anew.
         redraws: indices of those images, rising.
@@ -39,7 +38,6 @@ class BatchWork:
     batch_id: UUID
     job_id: UUID
     attempt: int
-    tries: int
     start: int
     stop: int
     stretches: tuple[Stretch, ...]

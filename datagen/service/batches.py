@@ -23,7 +23,7 @@ from datagen.settings import Settings
 
 # A first batch of one decode tile, so that the first images of a job are there at once.
 FIRST_BATCH = 256
-OPEN = ("queued", "running")
+OPEN = claims.OPEN
 _OUTSTANDING = select(func.count()).select_from(Batch).where(Batch.state.in_(OPEN))
 
 
@@ -145,7 +145,7 @@ def _cut(job: Job, moment: datetime) -> Batch:
 
 
 def claim(session: Session, settings: Settings, batch_id: UUID) -> BatchWork | None:
-    """Take a batch; None where somebody has it, had it, or its job has ended."""
+    """Take a batch; None where somebody has it, had it, its job has ended, or it is unreadable."""
     job_id = session.scalar(select(Batch.job_id).where(Batch.id == batch_id))
     if job_id is None:
         return None
@@ -155,15 +155,13 @@ def claim(session: Session, settings: Settings, batch_id: UUID) -> BatchWork | N
         return None
     if job.state == "queued":
         job.state, job.started_at = "running", now(session)
-    return work_of(session, batch, job, session.get_one(Model, job.model_id))
-
-
-def still_held(session: Session, work: BatchWork) -> bool:
-    """Whether the batch is still the claimant's: not cancelled, not taken over."""
-    row = session.execute(
-        select(Batch.id).where(claims.held(Batch, work.batch_id, work.attempt))
-    ).first()
-    return row is not None
+    return claims.read_claimed(
+        session,
+        settings,
+        batch,
+        lambda: work_of(session, batch, job, session.get_one(Model, job.model_id)),
+        failing(batch.id, batch.attempt),
+    )
 
 
 def close(session: Session, work: BatchWork, result: BatchResult) -> list[Message] | None:
@@ -271,11 +269,9 @@ def _follow(session: Session, job: Job, moment: datetime) -> list[Message]:
     return exports.following(session, job, job.follow_exports, moment)
 
 
-def release(session: Session, settings: Settings, work: BatchWork, reason: str) -> bool:
-    """Give a batch back after a failure that may pass; at the last attempt it fails instead."""
-    if work.tries >= settings.max_attempts:
-        return fail(session, work.batch_id, work.attempt, reason)
-    return claims.release(session, settings, Batch, work.batch_id, work.attempt, reason)
+def failing(batch_id: UUID, attempt: int) -> claims.Fail:
+    """How an attempt at a batch ends it for good."""
+    return lambda session, failure: fail(session, batch_id, attempt, failure.reason)
 
 
 def fail(session: Session, batch_id: UUID, attempt: int, reason: str) -> bool:

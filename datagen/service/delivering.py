@@ -17,23 +17,21 @@ from uuid import UUID
 
 import httpcore
 import structlog
-from sqlalchemy import Engine, or_, update
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 import datagen
 from datagen import schemas
-from datagen.db.session import now, writing
+from datagen.db.session import now
 from datagen.db.tables import Delivery, Export, Job, Model, Report, Run, Webhook
-from datagen.errors import Forbidden
+from datagen.errors import DatagenError, Forbidden, Unavailable, reason_of
 from datagen.schemas import PING
-from datagen.service import exports, reports, runs, showing_jobs
-from datagen.service.outgoing import ANSWER_SECONDS, post
+from datagen.service import claims, exports, reports, runs, showing_jobs
+from datagen.service.attempts import in_transaction
+from datagen.service.outgoing import post
 from datagen.settings import Settings
 
-# Seconds after each attempt that failed; together a day and a bit.
-WAITS = (5, 30, 120, 600, 1800, 3600, 7200, 14_400, 21_600, 36_000)
 FORMER_SIGNS = timedelta(hours=24)
-LEASE = timedelta(seconds=3 * ANSWER_SECONDS)
 SHOWN_LETTERS = 300
 _NO_ANSWER = (
     httpcore.NetworkError,
@@ -59,13 +57,11 @@ class Work:
 
 def deliver(engine: Engine, settings: Settings, delivery_id: UUID) -> None:
     """Send one; safe to be told of twice."""
-    with writing(engine) as session:
-        work = _claim(session, delivery_id)
+    work = in_transaction(engine, lambda session: _claim(session, settings, delivery_id))
     if work is None:
         return
     status, error = _sent(work, settings)
-    with writing(engine) as session:
-        _record(session, work, status, error)
+    in_transaction(engine, lambda session: _record(session, settings, work, status, error))
 
 
 def signature(secret: bytes, delivery_id: UUID, timestamp: int, body: bytes) -> str:
@@ -74,23 +70,15 @@ def signature(secret: bytes, delivery_id: UUID, timestamp: int, body: bytes) -> 
     return "v1," + base64.b64encode(hmac.new(secret, signed, hashlib.sha256).digest()).decode()
 
 
-def _claim(session: Session, delivery_id: UUID) -> Work | None:
-    moment = now(session)
-    taken = session.execute(
-        update(Delivery)
-        .where(
-            Delivery.id == delivery_id,
-            or_(
-                (Delivery.state == "queued") & (Delivery.available_at <= moment),
-                (Delivery.state == "running") & (Delivery.lease_until < moment),
-            ),
-        )
-        .values(state="running", attempt=Delivery.attempt + 1, lease_until=moment + LEASE)
-        .returning(Delivery.id)
-    ).first()
-    if taken is None:
+def _claim(session: Session, settings: Settings, delivery_id: UUID) -> Work | None:
+    row = claims.claim(session, settings, Delivery, delivery_id)
+    if row is None:
         return None
-    row = session.get_one(Delivery, delivery_id, populate_existing=True)
+    return claims.read_claimed(session, settings, row, lambda: _work_of(session, row))
+
+
+def _work_of(session: Session, row: Delivery) -> Work:
+    moment = now(session)
     hook = session.get_one(Webhook, row.webhook_id)
     secrets = [hook.secret]
     rotated = hook.rotated_at
@@ -141,7 +129,7 @@ def _data(session: Session, row: Delivery) -> Any:
     )
 
 
-def _sent(work: Work, settings: Settings) -> tuple[int | None, str | None]:
+def _sent(work: Work, settings: Settings) -> tuple[int | None, DatagenError | None]:
     """The receiver's status, and why it counts as a failure; None where it does not."""
     timestamp = int(datetime.now(UTC).timestamp())
     headers = {
@@ -160,36 +148,28 @@ def _sent(work: Work, settings: Settings) -> tuple[int | None, str | None]:
         headers |= {"Host": host.host.decode() + port, "Content-Length": str(len(work.body))}
         status, text = post(work.url, work.body, headers, allow_private=settings.webhooks_private)
     except Forbidden as error:
-        return None, error.detail
+        return None, error
     except (*_NO_ANSWER, ValueError, OSError) as error:
-        return None, f"{type(error).__name__}: {error}"[:SHOWN_LETTERS]
+        return None, Unavailable(reason_of(error)[:SHOWN_LETTERS])
     if 200 <= status < 300:  # noqa: PLR2004 - the statuses of success
         return status, None
-    return status, f"answered with {status}: {text[:SHOWN_LETTERS]}"
+    return status, Unavailable(f"answered with {status}: {text[:SHOWN_LETTERS]}")
 
 
-def _record(session: Session, work: Work, status: int | None, error: str | None) -> None:
-    moment = now(session)
-    values: dict[str, Any] = {
-        "status": status,
-        "error": error,
-        "lease_until": None,
-        "sent_at": None,
-    }
+def _record(
+    session: Session,
+    settings: Settings,
+    work: Work,
+    status: int | None,
+    error: DatagenError | None,
+) -> None:
+    own = (session, Delivery, work.delivery_id, work.attempt)
     if error is None:
-        values |= {"state": "succeeded", "ended_at": moment}
-    elif work.attempt > len(WAITS):
-        values |= {"state": "failed", "ended_at": moment}
-        log.warning("webhook_given_up", delivery=str(work.delivery_id), reason=error)
-    else:
-        wait = timedelta(seconds=WAITS[work.attempt - 1])
-        values |= {"state": "queued", "available_at": moment + wait}
-    session.execute(
-        update(Delivery)
-        .where(
-            Delivery.id == work.delivery_id,
-            Delivery.attempt == work.attempt,
-            Delivery.state == "running",
-        )
-        .values(values)
-    )
+        claims.change(
+            *own, state="succeeded", status=status, error=None, lease_until=None, sent_at=None,
+            ended_at=now(session),
+        )  # fmt: skip
+        return
+    claims.change(*own, status=status)
+    log.info("webhook_not_delivered", delivery=str(work.delivery_id), reason=error.detail)
+    claims.end_attempt(session, settings, Delivery, work.delivery_id, work.attempt, error)

@@ -15,17 +15,11 @@ import numpy as np
 import stamina
 import structlog
 from sqlalchemy import Engine, select
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from datagen.db.session import now, reading, writing
 from datagen.db.tables import Dataset, Export, Job, JobLabel, Model
-from datagen.errors import (
-    Cancelled,
-    DatagenError,
-    StorageFailure,
-    reason_of,
-)
 from datagen.export.destination import DestinationSink
 from datagen.export.info import DatasetInfo, ExportInfo, JobInfo
 from datagen.export.packed import write_files
@@ -35,6 +29,7 @@ from datagen.export.writing import write_export
 from datagen.queue import Message
 from datagen.schemas import ExportCreate
 from datagen.service import claims, repairing
+from datagen.service.attempts import RETRY_SECONDS, attempt, in_transaction
 from datagen.service.batch_work import UNLABELLED
 from datagen.service.common import split_digests
 from datagen.service.counting import refused_by_label
@@ -48,7 +43,6 @@ from datagen.settings import Settings
 from datagen.storage import CHUNK_BYTES, Storage
 
 TOLD_SECONDS = 1.0
-RETRY_SECONDS = 20.0
 # How long an export waits before it looks whether damaged shards were made again.
 REPAIR_SECONDS = 2.0
 
@@ -94,33 +88,25 @@ def run(engine: Engine, storage: Storage, settings: Settings, export_id: UUID) -
         the messages by which damaged shards are made again, where that was asked for; the export
         then waits for them.
     """
-    attempt = _claim(engine, settings, export_id)
-    if attempt is None:
+    number = in_transaction(engine, lambda session: _claim(session, settings, export_id))
+    if number is None:
         return []
-    claimed = Claimed(export_id, attempt)
-    try:
-        with Lease(engine, settings, Export, export_id, attempt) as lease:
-            work = _prepared(engine, storage, export_id)
-            asked = _asked_repairs(engine, storage, settings, work, lease)
-            if asked is not None:
-                _postpone(engine, claimed)
-                return asked
+    claimed = Claimed(export_id, number)
+    asked: list[Message] | None = None
+    with attempt(engine, settings, Export, export_id, number) as lease:
+        work = _prepared(engine, storage, export_id)
+        asked = _asked_repairs(engine, storage, settings, work, lease)
+        if asked is None:
             written = (
                 _write(engine, storage, claimed, work, lease)
                 if work.sources.request.destination is None
                 else _deliver(engine, settings, claimed, work, lease)
             )
-            closed = _close(engine, settings, claimed, work, written)
-    except Cancelled as stop:
-        log.info("export_stopped", export=str(export_id), reason=stop.detail)
-    except (OSError, DBAPIError, RuntimeError, MemoryError, StorageFailure) as error:
-        _end(engine, settings, claimed, error, final=False)
-    except DatagenError as error:
-        _end(engine, settings, claimed, error, final=True)
-    else:
-        if not closed:
-            log.warning("export_superseded", export=str(export_id), attempt=attempt)
-    return []
+            if not in_transaction(engine, lambda at: _close(at, settings, claimed, work, written)):
+                log.warning("export_superseded", export=str(export_id), attempt=number)
+        else:
+            in_transaction(engine, lambda session: _postpone(session, claimed))
+    return asked or []
 
 
 def _asked_repairs(
@@ -132,20 +118,16 @@ def _asked_repairs(
     return repairing.ask_for_damaged(engine, storage, settings, jobs, lease.check)
 
 
-@stamina.retry(on=OperationalError, timeout=RETRY_SECONDS, attempts=None)
-def _postpone(engine: Engine, claimed: Claimed) -> None:
-    with writing(engine) as session:
-        claims.postpone(session, Export, claimed.export_id, claimed.attempt, REPAIR_SECONDS)
+def _postpone(session: Session, claimed: Claimed) -> bool:
+    return claims.postpone(session, Export, claimed.export_id, claimed.attempt, REPAIR_SECONDS)
 
 
-@stamina.retry(on=OperationalError, timeout=RETRY_SECONDS, attempts=None)
-def _claim(engine: Engine, settings: Settings, export_id: UUID) -> int | None:
-    with writing(engine) as session:
-        export = claims.claim(session, settings, Export, export_id)
-        if export is None:
-            return None
-        export.images_written = 0
-        return export.attempt
+def _claim(session: Session, settings: Settings, export_id: UUID) -> int | None:
+    export = claims.claim(session, settings, Export, export_id)
+    if export is None:
+        return None
+    export.images_written = 0
+    return export.attempt
 
 
 @stamina.retry(on=OperationalError, timeout=RETRY_SECONDS, attempts=None)
@@ -292,20 +274,14 @@ def _deliver(
     # What an attempt of this export has begun there is its own, finished or not.
     overwrite = request.overwrite or work.location == location
     with DestinationSink(destinations(settings)[name], path, token, overwrite=overwrite) as sink:
-        _note_location(engine, claimed, location)
+        # The place was free, or to be overwritten, and is the export's from now on.
+        in_transaction(engine, lambda session: _change(session, claimed, location=location))
         write_export(work.format, followed.splits(work.sources.splits()), work.info, sink)
         lease.check()
         size, digest = 0, ""
         for entry in sink.entries():
             size, digest = size + entry.bytes, entry.sha256
     return _Written(digest, size, location=location)
-
-
-@stamina.retry(on=OperationalError, timeout=RETRY_SECONDS, attempts=None)
-def _note_location(engine: Engine, claimed: Claimed, location: str) -> None:
-    """Write down that the place was free, or to be overwritten, and is the export's from now on."""
-    with writing(engine) as session:
-        _change(session, claimed, location=location)
 
 
 class Followed:
@@ -350,54 +326,29 @@ def _digest(file: IO[bytes]) -> str:
     return digest.hexdigest()
 
 
-@stamina.retry(on=OperationalError, timeout=RETRY_SECONDS, attempts=None)
 def _close(
-    engine: Engine, settings: Settings, claimed: Claimed, work: ExportWork, written: _Written
+    session: Session, settings: Settings, claimed: Claimed, work: ExportWork, written: _Written
 ) -> bool:
-    with writing(engine) as session:
-        moment = now(session)
-        kept = settings.export_ttl if written.location is None else None
-        return _change(
-            session,
-            claimed,
-            state="succeeded",
-            images_written=work.info.images_total,
-            images_total=work.info.images_total,
-            archive_key=written.archive_key,
-            files_key=written.files_key,
-            location=written.location,
-            digest=written.digest,
-            bytes=written.size,
-            error=None,
-            lease_until=None,
-            ended_at=moment,
-            expires_at=None if kept is None else moment + timedelta(seconds=kept),
-        )
+    moment = now(session)
+    kept = settings.export_ttl if written.location is None else None
+    return _change(
+        session,
+        claimed,
+        state="succeeded",
+        images_written=work.info.images_total,
+        images_total=work.info.images_total,
+        archive_key=written.archive_key,
+        files_key=written.files_key,
+        location=written.location,
+        digest=written.digest,
+        bytes=written.size,
+        error=None,
+        lease_until=None,
+        ended_at=moment,
+        expires_at=None if kept is None else moment + timedelta(seconds=kept),
+    )
 
 
 def _change(session: Session, claimed: Claimed, **values: Any) -> bool:
     """Change the export, if it is still the worker's."""
     return claims.change(session, Export, claimed.export_id, claimed.attempt, **values)
-
-
-@stamina.retry(on=OperationalError, timeout=RETRY_SECONDS, attempts=None)
-def _end(
-    engine: Engine, settings: Settings, claimed: Claimed, error: Exception, *, final: bool
-) -> None:
-    reason = reason_of(error)
-    export_id, attempt = claimed.export_id, claimed.attempt
-    log.warning("export_not_written", export=str(export_id), attempt=attempt, reason=reason)
-    if not final and attempt >= settings.max_attempts:
-        final, reason = True, f"Gave up after {attempt} attempts: {reason}"
-    with writing(engine) as session:
-        if final:
-            _change(
-                session,
-                claimed,
-                state="failed",
-                error=reason,
-                lease_until=None,
-                ended_at=now(session),
-            )
-        else:
-            claims.release(session, settings, Export, export_id, attempt, reason)

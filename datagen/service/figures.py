@@ -47,7 +47,6 @@ class FiguresWork:
 
     figures_id: UUID
     attempt: int
-    tries: int
     model_name: str
     checkpoint_key: str
     digest: str
@@ -197,12 +196,15 @@ def claim(session: Session, settings: Settings, figures_id: UUID) -> FiguresWork
     row = claims.claim(session, settings, Figures, figures_id)
     if row is None:
         return None
+    return claims.read_claimed(session, settings, row, lambda: _work_of(session, row))
+
+
+def _work_of(session: Session, row: Figures) -> FiguresWork:
     model = session.get_one(Model, row.model_id)
     dataset = None if row.dataset_id is None else session.get_one(Dataset, row.dataset_id)
     return FiguresWork(
         figures_id=row.id,
         attempt=row.attempt,
-        tries=row.attempt - row.attempt_floor,
         model_name=f"{model.name}@{model.version}",
         checkpoint_key=str(model.checkpoint_key),
         digest=str(model.digest),
@@ -230,20 +232,6 @@ def close(
         error=None,
         ended_at=now(session),
     )
-
-
-def fail(session: Session, work: FiguresWork, reason: str) -> bool:
-    """End figures that cannot be drawn; False where they were taken over."""
-    return _change(
-        session, work, state="failed", error=reason, lease_until=None, ended_at=now(session)
-    )
-
-
-def release(session: Session, settings: Settings, work: FiguresWork, reason: str) -> bool:
-    """Give figures back after a failure that may pass; at the last attempt they fail."""
-    if work.tries >= settings.max_attempts:
-        return fail(session, work, f"Gave up after {work.tries} attempts: {reason}")
-    return claims.release(session, settings, Figures, work.figures_id, work.attempt, reason)
 
 
 def _change(session: Session, work: FiguresWork, **values: object) -> bool:

@@ -45,7 +45,6 @@ class ReportWork:
 
     report_id: UUID
     attempt: int
-    tries: int
     quick: bool
     images: int | None
     job_id: UUID | None
@@ -265,13 +264,16 @@ def claim(session: Session, settings: Settings, report_id: UUID) -> ReportWork |
     row = claims.claim(session, settings, Report, report_id)
     if row is None:
         return None
+    return claims.read_claimed(session, settings, row, lambda: _work_of(session, row))
+
+
+def _work_of(session: Session, row: Report) -> ReportWork:
     model = session.get_one(Model, row.model_id)
     job = None if row.job_id is None else session.get_one(Job, row.job_id)
     dataset = None if row.dataset_id is None else session.get_one(Dataset, row.dataset_id)
     return ReportWork(
         report_id=row.id,
         attempt=row.attempt,
-        tries=row.attempt - row.attempt_floor,
         quick=row.quick,
         images=row.images,
         job_id=row.job_id,
@@ -357,26 +359,6 @@ def close(
         error=None,
         ended_at=now(session),
     )
-
-
-def fail(session: Session, work: ReportWork, reason: str) -> bool:
-    """End a report that cannot be made; False where it was taken over."""
-    return _change(
-        session,
-        work,
-        state="failed",
-        error=reason,
-        state_key=None,
-        lease_until=None,
-        ended_at=now(session),
-    )
-
-
-def release(session: Session, settings: Settings, work: ReportWork, reason: str) -> bool:
-    """Give a report back after a failure that may pass; at the last attempt it fails."""
-    if work.tries >= settings.max_attempts:
-        return fail(session, work, f"Gave up after {work.tries} attempts: {reason}")
-    return claims.release(session, settings, Report, work.report_id, work.attempt, reason)
 
 
 def _change(session: Session, work: ReportWork, **values: object) -> bool:

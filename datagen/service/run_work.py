@@ -12,25 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-import structlog
 from sqlalchemy import Engine, select
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from datagen.db.session import now, reading, writing
 from datagen.db.tables import Dataset, Run
-from datagen.errors import (
-    Cancelled,
-    Conflict,
-    DatagenError,
-    NotFound,
-    StorageFailure,
-    reason_of,
-)
+from datagen.errors import Cancelled, Conflict, NotFound
 from datagen.export.destination import remove_export
 from datagen.queue import ADVANCE_RUN, Message
 from datagen.schemas import PipelineApply, Step
 from datagen.service import claims, datasets, exports, run_records
+from datagen.service.attempts import attempt, in_transaction
 from datagen.service.destinations import destinations
 from datagen.service.lease import Lease
 from datagen.service.pipelines import recipe_of
@@ -39,10 +31,7 @@ from datagen.service.run_steps import PRUNE, REFRESH, WORK, At, take_dataset
 from datagen.settings import Settings
 from datagen.storage import Storage
 
-_PASSING = (OSError, DBAPIError, RuntimeError, MemoryError, StorageFailure)
 _STEPS: dict[str, Step] = {REFRESH: "refresh", PRUNE: "deliver"}
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -51,7 +40,6 @@ class Work:
 
     run_id: UUID
     attempt: int
-    tries: int
     owner_id: UUID
     kind: str
     recipe: PipelineApply
@@ -59,25 +47,18 @@ class Work:
 
 def run(engine: Engine, storage: Storage, settings: Settings, run_id: UUID) -> list[Message]:
     """Do what a run waits for, if nobody does; what is to be sent. Safe to be told of twice."""
-    with writing(engine) as session:
-        work = _claim(session, settings, run_id)
+    work = in_transaction(engine, lambda session: _claim(session, settings, run_id))
     if work is None:
         return []
-    try:
-        with Lease(engine, settings, Run, run_id, work.attempt) as lease:
-            if work.kind == REFRESH:
-                done = _refreshed(storage, settings, work)
-            else:
-                done = _pruned(engine, settings, work, lease)
-            with writing(engine) as session:
-                _close(session, settings, work, done)
-    except Cancelled as stop:
-        log.info("run_step_stopped", run=str(run_id), reason=stop.detail)
-        return []
-    except _PASSING as error:
-        _give_back(engine, settings, work, reason_of(error), final=False)
-    except DatagenError as error:
-        _give_back(engine, settings, work, error.detail, final=True)
+    with attempt(
+        engine, settings, Run, run_id, work.attempt, fail=_failing(settings, run_id, work.attempt)
+    ) as lease:
+        if work.kind == REFRESH:
+            done = _refreshed(storage, settings, work)
+        else:
+            done = _pruned(engine, settings, work, lease)
+        in_transaction(engine, lambda session: _close(session, settings, work, done))
+    # However it ended: where nothing has changed, nothing is done.
     return [Message(ADVANCE_RUN, {"run_id": str(run_id)})]
 
 
@@ -89,8 +70,14 @@ def _claim(session: Session, settings: Settings, run_id: UUID) -> Work | None:
     # Between the two looks it may have gone on.
     if row is None or row.waits_for not in WORK:
         return None
-    tries = row.attempt - row.attempt_floor
-    return Work(row.id, row.attempt, tries, row.owner_id, row.waits_for, recipe_of(row))
+    kind = row.waits_for
+    return claims.read_claimed(
+        session,
+        settings,
+        row,
+        lambda: Work(row.id, row.attempt, row.owner_id, kind, recipe_of(row)),
+        _failing(settings, row.id, row.attempt),
+    )
 
 
 # What is written when the work is done, in the transaction that ends the step.
@@ -175,14 +162,19 @@ def _close(session: Session, settings: Settings, work: Work, record: _Record) ->
     session.flush()
 
 
-def _give_back(engine: Engine, settings: Settings, work: Work, reason: str, *, final: bool) -> None:
-    """Let go of a step that failed: for a while, or for good where the same would happen again."""
-    log.warning("run_step_failed", run=str(work.run_id), attempt=work.attempt, reason=reason)
-    with writing(engine) as session:
-        wait = claims.backoff(settings, work.tries)
-        floor = {"attempt_floor": work.attempt - settings.max_attempts} if final else {}
-        over = now(session) if final else now(session) + wait
-        claims.change(
-            session, Run, work.run_id, work.attempt,
-            lease_until=over, sent_at=None, error=reason, **floor,
-        )  # fmt: skip
+def _failing(settings: Settings, run_id: UUID, number: int) -> claims.Fail:
+    """How an attempt at a step ends for good: `advance` finds it spent, and ends the step."""
+
+    def fail(session: Session, failure: claims.Failure) -> bool:
+        return claims.change(
+            session,
+            Run,
+            run_id,
+            number,
+            lease_until=now(session),
+            sent_at=None,
+            error=failure.reason,
+            attempt_floor=number - settings.max_attempts,
+        )
+
+    return fail

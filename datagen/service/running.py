@@ -25,7 +25,7 @@ from datagen.db.tables import Pipeline, Report, Run
 from datagen.errors import Conflict, DatagenError, NotFound
 from datagen.queue import Message
 from datagen.schemas import ENDED, Step
-from datagen.service import exports, jobs, models, reports, run_records, webhooks
+from datagen.service import claims, exports, jobs, models, reports, run_records, webhooks
 from datagen.service.pipelines import recipe_of
 from datagen.service.run_checks import CheckFailed
 from datagen.service.run_steps import (
@@ -193,7 +193,7 @@ def _failed(
     run.attempt += 1
     if run.retry < at.recipe.retries and not isinstance(error, CheckFailed):
         run.retry += 1
-        wait = min(FIRST_RETRY * 2 ** (run.retry - 1), LONGEST_RETRY)
+        wait = claims.doubled(FIRST_RETRY, LONGEST_RETRY, run.retry)
         run.available_at = at.moment + wait
         at.say(name, f"{reason} Tried again in {wait.total_seconds():,.0f} s, "
                f"{run.retry} of {at.recipe.retries}.")  # fmt: skip

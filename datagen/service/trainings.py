@@ -25,13 +25,11 @@ class TrainingWork:
     """All that a worker needs to know to go on with a training that it has claimed.
 
     Attributes:
-        tries: attempts since the last slice that ended as planned.
         splits: those of the dataset, each with the SHA-256 of its file.
     """
 
     model_id: UUID
     attempt: int
-    tries: int
     options: dict[str, Any]
     state_key: str | None
     dataset_digest: str
@@ -49,11 +47,14 @@ def claim_training(session: Session, settings: Settings, model_id: UUID) -> Trai
     model = claims.claim(session, settings, Model, model_id)
     if model is None:
         return None
+    return claims.read_claimed(session, settings, model, lambda: _work_of(session, model))
+
+
+def _work_of(session: Session, model: Model) -> TrainingWork:
     dataset = session.get_one(Dataset, model.dataset_id)
     return TrainingWork(
         model_id=model.id,
         attempt=model.attempt,
-        tries=model.attempt - model.attempt_floor,
         options=model.options,
         state_key=model.state_key,
         dataset_digest=dataset.digest,
@@ -132,23 +133,3 @@ def close_training(
         error=None,
         ended_at=now(session),
     )
-
-
-def fail_training(session: Session, work: TrainingWork, reason: str) -> bool:
-    """End a training that cannot succeed; False where it was taken over."""
-    return _change(
-        session,
-        work,
-        state="failed",
-        error=reason,
-        state_key=None,
-        lease_until=None,
-        ended_at=now(session),
-    )
-
-
-def release_training(session: Session, settings: Settings, work: TrainingWork, reason: str) -> bool:
-    """Give a training back after a failure that may pass; at the last attempt it fails."""
-    if work.tries >= settings.max_attempts:
-        return fail_training(session, work, f"Gave up after {work.tries} attempts: {reason}")
-    return claims.release(session, settings, Model, work.model_id, work.attempt, reason)

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, delete, false, or_, select, update
+from sqlalchemy import ColumnElement, delete, false, select
 from sqlalchemy.orm import Session
 
 from datagen import schemas
@@ -33,7 +33,6 @@ from datagen.errors import Conflict, NotFound
 from datagen.queue import DELIVER, Message
 from datagen.schemas import ENDED, PING, Page, WebhookCreate, WebhookMade
 from datagen.service.common import MAX_PAGE, decode_id_cursor, encode_cursor, insert_if_absent
-from datagen.settings import Settings
 
 SECRET_BYTES = 32
 MOST_WEBHOOKS = 100
@@ -149,7 +148,9 @@ def resend(
     moment = now(session)
     if row.state == "running" and row.lease_until is not None and row.lease_until > moment:
         raise Conflict(f"Delivery {delivery_id} is being sent; look again in a moment.")
-    row.state, row.attempt, row.ended_at, row.lease_until = "queued", 0, None, None
+    # The attempts go on: a worker of before that still waits for its answer must not close this.
+    row.state, row.attempt_floor = "queued", row.attempt
+    row.ended_at = row.lease_until = None
     row.available_at = row.sent_at = moment
     session.flush()
     return _shown(row), [Message(DELIVER, {"delivery_id": str(row.id)})]
@@ -221,26 +222,6 @@ def check(session: Session, owner_id: UUID, webhook_id: UUID | None) -> None:
         _own(session, owner_id, webhook_id)
 
 
-def due(session: Session, settings: Settings) -> list[Message]:
-    """Deliveries whose turn it is, and that nobody was told of lately; marks them as told."""
-    moment = now(session)
-    forgotten = moment - timedelta(seconds=settings.resend_seconds)
-    ids = session.scalars(
-        select(Delivery.id)
-        .where(
-            or_(
-                (Delivery.state == "queued") & (Delivery.available_at <= moment),
-                (Delivery.state == "running") & (Delivery.lease_until < moment),
-            ),
-            or_(Delivery.sent_at.is_(None), Delivery.sent_at < forgotten),
-        )
-        .order_by(Delivery.id)
-        .limit(MAX_PAGE)
-    ).all()
-    session.execute(update(Delivery).where(Delivery.id.in_(ids)).values(sent_at=moment))
-    return [Message(DELIVER, {"delivery_id": str(row_id)}) for row_id in ids]
-
-
 def expire(session: Session) -> None:
     """Drop what was sent long ago."""
     session.execute(delete(Delivery).where(Delivery.created_at < now(session) - KEPT))
@@ -261,6 +242,7 @@ def _delivery(webhook_id: UUID, event: str, resource_id: UUID, moment: datetime)
         "happened_at": moment,
         "state": "queued",
         "attempt": 0,
+        "attempt_floor": 0,
         "available_at": moment,
         "created_at": moment,
     }
@@ -279,10 +261,12 @@ def _made(row: Webhook) -> WebhookMade:
 
 
 def _shown(row: Delivery) -> schemas.Delivery:
-    names = ("id", "event", "resource_id", "state", "attempt", "status", "error", "created_at",
-             "ended_at")  # fmt: skip
+    names = ("id", "event", "resource_id", "state", "status", "error", "created_at", "ended_at")
     waits = row.state == "queued"
     return schemas.Delivery.model_validate(
         {name: getattr(row, name) for name in names}
-        | {"next_attempt_at": row.available_at if waits else None}
+        | {
+            "attempt": row.attempt - row.attempt_floor,
+            "next_attempt_at": row.available_at if waits else None,
+        }
     )

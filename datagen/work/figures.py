@@ -8,33 +8,27 @@ import json
 from collections.abc import Iterator
 from uuid import UUID
 
-import stamina
-import structlog
 from sqlalchemy import Engine
-from sqlalchemy.exc import OperationalError
 
-from datagen.db.session import writing
 from datagen.db.tables import Figures
 from datagen.export.sinks import ZipSink
 from datagen.model.checkpoint import load_generator
 from datagen.model.devices import resolve_device
 from datagen.plots import render
 from datagen.service import figures
+from datagen.service.attempts import attempt, in_transaction
 from datagen.service.figures import FiguresWork
 from datagen.service.lease import Lease
 from datagen.settings import Settings
 from datagen.storage import Storage
-from datagen.work.attempts import RETRY_SECONDS, attempt
 from datagen.work.drawing import DRAWINGS, Subject
 from datagen.work.generators import all_threads, fetched
 from datagen.work.real_images import real_splits
 
-log = structlog.get_logger()
-
 
 def run_figures(engine: Engine, storage: Storage, settings: Settings, figures_id: UUID) -> None:
     """Draw the figures of a model; safe to be told of twice."""
-    work = _claim(engine, settings, figures_id)
+    work = in_transaction(engine, lambda session: figures.claim(session, settings, figures_id))
     if work is None:
         return
     with (
@@ -45,17 +39,9 @@ def run_figures(engine: Engine, storage: Storage, settings: Settings, figures_id
             Figures,
             work.figures_id,
             work.attempt,
-            fail=lambda session, reason: figures.fail(session, work, reason),
-            release=lambda session, reason: figures.release(session, settings, work, reason),
         ) as lease,
     ):
         _draw(engine, storage, settings, work, lease)
-
-
-@stamina.retry(on=OperationalError, timeout=RETRY_SECONDS, attempts=None)
-def _claim(engine: Engine, settings: Settings, figures_id: UUID) -> FiguresWork | None:
-    with writing(engine) as session:
-        return figures.claim(session, settings, figures_id)
 
 
 def _draw(
@@ -74,8 +60,12 @@ def _draw(
     key = f"figures/{work.figures_id}/{digest[:32]}.zip"
     lease.check()
     storage.put(key, archive)
-    with writing(engine) as session:
-        figures.close(session, work, key=key, digest=digest, size=len(archive), names=names)
+    in_transaction(
+        engine,
+        lambda session: figures.close(
+            session, work, key=key, digest=digest, size=len(archive), names=names
+        ),
+    )
 
 
 def _files(subject: Subject, lease: Lease) -> Iterator[tuple[str, bytes]]:

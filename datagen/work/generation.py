@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import numpy as np
-import stamina
 import structlog
 import torch
 from sqlalchemy import Engine
-from sqlalchemy.exc import OperationalError
 
-from datagen.db.session import writing
 from datagen.db.tables import Batch
 from datagen.model.samplers import Sampling
 from datagen.queue import Message, Queue
 from datagen.service import batches
+from datagen.service.attempts import attempt, in_transaction
 from datagen.service.batch_work import BatchResult, BatchWork
 from datagen.service.lease import Lease
 from datagen.service.stored_samples import StoredShard, read_stored
@@ -25,7 +23,6 @@ from datagen.settings import Settings
 from datagen.shards import SampleBatch, ShardInfo, write_shard
 from datagen.storage import Storage
 from datagen.work import generators
-from datagen.work.attempts import RETRY_SECONDS, attempt
 from datagen.work.candidates import Candidates, Drawing, Wanted
 from datagen.work.generators import GeneratorCache
 from datagen.work.stopwatch import Stopwatch
@@ -58,7 +55,9 @@ class Generation:
 
     def run_batch(self, batch_id: UUID) -> None:
         """Claim a batch, make it, record it, and send what follows; safe to be told of twice."""
-        work = self._claim(batch_id)
+        work = in_transaction(
+            self.engine, lambda session: batches.claim(session, self.settings, batch_id)
+        )
         if work is None:
             return
         messages: list[Message] | None = []
@@ -68,23 +67,15 @@ class Generation:
             Batch,
             work.batch_id,
             work.attempt,
-            fail=lambda session, reason: batches.fail(session, work.batch_id, work.attempt, reason),
-            release=lambda session, reason: batches.release(session, self.settings, work, reason),
+            fail=batches.failing(work.batch_id, work.attempt),
         ) as lease:
-            messages = self._close(work, self._make(work, lease))
+            result = self._make(work, lease)
+            messages = in_transaction(
+                self.engine, lambda session: batches.close(session, work, result)
+            )
         if messages is None:
             log.warning("batch_superseded", batch=str(batch_id), attempt=work.attempt)
         self.queue.send(messages or [])
-
-    @stamina.retry(on=OperationalError, timeout=RETRY_SECONDS, attempts=None)
-    def _claim(self, batch_id: UUID) -> BatchWork | None:
-        with writing(self.engine) as session:
-            return batches.claim(session, self.settings, batch_id)
-
-    @stamina.retry(on=OperationalError, timeout=RETRY_SECONDS, attempts=None)
-    def _close(self, work: BatchWork, result: BatchResult) -> list[Message] | None:
-        with writing(self.engine) as session:
-            return batches.close(session, work, result)
 
     def _make(self, work: BatchWork, lease: Lease) -> BatchResult:
         generator = self.cache.get(work.files)

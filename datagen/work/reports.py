@@ -12,7 +12,6 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
-import stamina
 import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
@@ -40,12 +39,12 @@ from datagen.quality.report_page import page
 from datagen.queue import Message, Queue
 from datagen.schemas import Gate
 from datagen.service import reports
+from datagen.service.attempts import attempt, in_transaction
 from datagen.service.lease import Lease
 from datagen.service.reports import ReportWork
 from datagen.service.stored_samples import read_samples
 from datagen.settings import Settings
 from datagen.storage import Storage
-from datagen.work.attempts import RETRY_SECONDS, attempt
 from datagen.work.candidates import Candidates, Drawing, Wanted
 from datagen.work.generators import GeneratorCache, all_threads
 from datagen.work.real_images import real_splits
@@ -61,7 +60,7 @@ def run_report(
     engine: Engine, storage: Storage, queue: Queue, settings: Settings, report_id: UUID
 ) -> None:
     """Measure for one slice; safe to be told of twice."""
-    work = _claim(engine, settings, report_id)
+    work = in_transaction(engine, lambda session: reports.claim(session, settings, report_id))
     if work is None:
         return
     messages: list[Message] = []
@@ -73,18 +72,10 @@ def run_report(
             Report,
             work.report_id,
             work.attempt,
-            fail=lambda session, reason: reports.fail(session, work, reason),
-            release=lambda session, reason: reports.release(session, settings, work, reason),
         ) as lease,
     ):
         messages = _slice(engine, storage, settings, work, lease)
     queue.send(messages)
-
-
-@stamina.retry(on=OperationalError, timeout=RETRY_SECONDS, attempts=None)
-def _claim(engine: Engine, settings: Settings, report_id: UUID) -> ReportWork | None:
-    with writing(engine) as session:
-        return reports.claim(session, settings, report_id)
 
 
 def _slice(
@@ -265,8 +256,7 @@ def _continue(
 ) -> list[Message]:
     key = f"reports/{work.report_id}/{work.attempt:06d}.json"
     storage.put(key, json.dumps(found, allow_nan=False).encode())
-    with writing(engine) as session:
-        messages = reports.finish_slice(session, work, key)
+    messages = in_transaction(engine, lambda session: reports.finish_slice(session, work, key))
     if work.state_key is not None and messages:
         storage.delete(work.state_key)
     return messages
@@ -281,8 +271,9 @@ def _finish(engine: Engine, storage: Storage, work: ReportWork, report: dict[str
     digest = hashlib.sha256(archive).hexdigest()
     key = f"reports/{work.report_id}/{digest[:32]}.zip"
     storage.put(key, archive)
-    with writing(engine) as session:
-        closed = reports.close(
+    closed = in_transaction(
+        engine,
+        lambda session: reports.close(
             session,
             work,
             key=key,
@@ -290,7 +281,8 @@ def _finish(engine: Engine, storage: Storage, work: ReportWork, report: dict[str
             size=len(archive),
             outcome=report["verdict"]["outcome"],
             sentence=report["verdict"]["sentence"],
-        )
+        ),
+    )
     # Where it was taken over, the state is what the other worker goes on from.
     if closed and work.state_key is not None:
         storage.delete(work.state_key)

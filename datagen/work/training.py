@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import stamina
 import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
@@ -24,6 +23,7 @@ from datagen.model.devices import kind_of, resolve_device
 from datagen.model.header import read_header
 from datagen.queue import Message, Queue
 from datagen.service import trainings
+from datagen.service.attempts import attempt, in_transaction
 from datagen.service.datasets import load_split
 from datagen.service.lease import Lease
 from datagen.service.model_files import ModelFiles, StoredFile
@@ -31,7 +31,6 @@ from datagen.service.trainings import TrainingWork
 from datagen.settings import Settings
 from datagen.storage import CHUNK_BYTES, Storage
 from datagen.work import recipe
-from datagen.work.attempts import RETRY_SECONDS, attempt
 from datagen.work.generators import all_threads
 
 TOLD_SECONDS = 1.0
@@ -69,7 +68,9 @@ def run_training(
     The state between slices lies in the store, so that any worker can go on from it, and a worker
     that is killed loses one slice at most.
     """
-    work = _claim(engine, settings, model_id)
+    work = in_transaction(
+        engine, lambda session: trainings.claim_training(session, settings, model_id)
+    )
     if work is None:
         return
     messages: list[Message] = []
@@ -81,20 +82,10 @@ def run_training(
             Model,
             work.model_id,
             work.attempt,
-            fail=lambda session, reason: trainings.fail_training(session, work, reason),
-            release=lambda session, reason: trainings.release_training(
-                session, settings, work, reason
-            ),
         ) as lease,
     ):
         messages = _slice(engine, storage, settings, work, lease)
     queue.send(messages)
-
-
-@stamina.retry(on=OperationalError, timeout=RETRY_SECONDS, attempts=None)
-def _claim(engine: Engine, settings: Settings, model_id: UUID) -> TrainingWork | None:
-    with writing(engine) as session:
-        return trainings.claim_training(session, settings, model_id)
 
 
 def _slice(
@@ -143,8 +134,9 @@ def _continue(
     key = f"training/{work.model_id}/{work.attempt:06d}.safetensors"
     with (folder / recipe.STATE).open("rb") as file:
         storage.put(key, file)
-    with writing(engine) as session:
-        messages = trainings.finish_slice(session, work, key, seconds)
+    messages = in_transaction(
+        engine, lambda session: trainings.finish_slice(session, work, key, seconds)
+    )
     if work.state_key is not None and messages:
         storage.delete(work.state_key)
     return messages
@@ -174,8 +166,9 @@ def _finish(
         stored.get(recipe.EXAMPLES),
         stored.get(recipe.INDEX),
     )
-    with writing(engine) as session:
-        closed = trainings.close_training(
+    closed = in_transaction(
+        engine,
+        lambda session: trainings.close_training(
             session,
             work,
             files=files,
@@ -186,7 +179,8 @@ def _finish(
             config=header.config,
             device=device,
             seconds=seconds,
-        )
+        ),
+    )
     # Where it was taken over, the state is what the other worker goes on from.
     if closed and work.state_key is not None:
         storage.delete(work.state_key)

@@ -19,7 +19,7 @@ from running import Service, wait_until
 
 from datagen import Client
 from datagen.errors import Conflict, NotFound
-from datagen.service import delivering
+from datagen.service import claims
 
 
 @dataclass
@@ -160,8 +160,8 @@ def test_receiver_that_fails_is_tried_again_and_each_attempt_is_told(
 
 
 def test_waits_between_attempts_cover_a_day() -> None:
-    assert list(delivering.WAITS) == sorted(delivering.WAITS)
-    assert 23 * 3600 < sum(delivering.WAITS) < 30 * 3600
+    assert list(claims.DELIVERY_WAITS) == sorted(claims.DELIVERY_WAITS)
+    assert 23 * 3600 < sum(claims.DELIVERY_WAITS) < 30 * 3600
 
 
 def test_former_secret_signs_beside_the_new_one(dg: Client, receiver: Receiver) -> None:

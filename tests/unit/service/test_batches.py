@@ -8,6 +8,7 @@ from sqlalchemy import func, select, update
 
 from datagen.db.session import now, reading, writing
 from datagen.db.tables import Batch, Job, Sample
+from datagen.errors import StorageFailure
 from datagen.queue import RUN_BATCH
 from datagen.schemas import JobCreate
 from datagen.service import batches, claims, jobs
@@ -35,6 +36,12 @@ def claim(engine, settings, batch_id):
 def close(engine, work, result):
     with writing(engine) as session:
         return batches.close(session, work, result)
+
+
+def failed(session, settings, work, reason):
+    end = batches.failing(work.batch_id, work.attempt)
+    error = StorageFailure(reason)
+    return claims.end_attempt(session, settings, Batch, work.batch_id, work.attempt, error, end)
 
 
 def expire(engine, batch_id):
@@ -114,8 +121,7 @@ def test_stale_worker_cannot_renew_or_release(engine, settings, batch_id):
 
     with writing(engine) as session:
         assert not claims.renew(session, settings, Batch, batch_id, stale.attempt)
-        assert not batches.release(session, settings, stale, "disk full")
-        assert not batches.still_held(session, stale)
+        assert not failed(session, settings, stale, "disk full")
 
 
 def test_silent_workers_batch_is_sent_again_after_its_wait(engine, settings, batch_id):
@@ -181,7 +187,7 @@ def test_failure_that_may_pass_waits_longer_each_time(engine, settings, batch_id
     for _ in range(3):
         work = claim(engine, settings, batch_id)
         with writing(engine) as session:
-            batches.release(session, settings, work, "the disk is full")
+            failed(session, settings, work, "the disk is full")
             waits.append(session.get_one(Batch, batch_id).available_at - now(session))
         make_due(engine, batch_id)
 
@@ -192,7 +198,7 @@ def test_last_failure_gives_its_reason_to_the_job(engine, settings, job, batch_i
     once = settings.model_copy(update={"max_attempts": 1})
     work = claim(engine, once, batch_id)
     with writing(engine) as session:
-        batches.release(session, once, work, "the disk is full")
+        failed(session, once, work, "the disk is full")
 
     ended = state_of(engine, job)
     assert ended.state == "failed"

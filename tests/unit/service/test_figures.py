@@ -8,10 +8,10 @@ import pytest
 
 from datagen.db.session import reading, writing
 from datagen.db.tables import Dataset, Figures, Model, Owner, new_id
-from datagen.errors import Conflict, InvalidRequest, NotFound
+from datagen.errors import Conflict, InvalidFile, InvalidRequest, NotFound
 from datagen.queue import RUN_FIGURES
 from datagen.schemas import FiguresCreate
-from datagen.service import figures
+from datagen.service import claims, figures
 from datagen.service.stale import requeue_stale
 
 
@@ -149,7 +149,9 @@ def test_those_that_failed_say_why_and_are_drawn_anew_when_asked(
 ):
     row, _ = asked(engine, owner)
     with writing(engine) as session:
-        figures.fail(session, figures.claim(session, settings, row.id), "The weights are gone.")
+        work = figures.claim(session, settings, row.id)
+        error = InvalidFile("The weights are gone.")
+        claims.end_attempt(session, settings, Figures, row.id, work.attempt, error)
     with reading(engine) as session:
         found = figures.known(session, owner.id, "pets", FiguresCreate())
         with pytest.raises(Conflict, match="weights are gone"):

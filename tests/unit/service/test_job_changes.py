@@ -12,7 +12,7 @@ from datagen.db.tables import Batch, Dataset, Export, Job, JobLabel, Sample, new
 from datagen.errors import Conflict, InvalidRequest, NotFound, QuotaExceeded, UnknownLabel
 from datagen.queue import REMOVE_JOBS, RUN_BATCH
 from datagen.schemas import ExportCreate, JobCreate, JobExtend
-from datagen.service import batches, exports, job_changes, job_plans, jobs, samples
+from datagen.service import batches, claims, exports, job_changes, job_plans, jobs, samples
 
 
 def read(engine, owner, job_id):
@@ -233,7 +233,8 @@ class TestRetrying:
             with writing(engine) as session:
                 work = batches.claim(session, tiny, ids[1])
             with writing(engine) as session:
-                batches.release(session, tiny, work, "no luck")
+                own, error = (work.batch_id, work.attempt), OSError("no luck")
+                claims.end_attempt(session, tiny, Batch, *own, error, batches.failing(*own))
         failed = read(engine, owner, job.id)
         assert (failed.state, failed.images_stored) == ("failed", 4)
 

@@ -10,10 +10,17 @@ from sqlalchemy import select, update
 from datagen import bundled
 from datagen.db.session import now, reading, writing
 from datagen.db.tables import Dataset, Figures, Job, Model, Owner, Report, new_id
-from datagen.errors import Conflict, InvalidFile, InvalidRequest, NotFound
+from datagen.errors import (
+    Conflict,
+    InvalidFile,
+    InvalidRequest,
+    NotFound,
+    StorageFailure,
+    TrainingDiverged,
+)
 from datagen.queue import RUN_TRAINING
 from datagen.schemas import ModelCreate
-from datagen.service import keys, models, trainings
+from datagen.service import claims, keys, models, trainings
 from datagen.service.common import next_version
 from datagen.service.model_files import ModelFiles, StoredFile
 from datagen.service.stale import requeue_stale
@@ -124,10 +131,14 @@ def test_dataset_that_nothing_can_learn_from_is_refused(engine, settings, owner,
         create(engine, settings, owner)
 
 
+def failed(session, settings, work, error):
+    return claims.end_attempt(session, settings, Model, work.model_id, work.attempt, error)
+
+
 def test_worker_gets_what_it_needs(engine, settings, training):
     work = claim(engine, settings, training)
 
-    assert (work.attempt, work.tries) == (1, 1)
+    assert work.attempt == 1
     assert work.storage_prefix == "datasets/c"
     assert set(work.splits) == {"train", "test"}
     assert claim(engine, settings, training) is None
@@ -150,7 +161,7 @@ def test_planned_slices_do_not_use_up_the_attempts(engine, settings, training):
     few = settings.model_copy(update={"max_attempts": 2})
     for number in range(1, 8):
         work = claim(engine, few, training)
-        assert (work.attempt, work.tries) == (number, 1)
+        assert work.attempt == number
         with writing(engine) as session:
             messages = trainings.finish_slice(session, work, f"training/{number}")
         assert len(messages) == 1
@@ -183,7 +194,7 @@ def test_failure_that_may_pass_gives_the_training_back_until_the_last_attempt(
     for expected in ("queued", "failed"):
         work = claim(engine, few, training)
         with writing(engine) as session:
-            assert trainings.release_training(session, few, work, "the disk is full")
+            assert failed(session, few, work, StorageFailure("the disk is full"))
         assert row(engine, training).state == expected
         let_time_pass(engine)
 
@@ -199,8 +210,8 @@ def test_overtaken_worker_changes_nothing(engine, settings, training):
         assert not trainings.record_progress(session, stale, {"epoch": 9})
         assert trainings.finish_slice(session, stale, "training/stale") == []
         assert not trainings.close_training(session, stale, **RESULT)
-        assert not trainings.fail_training(session, stale, "diverged")
-        assert not trainings.release_training(session, settings, stale, "disk full")
+        assert not failed(session, settings, stale, TrainingDiverged("diverged"))
+        assert not failed(session, settings, stale, StorageFailure("disk full"))
         assert trainings.record_progress(session, winner, {"epoch": 1})
 
     current = row(engine, training)

@@ -12,7 +12,7 @@ from pipeline_world import said, states
 from sqlalchemy import select
 
 from datagen.db.session import now, reading, writing
-from datagen.db.tables import Batch, Delivery, Export, Job
+from datagen.db.tables import Batch, Delivery, Export, Job, Run
 from datagen.errors import Conflict
 from datagen.queue import RUN_BATCH
 from datagen.schemas import WebhookCreate
@@ -121,6 +121,19 @@ def test_failed_step_is_tried_again_and_goes_on_where_it_failed(world):
     assert "goes on where it ended" in said(ended, "generate")
 
 
+def test_waits_between_retries_double_up_to_an_hour(world):
+    world.apply(model="nobody", retries=9)
+    run, waits = world.start(), []
+    world.settle()
+    while world.read(run.id).state == "running":
+        row = world.one(Run, run.id)
+        with reading(world.engine) as session:
+            waits.append(round((row.available_at - now(session)).total_seconds(), -1))
+        world.waited(run.id)
+        world.settle()
+    assert waits == [30, 60, 120, 240, 480, 960, 1920, 3600, 3600]
+
+
 def test_last_retry_fails_the_run(world):
     world.apply(model="nobody", retries=1)
     run = world.start()
@@ -186,7 +199,7 @@ def test_webhook_is_told_of_the_end_that_it_waits_for(world, when, recipe, event
     assert states(run)["notify"] == ("succeeded" if event else "skipped")
     if event:
         with writing(world.engine) as session:
-            body = json.loads(delivering._claim(session, told[0].id).body)
+            body = json.loads(delivering._claim(session, world.settings, told[0].id).body)
         assert (body["event"], body["data"]["id"]) == (event, str(run.id))
         assert body["data"]["steps"][-1]["name"] == "notify"
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor, wait
+from datetime import timedelta
 
-from sqlalchemy import select
+import pytest
+from sqlalchemy import select, update
 
-from datagen.db.session import reading, writing
-from datagen.db.tables import Delivery, Webhook
+from datagen.db.session import now, reading, writing
+from datagen.db.tables import Delivery, Job, Webhook
+from datagen.errors import Conflict, Forbidden, Unavailable
 from datagen.schemas import WebhookCreate
-from datagen.service import jobs, webhooks
+from datagen.service import claims, delivering, jobs, webhooks
 
 
 def note(engine):
@@ -49,3 +52,106 @@ def test_named_webhook_is_told_of_the_jobs_that_name_it_alone(engine, tiny, owne
     assert sorted(rows) == sorted(
         [(named.id, first.id), (plain.id, first.id), (plain.id, second.id)]
     )
+
+
+@pytest.mark.parametrize(
+    ("before_the_look", "before_the_webhook", "told"),
+    [(60, False, 1), (110, False, 1), (130, False, 0), (60, True, 0)],
+)
+def test_end_that_is_committed_after_a_later_look_is_told(
+    engine, tiny, owner, start, before_the_look, before_the_webhook, told
+):
+    with writing(engine) as session:
+        wanted = WebhookCreate(url="https://h.example/", events=["job.succeeded"])
+        hook = webhooks.create(session, owner.id, wanted)
+    job, _ = start(ant=1)
+    with writing(engine) as session:
+        looked = now(session)
+        ended = looked - timedelta(seconds=before_the_look)
+        age = timedelta(seconds=-1 if before_the_webhook else 3600)
+        session.execute(update(Webhook).values(looked_at=looked, created_at=ended - age))
+        session.execute(update(Job).values(state="succeeded", ended_at=ended))
+    for _ in range(2):
+        note(engine)
+    with reading(engine) as session:
+        rows = session.scalars(select(Delivery.resource_id).where(Delivery.webhook_id == hook.id))
+        assert list(rows) == [job.id] * told
+
+
+@pytest.fixture
+def ping(engine, owner):
+    """A delivery that waits."""
+    with writing(engine) as session:
+        hook = webhooks.create(session, owner.id, WebhookCreate(url="https://h.example/"))
+        return hook, webhooks.ping(session, owner.id, hook.id)[0]
+
+
+def claim(engine, settings, delivery):
+    with writing(engine) as session:
+        return delivering._claim(session, settings, delivery.id)
+
+
+def record(engine, settings, work, status, error):
+    with writing(engine) as session:
+        delivering._record(session, settings, work, status, error)
+
+
+def shown(engine, owner, hook):
+    with reading(engine) as session:
+        return webhooks.list_deliveries(session, owner.id, hook.id, 50, None).items[0]
+
+
+def lease_ends(engine):
+    with writing(engine) as session:
+        session.execute(update(Delivery).values(lease_until=now(session) - timedelta(seconds=1)))
+
+
+def test_delivery_that_is_sent_again_has_all_its_attempts_and_shows_those_alone(
+    engine, settings, owner, ping
+):
+    hook, delivery = ping
+    record(engine, settings, claim(engine, settings, delivery), 500, Unavailable("answered 500"))
+    assert (shown(engine, owner, hook).attempt, shown(engine, owner, hook).status) == (1, 500)
+    with writing(engine) as session:
+        again, messages = webhooks.resend(session, owner.id, hook.id, delivery.id)
+    assert (again.state, again.attempt, len(messages)) == ("queued", 0, 1)
+    record(engine, settings, claim(engine, settings, delivery), 204, None)
+    ended = shown(engine, owner, hook)
+    assert (ended.state, ended.attempt, ended.status, ended.error) == ("succeeded", 1, 204, None)
+    with reading(engine) as session:
+        assert session.get_one(Delivery, delivery.id).attempt == 2
+
+
+def test_worker_of_before_does_not_close_what_was_sent_again(engine, settings, owner, ping):
+    hook, delivery = ping
+    slow = claim(engine, settings, delivery)
+    with writing(engine) as session, pytest.raises(Conflict, match="is being sent"):
+        webhooks.resend(session, owner.id, hook.id, delivery.id)
+    lease_ends(engine)
+    with writing(engine) as session:
+        webhooks.resend(session, owner.id, hook.id, delivery.id)
+    assert claim(engine, settings, delivery).attempt == 2
+    record(engine, settings, slow, 500, Unavailable("answered 500"))
+    record(engine, settings, slow, 204, None)
+    still = shown(engine, owner, hook)
+    assert (still.state, still.status) == ("running", None)
+
+
+def test_address_that_is_refused_is_not_tried_for_a_day(engine, settings, owner, ping):
+    hook, delivery = ping
+    record(engine, settings, claim(engine, settings, delivery), None, Forbidden("Not public."))
+    ended = shown(engine, owner, hook)
+    assert (ended.state, ended.error, ended.next_attempt_at) == ("failed", "Not public.", None)
+    assert ended.ended_at is not None
+
+
+def test_delivery_waits_longer_each_time(engine, settings, owner, ping):
+    _, delivery = ping
+    for seconds in claims.DELIVERY_WAITS[:3]:
+        error = Unavailable("answered 500")
+        record(engine, settings, claim(engine, settings, delivery), 500, error)
+        with writing(engine) as session:
+            moment = now(session)
+            due = session.get_one(Delivery, delivery.id).available_at
+            session.execute(update(Delivery).values(available_at=moment))
+        assert round((due - moment).total_seconds()) == seconds

@@ -391,6 +391,23 @@ def test_damaged_real_images_fail_the_report_at_once(engine, storage, dataset, j
     assert row.error
 
 
+@pytest.mark.parametrize("error", [NotFound("It is gone."), Conflict("It has changed.")])
+def test_error_that_no_waiting_helps_ends_the_report_at_once(
+    engine, storage, settings, queue, dataset, job, ask, error
+):
+    class Refusing:
+        def get(self, key):
+            raise error
+
+        open = get
+
+    asked = ask(job=job.id, real="real")
+    run_report(engine, Refusing(), queue, settings, asked.id)
+
+    row = row_of(engine, asked)
+    assert (row.state, row.attempt, row.error) == ("failed", 1, error.detail)
+
+
 def test_dataset_that_reports_measured_by_leaves_a_tombstone(engine, owner, dataset, job, ask, run):
     asked = ask(job=job.id, real="real")
     with writing(engine) as session, pytest.raises(Conflict, match="cancel that first"):

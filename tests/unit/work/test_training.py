@@ -12,6 +12,7 @@ from tiny import striped_images
 from datagen.datasets.reading import Opened, ReadReport
 from datagen.db.session import now, reading, writing
 from datagen.db.tables import Model
+from datagen.errors import Conflict, NotFound
 from datagen.images import LabelledImages
 from datagen.model.state import TrainingState
 from datagen.queue import RUN_TRAINING, MemoryQueue
@@ -343,6 +344,33 @@ def test_missing_state_starts_the_training_anew(engine, storage, submit, trainer
 
     assert row_of(engine, model).state == "succeeded"
     assert row_of(engine, model).digest == row_of(engine, whole).digest
+
+
+class Refusing:
+    """A store that answers every question with the same error."""
+
+    def __init__(self, storage, error):
+        self._storage, self._error = storage, error
+
+    def get(self, key):
+        raise self._error
+
+    open = get
+
+    def __getattr__(self, name):
+        return getattr(self._storage, name)
+
+
+@pytest.mark.parametrize("error", [NotFound("It is gone."), Conflict("It has changed.")])
+def test_error_that_no_waiting_helps_ends_the_training_at_once(
+    engine, storage, submit, trainer, step, error
+):
+    model = submit()
+    step(trainer(Refusing(storage, error)))
+
+    row = row_of(engine, model)
+    assert (row.state, row.attempt, row.error) == ("failed", 1, error.detail)
+    assert row.ended_at is not None
 
 
 def test_device_that_is_not_there_fails_the_training_with_the_reason(engine, submit, trainer, step):
