@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterable, Sequence
 
 from datagen.errors import InvalidRequest
+from datagen.export.classes import put_classes
 from datagen.export.info import ExportInfo
 from datagen.export.pixels import MAX_BYTE_CLASSES, pixels_of
 from datagen.export.protocol import Format, ImageShape
@@ -17,7 +18,6 @@ from datagen.export.rows import Split
 from datagen.export.sinks import Sink
 
 FOLDER = "MNIST/raw"
-CLASSES = "classes.txt"
 _FILES = {"train": "train", "test": "t10k"}
 _IMAGES, _LABELS = 0x0803, 0x0801
 _LOADING = """\
@@ -43,8 +43,7 @@ def write(splits: Iterable[Split], info: ExportInfo, sink: Sink) -> None:
             f"{FOLDER}/{name}-images-idx3-ubyte", struct.pack(">4I", _IMAGES, 0, height, width)
         )
         sink.put(f"{FOLDER}/{name}-labels-idx1-ubyte", _labels(0))
-    names = (" ".join(name.split()) or "?" for name in info.class_names)
-    sink.put(CLASSES, "".join(f"{name}\n" for name in names).encode())
+    put_classes(sink, info.class_names)
 
 
 def _labels(count: int) -> bytes:

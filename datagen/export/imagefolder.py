@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from datagen.export.classes import put_classes
 from datagen.export.columns import PROVENANCE, column_fields, provenance
 from datagen.export.info import ExportInfo
 from datagen.export.naming import folder_names
@@ -21,6 +22,9 @@ from datagen.shards import loader_metadata
 
 # Every row group has an entry in the footer, which is held until the end: few, then.
 PARTS_TOGETHER = 25
+# As `classes.txt`, with the names of the folders: loaders take it where a split has no images of a
+# class, and thus no folder.
+FOLDERS = "folders.txt"
 COLUMNS = (("file_name", pa.string()), *PROVENANCE)
 _LOADING = """\
 from torchvision.datasets import ImageFolder
@@ -56,6 +60,8 @@ def write(splits: Iterable[Split], info: ExportInfo, sink: Sink) -> None:
                     waiting.clear()
             if waiting:
                 metadata.write_table(pa.Table.from_batches(waiting, schema))
+    put_classes(sink, info.class_names)
+    put_classes(sink, folders, FOLDERS)
 
 
 FORMAT = Format(

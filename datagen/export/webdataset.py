@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
+from datagen.export.classes import put_classes
 from datagen.export.columns import records
 from datagen.export.info import ExportInfo
 from datagen.export.protocol import Format
@@ -13,7 +14,6 @@ from datagen.export.sinks import Sink
 from datagen.export.tar import END, member
 
 ROWS_PER_FILE = 10_000
-CLASSES = "classes.txt"
 _LOADING = """\
 import webdataset as wds
 images = wds.WebDataset("path/to/this/folder/train/train-{000000..000009}.tar", shardshuffle=False)
@@ -44,11 +44,7 @@ def write(splits: Iterable[Split], info: ExportInfo, sink: Sink) -> None:
                         pieces += member(f"{stem}.json", told.encode())
                     file.write(b"".join(pieces))
                 file.write(END)
-    sink.put(CLASSES, "".join(f"{_one_line(name)}\n" for name in names).encode())
-
-
-def _one_line(name: str) -> str:
-    return " ".join(name.split()) or "?"
+    put_classes(sink, names)
 
 
 FORMAT = Format(

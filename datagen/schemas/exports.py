@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import math
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import Field, field_validator, model_validator
 
 from datagen.schemas.base import MAX_IMAGES, SPLITS, Count, License, Request, Resource, Seed, State
+
+
+ClassOrder = Annotated[
+    Literal["dataset", "name"],
+    Field(
+        description="How the classes are numbered: as in the dataset or model, or by their names "
+        "(numbers by their size)."
+    ),
+]
 
 
 class Format(Resource):
@@ -60,6 +69,7 @@ class ExportCreate(Request):
     labels: list[str] | None = Field(
         default=None, min_length=1, max_length=100_000, description="Only images of these labels."
     )
+    class_order: ClassOrder = "dataset"
     min_score: float | None = Field(
         default=None, ge=0.0, le=1.0, description="Only synthetic images of this score or more."
     )
