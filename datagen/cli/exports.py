@@ -165,9 +165,10 @@ def _shares(text: str) -> dict[str, float]:
 
 
 def _class_order(text: str) -> Literal["dataset", "name"]:
-    if text == "dataset" or text == "name":  # noqa: PLR1714 - what narrows the type
-        return text
-    raise usage_error(f"--class-order is {text!r}; write dataset or name.")
+    orders: dict[str, Literal["dataset", "name"]] = {"dataset": "dataset", "name": "name"}
+    if text not in orders:
+        raise usage_error(f"--class-order is {text!r}; write dataset or name.")
+    return orders[text]
 
 
 def _indices(text: str) -> tuple[int, int]:

@@ -68,4 +68,14 @@ FORMAT = Format(
     metadata=False,
     splits=("train", "test"),
     check=_check,
+    advice=(
+        (
+            "`classes.txt` names the labels: line N, counted from 0, is class N. torchvision's "
+            "`MNIST.classes` are always the ten digits, whatever the labels are."
+        ),
+        (
+            "A split without images has files without values, for which torchvision raises a "
+            "ValueError: `MNIST(..., train=False)` needs images in `test`."
+        ),
+    ),
 )

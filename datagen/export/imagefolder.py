@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datagen.export.classes import put_classes
-from datagen.export.columns import PROVENANCE, column_fields, provenance
+from datagen.export.columns import PROVENANCE, column_fields, provenance, split_in
 from datagen.export.info import ExportInfo
 from datagen.export.naming import folder_names
 from datagen.export.protocol import Format, Records
@@ -64,25 +64,47 @@ def write(splits: Iterable[Split], info: ExportInfo, sink: Sink) -> None:
     put_classes(sink, folders, FOLDERS)
 
 
+_ADVICE = (
+    (
+        "torchvision, Keras, fastai, Ultralytics, TFDS and timm number the folders of `train` in their "
+        "order, which is that of `classes.txt`; `folders.txt` has the folders in the same order. "
+        "`datasets` takes names and numbers from `metadata.parquet`, in which the column `file_name` "
+        "says of each image the folder and the column `label` the number."
+    ),
+    (
+        'fastai: `ImageDataLoaders.from_folder(path, train="train", valid="validation")`. Without '
+        "`valid` it looks for a folder `valid`, finds no validation image and says nothing."
+    ),
+    (
+        "timm: `ImageDataset(root)` or `create_dataset` with the folder of a split as `root`; of a "
+        "split that it does not find it takes the whole root."
+    ),
+)
+
 FORMAT = Format(
     "imagefolder",
     "folders of PNG files, one a class, with the metadata in a table beside them",
     write,
     _LOADING,
+    advice=_ADVICE,
+    by_class=True,
+    split_files="{split}/**",
     records=(
         Records(
             "images",
-            "Every image, with its split and the folder of its class.",
+            "Every image, with its split and its file in it; `metadata` has its label, under the "
+            "same `split` and `file_name`.",
             "*/*/*.png",
             "image/png",
             (
+                split_in("^(?:.*/)?(train|validation|test)/[^/]+/[^/]+$"),
+                ("file", "sc:Text", {"fileProperty": "fullpath"}, None),
                 (
-                    "split",
+                    "file_name",
                     "sc:Text",
                     {"fileProperty": "fullpath"},
-                    {"regex": "^(?:.*/)?(train|validation|test)(?:/.*)?$"},
+                    {"regex": "^(?:.*/)?([^/]+/[^/]+)$"},
                 ),
-                ("file", "sc:Text", {"fileProperty": "fullpath"}, None),
                 ("image", "sc:ImageObject", {"fileProperty": "content"}, None),
             ),
         ),
@@ -91,7 +113,10 @@ FORMAT = Format(
             "The label of every image, and where it comes from.",
             "*/metadata.parquet",
             "application/x-parquet",
-            column_fields(COLUMNS),
+            (
+                split_in("^(?:.*/)?(train|validation|test)/[^/]+$"),
+                *column_fields(COLUMNS),
+            ),
         ),
     ),
 )

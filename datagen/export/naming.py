@@ -54,9 +54,7 @@ def folder_names(class_names: Sequence[str]) -> list[str]:
 
 def natural_key(name: str) -> tuple[str | int, ...]:
     """What timm sorts folders by: runs of digits as numbers, the rest in lower case."""
-    return tuple(
-        int(piece) if piece.isdigit() else piece for piece in _DIGITS.split(name.lower())
-    )
+    return tuple(int(piece) if piece.isdigit() else piece for piece in _DIGITS.split(name.lower()))
 
 
 def _rising(keys: Sequence[Any]) -> bool:

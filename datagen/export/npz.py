@@ -57,5 +57,15 @@ def _array(values: np.ndarray) -> bytes:
 
 
 FORMAT = Format(
-    "npz", "one NumPy file of arrays, named as in Keras' MNIST", write, _LOADING, metadata=False
+    "npz",
+    "one NumPy file of arrays, named as in Keras' MNIST",
+    write,
+    _LOADING,
+    metadata=False,
+    advice=(
+        (
+            "`class_names[n]` is the name of label n. `x_train` and `x_test` are always there, without "
+            "values where the split has no images; `x_val` is there where there are such images."
+        ),
+    ),
 )

@@ -8,7 +8,7 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datagen.export.columns import PROVENANCE, REPEATED, column_fields, provenance
+from datagen.export.columns import PROVENANCE, REPEATED, column_fields, provenance, split_in
 from datagen.export.info import ExportInfo
 from datagen.export.protocol import Format, Records
 from datagen.export.rows import Rows, Split, in_files
@@ -54,6 +54,14 @@ FORMAT = Format(
     "Parquet files with image, label and metadata columns",
     write,
     _LOADING,
+    split_files="data/{split}-*.parquet",
+    advice=(
+        (
+            "`datasets` takes the class names from the metadata of the Parquet schema. polars and "
+            "DuckDB read `label` as a number and drop that metadata when they write the table again: "
+            "add the names from `manifest.json`, or cast the column to `ClassLabel`."
+        ),
+    ),
     records=(
         Records(
             "images",
@@ -61,12 +69,7 @@ FORMAT = Format(
             "data/*.parquet",
             "application/x-parquet",
             (
-                (
-                    "split",
-                    "sc:Text",
-                    {"fileProperty": "fullpath"},
-                    {"regex": "^(?:.*/)?(train|validation|test)(?:-.*)?$"},
-                ),
+                split_in("^(?:.*/)?(train|validation|test)(?:-.*)?$"),
                 ("image", "sc:ImageObject", {"column": "image"}, {"jsonPath": "bytes"}),
                 *column_fields(PROVENANCE),
             ),

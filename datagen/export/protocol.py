@@ -17,6 +17,9 @@ Writer = Callable[[Iterable[Split], ExportInfo, Sink], None]
 ImageShape = tuple[int, int, int]
 
 
+RecordField = tuple[str, str, Mapping[str, str], Mapping[str, str] | None]
+
+
 @dataclass(frozen=True)
 class Records:
     """Records that Croissant's readers can read from an export's files.
@@ -35,7 +38,7 @@ class Records:
     description: str
     includes: str
     encoding: str
-    fields: tuple[tuple[str, str, Mapping[str, str], Mapping[str, str] | None], ...]
+    fields: tuple[RecordField, ...]
 
 
 def _nothing_more(image_shape: ImageShape, class_names: Sequence[str]) -> None:

@@ -57,4 +57,5 @@ FORMAT = Format(
     _LOADING,
     metadata=False,
     check=_check,
+    advice=("`classes.txt` names the labels: line N, counted from 0, is class N.",),
 )

@@ -123,4 +123,15 @@ FORMAT = Format(
     write,
     _LOADING,
     metadata=False,
+    advice=(
+        (
+            "Features: `image_bytes` (bytes, a PNG file), `label_index` (int64, the number of the "
+            "class), `label` (bytes, its name in UTF-8), `filename` and `format` (bytes), `height`, "
+            "`width` and `depth` (int64); one value each. `classes.txt` has the names in order."
+        ),
+        (
+            "Ray needs TensorFlow to read records, and DALI an index of each file (`tfrecord2idx`); "
+            "both read the format `webdataset` as it is."
+        ),
+    ),
 )

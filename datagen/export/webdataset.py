@@ -52,4 +52,16 @@ FORMAT = Format(
     "tar files of PNG, label and JSON side by side, to be streamed",
     write,
     _LOADING,
+    split_files="{split}/*.tar",
+    advice=(
+        "`classes.txt` names the numbers in `.cls`: line N, counted from 0, is class N.",
+        (
+            "webdataset shares whole tars out to workers: take no more workers than there are tars, or "
+            "`WebDataset(..., empty_check=False)`; else it raises a ValueError."
+        ),
+        (
+            "Ray (`ray.data.read_webdataset`) and DALI (`fn.readers.webdataset`) read these tars "
+            "without an index."
+        ),
+    ),
 )

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import math
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Literal
 from uuid import UUID
 
 from pydantic import Field, field_validator, model_validator
 
-from datagen.schemas.base import MAX_IMAGES, SPLITS, Count, License, Request, Resource, Seed, State
-
-
-ClassOrder = Annotated[
-    Literal["dataset", "name"],
-    Field(
-        description="How the classes are numbered: as in the dataset or model, or by their names "
-        "(numbers by their size)."
-    ),
-]
+from datagen.schemas.base import (
+    MAX_IMAGES,
+    SPLITS,
+    ClassOrder,
+    Count,
+    License,
+    Request,
+    Resource,
+    Seed,
+    State,
+)
 
 
 class Format(Resource):

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, mode
 from datagen.schemas.base import (
     MAX_TEMPERATURE,
     MAX_TRUNCATION,
+    ClassOrder,
     Count,
     License,
     Name,
