@@ -29,7 +29,7 @@ def card(layout: Format, info: ExportInfo) -> str:
     parts = [_front(layout, info), f"# {_cell(info.title)}", *_summary(info), _counts(info)]
     parts += ["## Loading", f"```python\n{layout.loading}\n```"]
     if layout.advice:
-        parts.append("\n".join(f"- {sentence}" for sentence in layout.advice))
+        parts.append(layout.advice)
     if layout.by_class:
         parts += [*_folders(info.class_names), *_without(info)]
     parts += ["## Where they come from", *_origins(layout, info)]

@@ -16,6 +16,8 @@ import fiftyone as fo
 images = fo.Dataset.from_dir(
     "path/to/this/folder/train", fo.types.FiftyOneImageClassificationDataset
 )"""
+_ADVICE = """\
+- FiftyOne imports one split at a time; `images.tag_samples("train")` keeps its name."""
 _encoded = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -48,12 +50,7 @@ FORMAT = Format(
     "PNG files and labels.json, which FiftyOne imports with all attributes",
     write,
     _LOADING,
-    advice=(
-        (
-            "FiftyOne imports one split at a time: add its name as a tag, with "
-            '`images.tag_samples("train")`.'
-        ),
-    ),
+    advice=_ADVICE,
     records=(
         Records(
             "images",

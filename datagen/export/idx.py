@@ -23,6 +23,11 @@ _IMAGES, _LABELS = 0x0803, 0x0801
 _LOADING = """\
 from torchvision.datasets import MNIST
 images = MNIST("path/to/this/folder", train=True)  # labels are numbers; classes.txt names them"""
+_ADVICE = """\
+- `classes.txt` names the labels: line N, counted from 0, is class N. torchvision's `MNIST.classes`
+  are always the ten digits, whatever the labels are.
+- A split without images has files without values, for which torchvision raises a ValueError:
+  `MNIST(..., train=False)` needs images in `test`."""
 
 
 def write(splits: Iterable[Split], info: ExportInfo, sink: Sink) -> None:
@@ -68,14 +73,5 @@ FORMAT = Format(
     metadata=False,
     splits=("train", "test"),
     check=_check,
-    advice=(
-        (
-            "`classes.txt` names the labels: line N, counted from 0, is class N. torchvision's "
-            "`MNIST.classes` are always the ten digits, whatever the labels are."
-        ),
-        (
-            "A split without images has files without values, for which torchvision raises a "
-            "ValueError: `MNIST(..., train=False)` needs images in `test`."
-        ),
-    ),
+    advice=_ADVICE,
 )

@@ -33,6 +33,15 @@ images = ImageFolder("path/to/this/folder/train")
 # or, with class names and provenance:
 from datasets import load_dataset
 images = load_dataset("path/to/this/folder")["train"]"""
+_ADVICE = """\
+- torchvision, Keras, fastai, Ultralytics, TFDS and timm number the folders of a split in their
+  order, which is that of `classes.txt`; `folders.txt` has the folders in the same order. `datasets`
+  takes names and numbers from `metadata.parquet`: there the column `label` has the number, and
+  `file_name` the folder, of each image.
+- fastai: `ImageDataLoaders.from_folder(path, train="train", valid="validation")`. Without `valid`
+  it looks for a folder `valid`, finds no validation image and says nothing.
+- timm: give the folder of a split as `root`; of a split that it does not find it takes the whole
+  root, all splits together."""
 
 
 def write(splits: Iterable[Split], info: ExportInfo, sink: Sink) -> None:
@@ -63,23 +72,6 @@ def write(splits: Iterable[Split], info: ExportInfo, sink: Sink) -> None:
     put_classes(sink, info.class_names)
     put_classes(sink, folders, FOLDERS)
 
-
-_ADVICE = (
-    (
-        "torchvision, Keras, fastai, Ultralytics, TFDS and timm number the folders of `train` in their "
-        "order, which is that of `classes.txt`; `folders.txt` has the folders in the same order. "
-        "`datasets` takes names and numbers from `metadata.parquet`, in which the column `file_name` "
-        "says of each image the folder and the column `label` the number."
-    ),
-    (
-        'fastai: `ImageDataLoaders.from_folder(path, train="train", valid="validation")`. Without '
-        "`valid` it looks for a folder `valid`, finds no validation image and says nothing."
-    ),
-    (
-        "timm: `ImageDataset(root)` or `create_dataset` with the folder of a split as `root`; of a "
-        "split that it does not find it takes the whole root."
-    ),
-)
 
 FORMAT = Format(
     "imagefolder",

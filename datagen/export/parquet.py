@@ -20,6 +20,10 @@ COLUMNS = (("image", IMAGE_TYPE), *PROVENANCE)
 _LOADING = """\
 from datasets import load_dataset
 images = load_dataset("path/to/this/folder")["train"]"""
+_ADVICE = """\
+- `datasets` takes the class names from the metadata of the Parquet schema. polars and DuckDB read
+  `label` as a number, and drop that metadata when they write the table again; `manifest.json` has
+  the names in order."""
 
 
 def write(splits: Iterable[Split], info: ExportInfo, sink: Sink) -> None:
@@ -55,13 +59,7 @@ FORMAT = Format(
     write,
     _LOADING,
     split_files="data/{split}-*.parquet",
-    advice=(
-        (
-            "`datasets` takes the class names from the metadata of the Parquet schema. polars and "
-            "DuckDB read `label` as a number and drop that metadata when they write the table again: "
-            "add the names from `manifest.json`, or cast the column to `ClassLabel`."
-        ),
-    ),
+    advice=_ADVICE,
     records=(
         Records(
             "images",

@@ -59,7 +59,7 @@ class Format:
         splits: those that it has a place for.
         check: raises InvalidRequest for a shape or for class names that it cannot hold.
         records: what Croissant's readers find in it.
-        advice: sentences of Markdown for the card about what the usual loaders need.
+        advice: Markdown for the card about what the usual loaders need.
         by_class: whether loaders find the classes by the folders that the images lie in. No picture
             may lie beside these, and a class without images in a split has no number there.
         split_files: pattern of the files of a split, with `{split}` in it, by which the `datasets`
@@ -76,7 +76,7 @@ class Format:
     splits: tuple[str, ...] = SPLITS
     check: Callable[[ImageShape, Sequence[str]], None] = _nothing_more
     records: tuple[Records, ...] = ()
-    advice: tuple[str, ...] = ()
+    advice: str = ""
     by_class: bool = False
     split_files: str | None = None
 

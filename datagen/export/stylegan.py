@@ -18,6 +18,8 @@ _LOADING = """\
 import json, zipfile
 archive = zipfile.ZipFile("path/to/this/folder/train.zip")
 labels = dict(json.loads(archive.read("dataset.json"))["labels"])"""
+_ADVICE = """\
+- `classes.txt` names the labels: line N, counted from 0, is class N."""
 
 
 def write(splits: Iterable[Split], info: ExportInfo, sink: Sink) -> None:
@@ -57,5 +59,5 @@ FORMAT = Format(
     _LOADING,
     metadata=False,
     check=_check,
-    advice=("`classes.txt` names the labels: line N, counted from 0, is class N.",),
+    advice=_ADVICE,
 )

@@ -36,6 +36,12 @@ features = {
 }
 records = tf.data.TFRecordDataset(sorted(glob.glob("path/to/this/folder/train/tf.records-*")))
 images = records.map(lambda record: tf.io.parse_single_example(record, features))"""
+_ADVICE = """\
+- Features, one value each: `image_bytes` (bytes, a PNG file), `label_index` (int64, the number of
+  the class), `label` (bytes, its name in UTF-8), `filename` and `format` (bytes), `height`, `width`
+  and `depth` (int64). `classes.txt` has the names in order: line N, counted from 0, is class N.
+- Ray needs TensorFlow to read records, and DALI an index of each file (`tfrecord2idx`); both read
+  the format `webdataset` as it is."""
 
 
 def write(splits: Iterable[Split], info: ExportInfo, sink: Sink) -> None:
@@ -123,15 +129,5 @@ FORMAT = Format(
     write,
     _LOADING,
     metadata=False,
-    advice=(
-        (
-            "Features: `image_bytes` (bytes, a PNG file), `label_index` (int64, the number of the "
-            "class), `label` (bytes, its name in UTF-8), `filename` and `format` (bytes), `height`, "
-            "`width` and `depth` (int64); one value each. `classes.txt` has the names in order."
-        ),
-        (
-            "Ray needs TensorFlow to read records, and DALI an index of each file (`tfrecord2idx`); "
-            "both read the format `webdataset` as it is."
-        ),
-    ),
+    advice=_ADVICE,
 )

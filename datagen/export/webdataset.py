@@ -22,6 +22,12 @@ images = images.decode("pil").to_tuple("png", "cls")  # as many tars as there ar
 # or, with provenance:
 from datasets import load_dataset
 images = load_dataset("path/to/this/folder")["train"]"""
+_ADVICE = """\
+- `classes.txt` names the numbers in `.cls`: line N, counted from 0, is class N.
+- webdataset shares whole tars out to workers: take no more workers than there are tars, or
+  `WebDataset(..., empty_check=False)`; else it raises a ValueError.
+- Ray (`ray.data.read_webdataset`) and DALI (`fn.readers.webdataset`) read these tars without an
+  index."""
 _encoded = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -53,15 +59,5 @@ FORMAT = Format(
     write,
     _LOADING,
     split_files="{split}/*.tar",
-    advice=(
-        "`classes.txt` names the numbers in `.cls`: line N, counted from 0, is class N.",
-        (
-            "webdataset shares whole tars out to workers: take no more workers than there are tars, or "
-            "`WebDataset(..., empty_check=False)`; else it raises a ValueError."
-        ),
-        (
-            "Ray (`ray.data.read_webdataset`) and DALI (`fn.readers.webdataset`) read these tars "
-            "without an index."
-        ),
-    ),
+    advice=_ADVICE,
 )
