@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -70,6 +70,13 @@ def create_export(
     labels: Annotated[
         str | None, typer.Option(metavar="LABEL,…", help="Only images of these labels.")
     ] = None,
+    class_order: Annotated[
+        str,
+        typer.Option(
+            metavar="dataset|name",
+            help="Number the classes as the dataset or model does, or by their names.",
+        ),
+    ] = "dataset",
     min_score: Annotated[
         float | None, typer.Option(help="Only synthetic images of this score or more; 0 to 1.")
     ] = None,
@@ -116,6 +123,7 @@ def create_export(
             splits=None if splits is None else _shares(splits),
             split_seed=split_seed,
             labels=None if labels is None else labels.split(","),
+            class_order=_class_order(class_order),
             min_score=min_score,
             indices=None if indices is None else _indices(indices),
             max_per_label=max_per_label,
@@ -154,6 +162,13 @@ def _shares(text: str) -> dict[str, float]:
                 f"--splits is {text!r}; write it as train=0.8,validation=0.1,test=0.1."
             )
     return shares
+
+
+def _class_order(text: str) -> Literal["dataset", "name"]:
+    orders: dict[str, Literal["dataset", "name"]] = {"dataset": "dataset", "name": "name"}
+    if text not in orders:
+        raise usage_error(f"--class-order is {text!r}; write dataset or name.")
+    return orders[text]
 
 
 def _indices(text: str) -> tuple[int, int]:

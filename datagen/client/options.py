@@ -81,6 +81,8 @@ class ExportOptions(TypedDict, total=False):
             `{"train": 0.8, "validation": 0.1, "test": 0.1}`; all into `train`, if absent.
         split_seed: which of them go where.
         labels: only images of these.
+        class_order: how the classes are numbered: as in the dataset or model (`dataset`), or by
+            their `name`.
         min_score: only synthetic images of this score or more.
         indices: only synthetic images from the first index to before the second.
         max_per_label: at most so many synthetic images of a label, the first ones.
@@ -98,6 +100,7 @@ class ExportOptions(TypedDict, total=False):
     splits: Mapping[str, float] | None
     split_seed: int
     labels: Sequence[str] | None
+    class_order: Literal["dataset", "name"]
     min_score: float | None
     indices: tuple[int, int] | None
     max_per_label: int | None

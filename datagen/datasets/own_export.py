@@ -15,7 +15,15 @@ from datagen.errors import InvalidFile
 MANIFEST = "manifest.json"
 # What stands beside the data in every export.
 SIDECARS = frozenset(
-    {MANIFEST, "README.md", "contact-sheet.png", "croissant.json", "files.parquet"}
+    {
+        MANIFEST,
+        "README.md",
+        "contact-sheet.png",
+        "contact-sheet.html",
+        "croissant.json",
+        "files.parquet",
+        "folders.txt",
+    }
 )
 FORMATS = frozenset(
     {"parquet", "imagefolder", "webdataset", "idx", "npz", "tfrecord", "stylegan", "fiftyone"}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from datagen.export.info import ExportInfo, JobInfo
+from datagen.export.licences import card_licence
 from datagen.export.naming import folder_names
-from datagen.export.protocol import Format
+from datagen.export.protocol import Format, shifting
 
 _SIZES = (
     (1_000, "n<1K"),
@@ -24,27 +26,50 @@ _SHOWN_CLASSES = 1000
 
 def card(layout: Format, info: ExportInfo) -> str:
     """The card of an export, as Markdown."""
-    parts = [_front(info), f"# {_cell(info.title)}", *_summary(info), _counts(info)]
+    parts = [_front(layout, info), f"# {_cell(info.title)}", *_summary(info), _counts(info)]
     parts += ["## Loading", f"```python\n{layout.loading}\n```"]
-    if layout.name == "imagefolder":
-        parts += _renamed(info.class_names)
+    if layout.advice:
+        parts.append(layout.advice)
+    if layout.by_class:
+        parts += [*_folders(info.class_names), *_without(info)]
     parts += ["## Where they come from", *_origins(layout, info)]
     return "\n\n".join(parts) + "\n"
 
 
-def _front(info: ExportInfo) -> str:
-    fields = {
-        "license": info.licence or "unknown",
+def _front(layout: Format, info: ExportInfo) -> str:
+    synthetic, real = _kinds(info)
+    fields: dict[str, Any] = {
+        **card_licence(info.licence),
         "pretty_name": info.title,
         "size_categories": [
             next((name for most, name in _SIZES if info.images_total < most), _MORE)
         ],
         "task_categories": ["image-classification"],
-        "tags": ["synthetic", "datagen"],
+        "task_ids": ["multi-class-image-classification"],
+        # A model made the synthetic images for their labels; real ones came with theirs.
+        "annotations_creators": ["machine-generated"] * synthetic + ["found"] * real,
+        "source_datasets": ["original"]
+        if info.dataset is None
+        else [f"extended|{info.dataset.name}"],
+        "tags": ["synthetic"] * synthetic + ["datagen"],
     }
+    if layout.split_files is not None:
+        files = [
+            {"split": split, "path": layout.split_files.format(split=split)}
+            for split in info.counts
+        ]
+        fields["configs"] = [{"config_name": "default", "data_files": files}]
     # What JSON writes, YAML reads the same way.
     lines = [f"{name}: {json.dumps(value)}" for name, value in fields.items()]
     return "\n".join(["---", *lines, "---"])
+
+
+def _kinds(info: ExportInfo) -> tuple[bool, bool]:
+    """Whether any image is synthetic, and whether any is real."""
+    synthetic, real = (
+        any(any(counts) for counts in kind.values()) for kind in (info.synthetic, info.real)
+    )
+    return synthetic, real
 
 
 def _summary(info: ExportInfo) -> Iterator[str]:
@@ -80,13 +105,13 @@ def _counts(info: ExportInfo) -> str:
         else:
             heads.append(split)
             columns.append(info.synthetic.get(split, none))
-    lines = [f"| label | {' | '.join(heads)} |", f"|---|{'---:|' * len(heads)}"]
+    lines = [f"| number | label | {' | '.join(heads)} |", f"|---:|---|{'---:|' * len(heads)}"]
     lines += [
-        f"| {_cell(name)} | {' | '.join(f'{column[label]:,}' for column in columns)} |"
+        f"| {label} | {_cell(name)} | {' | '.join(f'{column[label]:,}' for column in columns)} |"
         for label, name in enumerate(info.class_names[:_SHOWN_CLASSES])
     ]
     if len(info.class_names) > _SHOWN_CLASSES:
-        lines.append(f"| and {len(info.class_names) - _SHOWN_CLASSES:,} more |")
+        lines.append(f"| | and {len(info.class_names) - _SHOWN_CLASSES:,} more |")
     return "\n".join(lines)
 
 
@@ -133,17 +158,68 @@ Of each image is told:
 - `model`: the digest of the generator; `digest`: the SHA-256 of its PNG file"""
 
 
-def _renamed(class_names: Sequence[str]) -> list[str]:
-    pairs = zip(class_names, folder_names(class_names), strict=True)
-    rows = [f"| {_cell(name)} | `{folder}` |" for name, folder in pairs if name != folder]
-    if not rows:
-        return []
-    text = """\
+def _folders(class_names: Sequence[str]) -> Iterator[str]:
+    folders = folder_names(class_names)
+    if folders == list(class_names):
+        return
+    yield """\
 ## Folder names
 
-Some labels are no safe folder names, or would be taken for a split, or would stand in another
-order; their folders are named otherwise. The column `label` has the true names."""
-    return [text, "\n".join(["| label | folder |", "|---|---|", *rows])]
+Some labels are no safe folder names, or would be taken for a split, or a loader would sort their
+folders in another order than that of their numbers; their folders are named otherwise. The column
+`label` and `classes.txt` have the true names."""
+    rows = [
+        f"| {label} | {_cell(name)} | `{folder}` |"
+        for label, (name, folder) in enumerate(zip(class_names, folders, strict=True))
+    ]
+    lines = ["| number | label | folder |", "|---:|---|---|", *rows[:_SHOWN_CLASSES]]
+    if len(rows) > _SHOWN_CLASSES:
+        lines.append("| | and more | in `folders.txt` |")
+    yield "\n".join(lines)
+
+
+def _without(info: ExportInfo) -> Iterator[str]:
+    """What to do in splits in which classes are missing."""
+    lines = []
+    for split, counts in info.counts.items():
+        missing = shifting(counts)
+        if missing:
+            names = ", ".join(_cell(info.class_names[label]) for label in missing[:_NAMED])
+            lines.append(f"- {split}: {names}{', …' if len(missing) > _NAMED else ''}")
+    if lines:
+        yield _MISSING
+        yield "\n".join(lines)
+        yield _REMEDIES
+
+
+_NAMED = 10
+_MISSING = """\
+## Classes without images
+
+**In these splits loaders of folders number the classes otherwise than the column `label`**, because
+a class without images has no folder there:"""
+_REMEDIES = """\
+What helps:
+
+```python
+from pathlib import Path
+root, split = Path("path/to/this/folder"), "train"
+folders = (root / "folders.txt").read_text().split("\\n")[:-1]
+
+# timm
+from timm.data import ImageDataset
+images = ImageDataset(str(root / split), class_map=str(root / "folders.txt"))
+
+# torchvision, Keras, Ultralytics and TFDS number right once the empty folders are there
+for folder in folders:
+    (root / split / folder).mkdir(exist_ok=True)
+from torchvision.datasets import ImageFolder
+images = ImageFolder(root / split, allow_empty=True)
+
+# fastai
+from fastai.vision.all import CategoryBlock
+labels = CategoryBlock(vocab=folders, sort=False)
+```"""
 
 
 def _cell(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from datagen.export.protocol import RecordField
 from datagen.export.rows import Rows
 from datagen.shards import loader_metadata, source_columns
 
@@ -35,7 +36,7 @@ REPEATED = ("synthetic", "job", "model", "sampler", "seed")
 _KINDS = {pa.int64(): "sc:Integer", pa.float64(): "sc:Float", pa.bool_(): "sc:Boolean"}
 
 
-def column_fields(columns: Sequence[tuple[str, pa.DataType]]) -> tuple[Any, ...]:
+def column_fields(columns: Sequence[tuple[str, pa.DataType]]) -> tuple[RecordField, ...]:
     """Croissant's fields for columns of a Parquet file."""
     return tuple(
         (name, _KINDS.get(kind, "sc:Text"), {"column": name}, None) for name, kind in columns
@@ -55,6 +56,11 @@ def table_metadata(
     # The form is pandas' own: https://pandas.pydata.org/docs/development/developer.html
     told = {"index_columns": [], "column_indexes": [], "columns": named, "pandas_version": "2.0"}
     return {**loader_metadata(class_names, columns), b"pandas": json.dumps(told).encode()}
+
+
+def split_in(pattern: str) -> RecordField:
+    """Croissant's field for the split, which is the first group of a pattern of the file's path."""
+    return ("split", "sc:Text", {"fileProperty": "fullpath"}, {"regex": pattern})
 
 
 def provenance(rows: Rows) -> list[pa.Array]:

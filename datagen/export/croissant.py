@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from datagen.export.info import ExportInfo
+from datagen.export.licences import licence_url
 from datagen.export.measuring import Entry
-from datagen.export.protocol import Format, Records
+from datagen.export.protocol import Format, RecordField, Records
 
 NAME = "croissant.json"
 _OWN_TERMS = (
@@ -28,6 +29,7 @@ _CONTEXT = {
     "cr": "http://mlcommons.org/croissant/",
     "dct": "http://purl.org/dc/terms/",
     "rai": "http://mlcommons.org/croissant/RAI/",
+    "prov": "http://www.w3.org/ns/prov#",
     "conformsTo": "dct:conformsTo",
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
@@ -48,11 +50,12 @@ _SPLIT_KINDS = {
     "validation": "ValidationSplit",
     "test": "TestSplit",
 }
+_TARGETS = {"label": "labels/label", "split": "splits/name"}
 
 
 def croissant(layout: Format, info: ExportInfo, entries: Iterable[Entry]) -> str:
     """The metadata as JSON; `entries` are the files that are there so far."""
-    files = [entry for entry in entries if not entry.path.endswith((".png", ".md"))]
+    files = [entry for entry in entries if not entry.path.endswith((".png", ".md", ".html"))]
     document = {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
@@ -60,13 +63,14 @@ def croissant(layout: Format, info: ExportInfo, entries: Iterable[Entry]) -> str
         "name": _identifier(info.title),
         "description": f"{info.title}: {info.images_total:,} labelled images, written by datagen "
         f"as {layout.name}. Synthetic images are for training, not for measuring.",
-        "license": info.licence or "unknown",
+        "license": "unknown" if info.licence is None else licence_url(info.licence),
         "url": f"urn:datagen:{info.jobs[0].job_id if info.jobs else info.dataset_digest}",
         "creator": {"@type": "sc:Organization", "name": "datagen"},
         "citeAs": f"{info.title}, written by datagen from "
         f"{', '.join(f'job {job.job_id}' for job in info.jobs) or 'real images'}.",
         "datePublished": info.created_at.date().isoformat(),
         "version": "1.0.0",
+        **_provenance(info),
         "distribution": [
             *(_file(entry) for entry in files),
             *(_files(records) for records in layout.records),
@@ -78,6 +82,37 @@ def croissant(layout: Format, info: ExportInfo, entries: Iterable[Entry]) -> str
         ],
     }
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _provenance(info: ExportInfo) -> dict[str, Any]:
+    """Which jobs made the images, and from which models and dataset."""
+    made = any(any(counts) for counts in info.synthetic.values())
+    found: dict[str, Any] = {"rai:hasSyntheticData": made}
+    if info.jobs:
+        found["prov:wasGeneratedBy"] = [
+            {
+                "@type": "prov:Activity",
+                "@id": f"urn:datagen:job:{job.job_id}",
+                "name": f"Job {job.job_id}: images by the model {job.model_name}, version "
+                f"{job.model_version}, sampler {job.sampler}, seed {job.seed}",
+                "prov:startedAtTime": job.created_at.isoformat(),
+            }
+            for job in info.jobs
+        ]
+    names = {
+        f"urn:datagen:model:{job.model_digest}": f"model {job.model_name}, version "
+        f"{job.model_version}"
+        for job in info.jobs
+    }
+    if info.dataset is not None:
+        names[f"urn:datagen:dataset:{info.dataset.digest}"] = (
+            f"dataset {info.dataset.name}, version {info.dataset.version}"
+        )
+    if names:
+        found["prov:wasDerivedFrom"] = [
+            {"@type": "prov:Entity", "@id": one, "name": name} for one, name in names.items()
+        ]
+    return found
 
 
 def _identifier(text: str) -> str:
@@ -136,18 +171,23 @@ def _listed(
         "name": name,
         "key": {"@id": f"{name}/{next(iter(kinds))}"},
         "dataType": kind,
-        "field": [_field(name, field, own) for field, own in kinds.items()],
+        "field": [_typed(name, field, own) for field, own in kinds.items()],
         "data": [{f"{name}/{field}": value for field, value in row.items()} for row in rows],
     }
 
 
 def _records(records: Records) -> dict[str, Any]:
-    fields = []
-    for name, kind, extract, transform in records.fields:
-        source: dict[str, Any] = {"fileSet": {"@id": f"{records.name}-files"}, "extract": extract}
-        if transform:
-            source["transform"] = transform
-        fields.append(_field(records.name, name, kind, source))
+    # mlcroissant's join puts what `references` compares in place of the column that all fields of
+    # the files read: the path would become the split for each of them.
+    paths = sum(extract.get("fileProperty") == "fullpath" for _, _, extract, _ in records.fields)
+    fields = [
+        _field(
+            records.name,
+            field,
+            refers=field[0] in _TARGETS and not ("fileProperty" in field[2] and paths > 1),
+        )
+        for field in records.fields
+    ]
     return {
         "@type": "cr:RecordSet",
         "@id": records.name,
@@ -157,18 +197,21 @@ def _records(records: Records) -> dict[str, Any]:
     }
 
 
-def _field(
-    where: str, name: str, kind: str, source: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    described: dict[str, Any] = {
+def _field(where: str, field: RecordField, *, refers: bool) -> dict[str, Any]:
+    name, kind, extract, transform = field
+    source: dict[str, Any] = {"fileSet": {"@id": f"{where}-files"}, "extract": extract}
+    if transform:
+        source["transform"] = transform
+    described = _typed(where, name, kind) | {"source": source}
+    if refers:
+        described["references"] = {"field": {"@id": _TARGETS[name]}}
+    return described
+
+
+def _typed(where: str, name: str, kind: str) -> dict[str, Any]:
+    return {
         "@type": "cr:Field",
         "@id": f"{where}/{name}",
         "name": f"{where}/{name}",
         "dataType": [kind, "cr:Label"] if name == "label" and where != "labels" else kind,
     }
-    if source is not None:
-        described["source"] = source
-        if name in {"label", "split"}:
-            target = "labels/label" if name == "label" else "splits/name"
-            described["references"] = {"field": {"@id": target}}
-    return described

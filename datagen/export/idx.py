@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterable, Sequence
 
 from datagen.errors import InvalidRequest
+from datagen.export.classes import put_classes
 from datagen.export.info import ExportInfo
 from datagen.export.pixels import MAX_BYTE_CLASSES, pixels_of
 from datagen.export.protocol import Format, ImageShape
@@ -17,12 +18,16 @@ from datagen.export.rows import Split
 from datagen.export.sinks import Sink
 
 FOLDER = "MNIST/raw"
-CLASSES = "classes.txt"
 _FILES = {"train": "train", "test": "t10k"}
 _IMAGES, _LABELS = 0x0803, 0x0801
 _LOADING = """\
 from torchvision.datasets import MNIST
 images = MNIST("path/to/this/folder", train=True)  # labels are numbers; classes.txt names them"""
+_ADVICE = """\
+- `classes.txt` names the labels: line N, counted from 0, is class N. torchvision's `MNIST.classes`
+  are always the ten digits, whatever the labels are.
+- A split without images has files without values, for which torchvision raises a ValueError:
+  `MNIST(..., train=False)` needs images in `test`."""
 
 
 def write(splits: Iterable[Split], info: ExportInfo, sink: Sink) -> None:
@@ -43,8 +48,7 @@ def write(splits: Iterable[Split], info: ExportInfo, sink: Sink) -> None:
             f"{FOLDER}/{name}-images-idx3-ubyte", struct.pack(">4I", _IMAGES, 0, height, width)
         )
         sink.put(f"{FOLDER}/{name}-labels-idx1-ubyte", _labels(0))
-    names = (" ".join(name.split()) or "?" for name in info.class_names)
-    sink.put(CLASSES, "".join(f"{name}\n" for name in names).encode())
+    put_classes(sink, info.class_names)
 
 
 def _labels(count: int) -> bytes:
@@ -69,4 +73,5 @@ FORMAT = Format(
     metadata=False,
     splits=("train", "test"),
     check=_check,
+    advice=_ADVICE,
 )

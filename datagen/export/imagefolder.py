@@ -11,7 +11,14 @@ from collections.abc import Iterable
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datagen.export.columns import PROVENANCE, column_fields, provenance, table_metadata
+from datagen.export.classes import put_classes
+from datagen.export.columns import (
+    PROVENANCE,
+    column_fields,
+    provenance,
+    split_in,
+    table_metadata,
+)
 from datagen.export.info import ExportInfo
 from datagen.export.naming import folder_names
 from datagen.export.protocol import Format, Records
@@ -20,6 +27,9 @@ from datagen.export.sinks import Sink
 
 # Every row group has an entry in the footer, which is held until the end: few, then.
 PARTS_TOGETHER = 25
+# As `classes.txt`, with the names of the folders: loaders take it where a split has no images of a
+# class, and thus no folder.
+FOLDERS = "folders.txt"
 COLUMNS = (("file_name", pa.string()), *PROVENANCE)
 _LOADING = """\
 from torchvision.datasets import ImageFolder
@@ -28,6 +38,15 @@ images = ImageFolder("path/to/this/folder/train")
 # or, with class names and provenance:
 from datasets import load_dataset
 images = load_dataset("path/to/this/folder")["train"]"""
+_ADVICE = """\
+- torchvision, Keras, fastai, Ultralytics, TFDS and timm number the folders of a split in their
+  order, which is that of `classes.txt`; `folders.txt` has the folders in the same order. `datasets`
+  takes names and numbers from `metadata.parquet`: there the column `label` has the number, and
+  `file_name` the folder, of each image.
+- fastai: `ImageDataLoaders.from_folder(path, train="train", valid="validation")`. Without `valid`
+  it looks for a folder `valid`, finds no validation image and says nothing.
+- timm: give the folder of a split as `root`; of a split that it does not find it takes the whole
+  root, all splits together."""
 
 
 def write(splits: Iterable[Split], info: ExportInfo, sink: Sink) -> None:
@@ -55,6 +74,8 @@ def write(splits: Iterable[Split], info: ExportInfo, sink: Sink) -> None:
                     waiting.clear()
             if waiting:
                 metadata.write_table(pa.Table.from_batches(waiting, schema))
+    put_classes(sink, info.class_names)
+    put_classes(sink, folders, FOLDERS)
 
 
 FORMAT = Format(
@@ -62,20 +83,25 @@ FORMAT = Format(
     "folders of PNG files, one a class, with the metadata in a table beside them",
     write,
     _LOADING,
+    advice=_ADVICE,
+    by_class=True,
+    split_files="{split}/**",
     records=(
         Records(
             "images",
-            "Every image, with its split and the folder of its class.",
+            "Every image, with its split and its file in it; `metadata` has its label, under the "
+            "same `split` and `file_name`.",
             "*/*/*.png",
             "image/png",
             (
+                split_in("^(?:.*/)?(train|validation|test)/[^/]+/[^/]+$"),
+                ("file", "sc:Text", {"fileProperty": "fullpath"}, None),
                 (
-                    "split",
+                    "file_name",
                     "sc:Text",
                     {"fileProperty": "fullpath"},
-                    {"regex": "^(?:.*/)?(train|validation|test)(?:/.*)?$"},
+                    {"regex": "^(?:.*/)?([^/]+/[^/]+)$"},
                 ),
-                ("file", "sc:Text", {"fileProperty": "fullpath"}, None),
                 ("image", "sc:ImageObject", {"fileProperty": "content"}, None),
             ),
         ),
@@ -84,7 +110,10 @@ FORMAT = Format(
             "The label of every image, and where it comes from.",
             "*/metadata.parquet",
             "application/x-parquet",
-            column_fields(COLUMNS),
+            (
+                split_in("^(?:.*/)?(train|validation|test)/[^/]+$"),
+                *column_fields(COLUMNS),
+            ),
         ),
     ),
 )

@@ -6,6 +6,8 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
 
 LONGEST_BYTES = 100
 # Loaders take such a word for the name of a split wherever no letter touches it.
@@ -18,6 +20,7 @@ _SPLIT_WORD = re.compile(
 _UNSAFE = re.compile(
     r"[\x00-\x1f\x7f-\x9f/\\:*?\"<>|%`\[\]\u200b-\u200f\u2028-\u202e\ufeff\ud800-\udfff]"
 )
+_DIGITS = re.compile(r"(\d+)")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 
 
@@ -27,20 +30,41 @@ def stem(prefix: str, index: int) -> str:
 
 
 def folder_names(class_names: Sequence[str]) -> list[str]:
-    """A folder name for each class, all different, in the order of the classes as strings.
+    """A folder name for each class, all different, which every loader sorts as the classes stand.
 
-    Names that are numbers are padded with zeros, because loaders order folders as strings. What a
+    Loaders number the folders that they find: most in the order of code points, timm in natural
+    order without case (item2 before Item10). Names that both leave in the order of the classes stay
+    as they are, numbers padded with zeros; otherwise each name has its number before it. What a
     file system or a loader would misread is written as %XX, as in URLs; long names are cut and told
     apart by a hash, and so are names that differ in case only.
+
+    The names follow from the classes alone: exports of the same classes have the same folders.
     """
-    if all(name.isascii() and name.isdigit() for name in class_names):
-        width = max(len(name) for name in class_names)
-        padded = [name.zfill(width) for name in class_names]
-        if len(set(padded)) == len(padded):
-            return padded
+    width = max(map(len, class_names), default=0)
+    numbers = all(name.isascii() and name.isdigit() for name in class_names)
+    plain = [name.zfill(width) for name in class_names] if numbers else list(class_names)
+    if len(set(plain)) < len(plain):
+        plain = list(class_names)
+    safe = _safe_names(plain)
+    if _rising(safe) and _rising([natural_key(name) for name in safe]):
+        return safe
+    digits = len(str(len(safe) - 1))
+    return [f"{label:0{digits}d}-{name}" for label, name in enumerate(_safe_names(class_names))]
+
+
+def natural_key(name: str) -> tuple[str | int, ...]:
+    """What timm sorts folders by: runs of digits as numbers, the rest in lower case."""
+    return tuple(int(piece) if piece.isdigit() else piece for piece in _DIGITS.split(name.lower()))
+
+
+def _rising(keys: Sequence[Any]) -> bool:
+    return all(one < other for one, other in pairwise(keys))
+
+
+def _safe_names(names: Sequence[str]) -> list[str]:
     found: list[str] = []
     taken: set[str] = set()
-    for name in class_names:
+    for name in names:
         safe = _short(_escaped(name), name)
         if _alike(safe) in taken:
             safe = _told_apart(safe, name)
@@ -60,6 +84,10 @@ def _percent(text: str) -> str:
 
 def _escaped(name: str) -> str:
     safe = _UNSAFE.sub(lambda match: _percent(match[0]), name)
+    # Superscripts and the like are digits to `str.isdigit` and none to `int`, which stops timm.
+    safe = "".join(
+        _percent(char) if char.isdigit() and not char.isdecimal() else char for char in safe
+    )
     # Again until none is left: the digits of an escape can set the next word free (eval, val).
     while _SPLIT_WORD.search(safe):
         safe = _SPLIT_WORD.sub(lambda match: _percent(match[0][0]) + match[0][1:], safe)

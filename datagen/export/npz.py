@@ -21,6 +21,10 @@ _LOADING = """\
 import numpy as np
 arrays = np.load("path/to/this/folder/dataset.npz")  # allow_pickle is not needed
 images, labels, names = arrays["x_train"], arrays["y_train"], arrays["class_names"]"""
+_ADVICE = """\
+- `class_names[n]` is the name of label n.
+- `x_train` and `x_test` are always there, without values where the split has no images; `x_val` is
+  there only where there are such images."""
 
 
 def write(splits: Iterable[Split], info: ExportInfo, sink: Sink) -> None:
@@ -57,5 +61,10 @@ def _array(values: np.ndarray) -> bytes:
 
 
 FORMAT = Format(
-    "npz", "one NumPy file of arrays, named as in Keras' MNIST", write, _LOADING, metadata=False
+    "npz",
+    "one NumPy file of arrays, named as in Keras' MNIST",
+    write,
+    _LOADING,
+    metadata=False,
+    advice=_ADVICE,
 )

@@ -13,6 +13,7 @@ from datagen.export.columns import (
     REPEATED,
     column_fields,
     provenance,
+    split_in,
     table_metadata,
 )
 from datagen.export.info import ExportInfo
@@ -26,6 +27,10 @@ COLUMNS = (("image", IMAGE_TYPE), *PROVENANCE)
 _LOADING = """\
 from datasets import load_dataset
 images = load_dataset("path/to/this/folder")["train"]"""
+_ADVICE = """\
+- `datasets` takes the class names from the metadata of the Parquet schema. polars and DuckDB read
+  `label` as a number, and drop that metadata when they write the table again; `manifest.json` has
+  the names in order."""
 
 
 def write(splits: Iterable[Split], info: ExportInfo, sink: Sink) -> None:
@@ -60,6 +65,8 @@ FORMAT = Format(
     "Parquet files with image, label and metadata columns",
     write,
     _LOADING,
+    split_files="data/{split}-*.parquet",
+    advice=_ADVICE,
     records=(
         Records(
             "images",
@@ -67,12 +74,7 @@ FORMAT = Format(
             "data/*.parquet",
             "application/x-parquet",
             (
-                (
-                    "split",
-                    "sc:Text",
-                    {"fileProperty": "fullpath"},
-                    {"regex": "^(?:.*/)?(train|validation|test)(?:-.*)?$"},
-                ),
+                split_in("^(?:.*/)?(train|validation|test)(?:-.*)?$"),
                 ("image", "sc:ImageObject", {"column": "image"}, {"jsonPath": "bytes"}),
                 *column_fields(PROVENANCE),
             ),

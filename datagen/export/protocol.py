@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from datagen.errors import InvalidRequest
 from datagen.export.info import ExportInfo
@@ -13,6 +15,9 @@ from datagen.schemas import SPLITS
 
 Writer = Callable[[Iterable[Split], ExportInfo, Sink], None]
 ImageShape = tuple[int, int, int]
+
+
+RecordField = tuple[str, str, Mapping[str, str], Mapping[str, str] | None]
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ class Records:
     description: str
     includes: str
     encoding: str
-    fields: tuple[tuple[str, str, Mapping[str, str], Mapping[str, str] | None], ...]
+    fields: tuple[RecordField, ...]
 
 
 def _nothing_more(image_shape: ImageShape, class_names: Sequence[str]) -> None:
@@ -54,6 +59,11 @@ class Format:
         splits: those that it has a place for.
         check: raises InvalidRequest for a shape or for class names that it cannot hold.
         records: what Croissant's readers find in it.
+        advice: Markdown for the card about what the usual loaders need.
+        by_class: whether loaders find the classes by the folders that the images lie in. No picture
+            may lie beside these, and a class without images in a split has no number there.
+        split_files: pattern of the files of a split, with `{split}` in it, by which the `datasets`
+            library opens the export; None where it does not.
     """
 
     name: str
@@ -66,6 +76,9 @@ class Format:
     splits: tuple[str, ...] = SPLITS
     check: Callable[[ImageShape, Sequence[str]], None] = _nothing_more
     records: tuple[Records, ...] = ()
+    advice: str = ""
+    by_class: bool = False
+    split_files: str | None = None
 
     def refuse(
         self, image_shape: ImageShape, class_names: Sequence[str], splits: Iterable[str]
@@ -91,3 +104,31 @@ class Format:
                     field="format",
                 )
         self.check(image_shape, class_names)
+
+    def warnings(
+        self, class_names: Sequence[str], counts: Mapping[str, np.ndarray]
+    ) -> Iterator[str]:
+        """Sentences about what loaders will read otherwise than it is meant.
+
+        Args:
+            class_names: in order.
+            counts: images of each class in each split that has any, int64 (K,).
+        """
+        if not self.by_class:
+            return
+        for split, own in counts.items():
+            missing = shifting(own)
+            if missing:
+                more = f" and of {len(missing) - 1} more classes" if len(missing) > 1 else ""
+                yield (
+                    f"The split {split} has no images of {class_names[missing[0]]!r}{more}: a "
+                    "loader of class folders numbers the classes after it otherwise, unless it is "
+                    "given 'folders.txt' as the export's README says."
+                )
+
+
+def shifting(counts: np.ndarray) -> list[int]:
+    """Classes without images that stand before one with images: their folders would be counted."""
+    present = np.flatnonzero(counts)
+    last = int(present[-1]) if len(present) else 0
+    return np.flatnonzero(counts[:last] == 0).tolist()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import numpy as np
 
 from datagen.export.info import ExportInfo
@@ -10,6 +12,7 @@ from datagen.images import contact_sheet, decode_pngs
 
 IMAGES = 12
 CLASSES = 50
+PICTURE, PAGE = "contact-sheet.png", "contact-sheet.html"
 # Small images are shown twice as large.
 SMALL_SIDE = 48
 
@@ -50,3 +53,13 @@ class Sheet:
         ]
         rows = [decode_pngs(self._kept[key]) for key in shown]
         return contact_sheet(rows, names, scale=self._scale)
+
+
+def as_page(picture: bytes) -> bytes:
+    """A page that shows the sheet, for where a loader would take a picture for one of a class."""
+    data = base64.b64encode(picture).decode()
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<meta charset="utf-8">\n<title>Contact sheet</title>\n'
+        '<img alt="The first images of each class, a row for each" '
+        f'src="data:image/png;base64,{data}">\n</html>\n'
+    ).encode()

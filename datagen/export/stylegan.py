@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from datagen.errors import InvalidRequest
+from datagen.export.classes import put_classes
 from datagen.export.info import ExportInfo
 from datagen.export.protocol import Format, ImageShape
 from datagen.export.rows import Split
@@ -17,9 +18,11 @@ _LOADING = """\
 import json, zipfile
 archive = zipfile.ZipFile("path/to/this/folder/train.zip")
 labels = dict(json.loads(archive.read("dataset.json"))["labels"])"""
+_ADVICE = """\
+- `classes.txt` names the labels: line N, counted from 0, is class N."""
 
 
-def write(splits: Iterable[Split], _info: ExportInfo, sink: Sink) -> None:
+def write(splits: Iterable[Split], info: ExportInfo, sink: Sink) -> None:
     """Write an uncompressed zip for each split."""
     for split in splits:
         with sink.open(f"{split.name}.zip") as file, ZipSink(file) as archive:
@@ -32,6 +35,7 @@ def write(splits: Iterable[Split], _info: ExportInfo, sink: Sink) -> None:
                     archive.put(name, image)
                     labels.append(f'["{name}", {label}]')
             archive.put("dataset.json", f'{{"labels": [{", ".join(labels)}]}}'.encode())
+    put_classes(sink, info.class_names)
 
 
 def _name(number: int) -> str:
@@ -55,4 +59,5 @@ FORMAT = Format(
     _LOADING,
     metadata=False,
     check=_check,
+    advice=_ADVICE,
 )

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 import google_crc32c
 
+from datagen.export.classes import put_classes
 from datagen.export.info import ExportInfo
 from datagen.export.protocol import Format
 from datagen.export.rows import Split, in_files
@@ -26,8 +27,21 @@ images = fo.Dataset.from_dir(
     images_dir="/tmp/images",
 )
 
-# or with TensorFlow: tf.data.TFRecordDataset(files), features height, width, depth, filename,
-# format, image_bytes and label"""
+# or with TensorFlow:
+import glob
+import tensorflow as tf
+features = {
+    "image_bytes": tf.io.FixedLenFeature([], tf.string),  # a PNG file
+    "label_index": tf.io.FixedLenFeature([], tf.int64),
+}
+records = tf.data.TFRecordDataset(sorted(glob.glob("path/to/this/folder/train/tf.records-*")))
+images = records.map(lambda record: tf.io.parse_single_example(record, features))"""
+_ADVICE = """\
+- Features, one value each: `image_bytes` (bytes, a PNG file), `label_index` (int64, the number of
+  the class), `label` (bytes, its name in UTF-8), `filename` and `format` (bytes), `height`, `width`
+  and `depth` (int64). `classes.txt` has the names in order: line N, counted from 0, is class N.
+- Ray needs TensorFlow to read records, and DALI an index of each file (`tfrecord2idx`); both read
+  the format `webdataset` as it is."""
 
 
 def write(splits: Iterable[Split], info: ExportInfo, sink: Sink) -> None:
@@ -40,7 +54,10 @@ def write(splits: Iterable[Split], info: ExportInfo, sink: Sink) -> None:
         _feature("height", _integer(height)),
         _feature("width", _integer(width)),
     )
-    labels = [_feature("label", _text(name.encode())) for name in info.class_names]
+    labels = [
+        _feature("label", _text(name.encode())) + _feature("label_index", _integer(label))
+        for label, name in enumerate(info.class_names)
+    ]
     for split in splits:
         files = -(-split.total // ROWS_PER_FILE)
         for number, parts in enumerate(in_files(split.rows, ROWS_PER_FILE)):
@@ -63,6 +80,7 @@ def write(splits: Iterable[Split], info: ExportInfo, sink: Sink) -> None:
                             )
                         )
                     )  # fmt: skip
+    put_classes(sink, info.class_names)
 
 
 def _record(features: bytes) -> bytes:
@@ -111,4 +129,5 @@ FORMAT = Format(
     write,
     _LOADING,
     metadata=False,
+    advice=_ADVICE,
 )

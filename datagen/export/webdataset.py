@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
+from datagen.export.classes import put_classes
 from datagen.export.columns import records
 from datagen.export.info import ExportInfo
 from datagen.export.protocol import Format
@@ -13,7 +14,6 @@ from datagen.export.sinks import Sink
 from datagen.export.tar import END, member
 
 ROWS_PER_FILE = 10_000
-CLASSES = "classes.txt"
 _LOADING = """\
 import webdataset as wds
 images = wds.WebDataset("path/to/this/folder/train/train-{000000..000009}.tar", shardshuffle=False)
@@ -22,6 +22,12 @@ images = images.decode("pil").to_tuple("png", "cls")  # as many tars as there ar
 # or, with provenance:
 from datasets import load_dataset
 images = load_dataset("path/to/this/folder")["train"]"""
+_ADVICE = """\
+- `classes.txt` names the numbers in `.cls`: line N, counted from 0, is class N.
+- webdataset shares whole tars out to workers: take no more workers than there are tars, or
+  `WebDataset(..., empty_check=False)`; else it raises a ValueError.
+- Ray (`ray.data.read_webdataset`) and DALI (`fn.readers.webdataset`) read these tars without an
+  index."""
 _encoded = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -44,11 +50,7 @@ def write(splits: Iterable[Split], info: ExportInfo, sink: Sink) -> None:
                         pieces += member(f"{stem}.json", told.encode())
                     file.write(b"".join(pieces))
                 file.write(END)
-    sink.put(CLASSES, "".join(f"{_one_line(name)}\n" for name in names).encode())
-
-
-def _one_line(name: str) -> str:
-    return " ".join(name.split()) or "?"
+    put_classes(sink, names)
 
 
 FORMAT = Format(
@@ -56,4 +58,6 @@ FORMAT = Format(
     "tar files of PNG, label and JSON side by side, to be streamed",
     write,
     _LOADING,
+    split_files="{split}/*.tar",
+    advice=_ADVICE,
 )

@@ -14,13 +14,13 @@ from datagen.export.formats import known_format
 from datagen.export.info import ExportInfo
 from datagen.export.manifest import write_manifest
 from datagen.export.rows import Origin, Rows, Split
-from datagen.export.sheet import Sheet
+from datagen.export.sheet import PAGE, PICTURE, Sheet, as_page
 from datagen.export.sinks import Sink
 from datagen.shards import SampleBatch
 
 # Parts of one size, whatever the batches were: the bytes of an export depend on its rows alone.
 PART_ROWS = 1000
-CARD, CROISSANT, SHEET = "README.md", "croissant.json", "contact-sheet.png"
+CARD, CROISSANT = "README.md", "croissant.json"
 
 
 def write_export(
@@ -48,7 +48,10 @@ def write_export(
     written = _Written(info, sheet)
     layout.write(written.watched(splits), info, sink)
     written.check()
-    sink.put(SHEET, sheet.picture())
+    if layout.by_class:
+        sink.put(PAGE, as_page(sheet.picture()))
+    else:
+        sink.put(PICTURE, sheet.picture())
     sink.put(CARD, card(layout, info).encode())
     sink.put(CROISSANT, croissant(layout, info, sink.entries()).encode())
     return write_manifest(name, info, sink)

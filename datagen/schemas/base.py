@@ -42,6 +42,13 @@ License = Annotated[
         examples=["cc-by-4.0"],
     ),
 ]
+ClassOrder = Annotated[
+    Literal["dataset", "name"],
+    Field(
+        description="How the classes are numbered: as in the dataset or model, or by their names "
+        "(numbers by their size)."
+    ),
+]
 Count = Annotated[int, Field(ge=1, le=MAX_IMAGES, strict=True)]
 
 

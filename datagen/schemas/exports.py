@@ -9,7 +9,17 @@ from uuid import UUID
 
 from pydantic import Field, field_validator, model_validator
 
-from datagen.schemas.base import MAX_IMAGES, SPLITS, Count, License, Request, Resource, Seed, State
+from datagen.schemas.base import (
+    MAX_IMAGES,
+    SPLITS,
+    ClassOrder,
+    Count,
+    License,
+    Request,
+    Resource,
+    Seed,
+    State,
+)
 
 
 class Format(Resource):
@@ -60,6 +70,7 @@ class ExportCreate(Request):
     labels: list[str] | None = Field(
         default=None, min_length=1, max_length=100_000, description="Only images of these labels."
     )
+    class_order: ClassOrder = "dataset"
     min_score: float | None = Field(
         default=None, ge=0.0, le=1.0, description="Only synthetic images of this score or more."
     )

@@ -21,6 +21,7 @@ from datagen.schemas.base import (
     MAX_TEMPERATURE,
     MAX_TRUNCATION,
     SEED_TEXT,
+    ClassOrder,
     Count,
     License,
     Name,
@@ -166,6 +167,7 @@ class Deliver(Request):
     merge: bool = Field(default=False, description="With the real images of the dataset.")
     splits: dict[str, float] | None = Field(default=None, max_length=3)
     split_seed: Seed = 0
+    class_order: ClassOrder = "dataset"
     license: License | None = None
     destination: str | None = Field(
         default=None, min_length=1, max_length=80, description="A name that the operator gave."

@@ -16,6 +16,7 @@ import numpy as np
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from datagen.datasets.collecting import class_order
 from datagen.db.tables import Dataset, Job, JobLabel, Model, Sample
 from datagen.errors import Conflict, InvalidRequest
 from datagen.schemas import ENDED, SPLITS, ExportCreate
@@ -46,10 +47,12 @@ class RealPart:
 
     Attributes:
         dataset_id: the dataset.
+        places: for each class of the dataset the number that it has in the export, int64 (K,).
         counts: images of each class in each split, after the filter by label, int64 (K,).
     """
 
     dataset_id: UUID
+    places: np.ndarray
     counts: Mapping[str, np.ndarray]
 
 
@@ -156,6 +159,8 @@ def resolve(session: Session, owner_id: UUID, request: ExportCreate) -> Contents
     dataset = None if request.dataset is None else find_dataset(session, owner_id, request.dataset)
     first = models[0] if dataset is None else dataset
     names = tuple(first.class_names)
+    if request.class_order == "name":
+        names = class_order(names)
     for job, model in zip(jobs, models, strict=True):
         _refuse_unlike(job, model, names, first)
     wanted = _wanted_labels(request, names)
@@ -163,7 +168,7 @@ def resolve(session: Session, owner_id: UUID, request: ExportCreate) -> Contents
         _job_part(session, job, model, request, names, wanted)
         for job, model in zip(jobs, models, strict=True)
     )
-    real = None if dataset is None else _real_part(dataset, wanted)
+    real = None if dataset is None else _real_part(dataset, names, wanted)
     taken, warnings = _taken(request, parts, real, names, wanted)
     shares = request.splits or {"train": 1.0}
     contents = Contents(
@@ -232,8 +237,7 @@ def _job_part(
     names: Sequence[str],
     wanted: np.ndarray,
 ) -> JobPart:
-    numbers = {name: number for number, name in enumerate(names)}
-    places = np.array([numbers[name] for name in model.class_names], dtype=np.int64)
+    places = _places(model.class_names, names)
     available = np.zeros(len(names), dtype=np.int64)
     for label, count in session.execute(_counting(job.id, request)).all():
         available[places[label]] += count
@@ -257,12 +261,21 @@ def _counting(job_id: UUID, request: ExportCreate) -> Any:
     return query.group_by(Sample.label)
 
 
-def _real_part(dataset: Dataset, wanted: np.ndarray) -> RealPart:
+def _real_part(dataset: Dataset, names: Sequence[str], wanted: np.ndarray) -> RealPart:
+    places = _places(dataset.class_names, names)
+    # The dataset's number of each class of the export.
+    own = np.argsort(places)
     counts = {
-        split: np.where(wanted, np.array(own, dtype=np.int64), 0)
-        for split, own in dataset.counts.items()
+        split: np.where(wanted, np.array(found, dtype=np.int64)[own], 0)
+        for split, found in dataset.counts.items()
     }
-    return RealPart(dataset.id, counts)
+    return RealPart(dataset.id, places, counts)
+
+
+def _places(own: Sequence[str], names: Sequence[str]) -> np.ndarray:
+    """The numbers in `names` of a source's own classes, int64 (K,)."""
+    numbers = {name: number for number, name in enumerate(names)}
+    return np.array([numbers[name] for name in own], dtype=np.int64)
 
 
 def _taken(

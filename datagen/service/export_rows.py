@@ -14,7 +14,7 @@ from datagen.export.rows import Origin, Rows, Split
 from datagen.images import LabelledImages, encode_png
 from datagen.schemas import SPLITS, ExportCreate
 from datagen.service.datasets import load_named_split
-from datagen.service.export_contents import Contents, Placing
+from datagen.service.export_contents import Contents, Placing, RealPart
 from datagen.service.stored_samples import read_samples
 from datagen.shards import SampleBatch
 from datagen.storage import Storage
@@ -69,7 +69,7 @@ class Sources:
     def _rows(self, split: str) -> Iterator[Rows]:
         real = self.contents.real
         if self.real is not None and real is not None and split in real.counts:
-            yield from self._real_rows(self.real, split, real.counts[split] > 0)
+            yield from self._real_rows(self.real, split, real)
         if not self.contents.synthetic[split].any():
             return
         placing = self.contents.placed()
@@ -101,12 +101,13 @@ class Sources:
             passes &= (samples.indices >= start) & (samples.indices < stop)
         return np.asarray(passes)
 
-    def _real_rows(self, source: RealSource, split: str, wanted: np.ndarray) -> Iterator[Rows]:
+    def _real_rows(self, source: RealSource, split: str, part: RealPart) -> Iterator[Rows]:
         images, names = load_named_split(
             self.storage, source.prefix, split, source.files.get(split)
         )
         origin = Origin("real-" if self.jobs else "", synthetic=False)
-        chosen = np.flatnonzero(wanted[images.labels])
+        labels = part.places[images.labels]
+        chosen = np.flatnonzero(part.counts[split][labels] > 0)
         for start in range(0, len(chosen), REAL_AT_ONCE):
             rows = chosen[start : start + REAL_AT_ONCE]
             called = None
@@ -114,15 +115,15 @@ class Sources:
                 first, last = int(rows[0]), int(rows[-1])
                 texts = names.texts(first, last + 1)
                 called = [texts[row - first] for row in rows.tolist()]
-            yield Rows(origin, _real_samples(images, rows), called)
+            yield Rows(origin, _real_samples(images, labels, rows), called)
 
 
-def _real_samples(images: LabelledImages, rows: np.ndarray) -> SampleBatch:
+def _real_samples(images: LabelledImages, labels: np.ndarray, rows: np.ndarray) -> SampleBatch:
     files = encode_png(np.ascontiguousarray(images.images[rows]))
     none = np.full(len(rows), -1, dtype=np.int64)
     return SampleBatch(
         indices=rows,
-        labels=images.labels[rows],
+        labels=labels[rows],
         scores=np.full(len(rows), np.nan),
         judged_labels=none,
         attempts=none,

@@ -86,7 +86,10 @@ def added(
         dataset_id=None if contents.real is None else contents.real.dataset_id,
         format=request.format,
         request=request.model_dump(mode="json"),
-        warnings=list(contents.warnings),
+        warnings=[
+            *contents.warnings,
+            *known_format(request.format).warnings(contents.class_names, contents.counts),
+        ],
         state="queued",
         images_written=0,
         images_total=contents.images_total,

@@ -63,8 +63,10 @@ def _wanted(one: Deliver) -> dict[str, Any]:
 def _kind(export: Export) -> dict[str, Any]:
     """What an export was asked for, as a recipe says it."""
     request = export.request or {}
+    # Exports of earlier versions have their classes in the order of the dataset, and do not say so.
     told = {name: request.get(name) for name in _ALIKE}
+    told["class_order"] = request.get("class_order", "dataset")
     return told | {"merge": request.get("dataset") is not None}
 
 
-_ALIKE = ("format", "splits", "split_seed", "license", "destination")
+_ALIKE = ("format", "splits", "split_seed", "class_order", "license", "destination")

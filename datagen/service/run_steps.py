@@ -286,6 +286,7 @@ def _begin_deliver(at: At) -> Outcome:
             format=one.format,
             splits=one.splits,
             split_seed=one.split_seed,
+            class_order=one.class_order,
             license=one.license,
             destination=one.destination,
             path=path,

@@ -58,6 +58,30 @@ def digits(stack: Any) -> Any:
     return added.json
 
 
+def test_classes_are_numbered_by_their_names_where_that_is_asked_for(
+    stack: Any, tmp_path: Path
+) -> None:
+    images = np.arange(4 * 64, dtype=np.uint8).reshape(4, 8, 8)
+    np.savez(
+        tmp_path / "set.npz",
+        x_train=images,
+        y_train=np.array([0, 1, 1, 0]),
+        class_names=np.array(["zebra", "ant"]),
+    )
+    added = stack.command("dataset", "add", "animals", str(tmp_path / "set.npz"), "--json")
+    assert added.json["class_names"] == ["zebra", "ant"], added.err
+    command = ["export", "create", "--dataset", "animals", "--format", "imagefolder"]
+    for order, names in (("dataset", ["0-zebra", "1-ant"]), ("name", ["ant", "zebra"])):
+        out = tmp_path / order
+        ran = stack.command(*command, "--class-order", order, "--out", str(out), "--json")
+        assert ran.code == 0, ran.err
+        assert (out / "folders.txt").read_text().split() == names
+        assert ran.json["request"]["class_order"] == order
+    wrong = stack.command(*command, "--class-order", "size")
+    assert wrong.code == 2
+    assert "--class-order is 'size'; write dataset or name." in wrong.err
+
+
 def test_dataset_filled_by_a_job_is_exported_and_verified(
     stack: Any, job: Any, digits: Any, tmp_path: Path
 ) -> None:

@@ -70,7 +70,7 @@ def test_many_files_are_written_many_at_a_time(
 ) -> None:
     monkeypatch.setattr(destination, "WAITING_FILES", 5)
     export(place, drawn)
-    assert len(place.files("pets/today")) == 18 + 5
+    assert len(place.files("pets/today")) == 18 + 7
 
 
 def test_former_export_is_replaced_only_when_asked(place: Place, draw: Any) -> None:
@@ -118,7 +118,7 @@ def test_what_broke_off_looks_like_no_export(place: Place, drawn: Any, overwrite
     else:
         assert "manifest.json" not in place.files("pets/today")
     export(place, drawn, overwrite=overwrite and place.url.startswith("file:"))
-    assert len(place.files("pets/today")) == len(drawn.files) + 5
+    assert len(place.files("pets/today")) == len(drawn.files) + 7
 
 
 def test_unreachable_destination_is_told_without_its_url(

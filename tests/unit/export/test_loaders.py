@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
+import re
 import struct
 import zipfile
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import google_crc32c
+import huggingface_hub
 import mlcroissant
 import numpy as np
 import pyarrow.parquet as pq
@@ -23,6 +26,7 @@ from torchvision.datasets import MNIST, ImageFolder
 from datagen.export import parquet, tfrecord
 from datagen.export import webdataset as our_webdataset
 from datagen.export.formats import formats
+from datagen.export.protocol import shifting
 
 CASES: dict[str, dict[str, int]] = {
     "ordinary": {"cat": 4, "dog": 9, "owl": 5},
@@ -33,6 +37,8 @@ CASES: dict[str, dict[str, int]] = {
         "a/b": 2, "..": 1, "ä🦉": 2, "x" * 300: 1, "cat": 2, "Cat": 1, "[*]": 1, "eval": 1, ".": 1
     },
     "class without images": {"cat": 3, "dog": 0, "owl": 2},
+    "names in a given order": {"zebra": 2, "train": 1, "Ant": 2, "item10": 1, "item2": 3},
+    "names with white space": {" a  b": 2, "a b": 1, "c\u2028d": 2, "e\u00a0": 1},
 }  # fmt: skip
 SHAPES = [(1, 8, 8), (3, 8, 8)]
 SEVERAL = {
@@ -151,8 +157,6 @@ def test_webdataset_reads_its_tars(
 ) -> None:
     monkeypatch.setattr(our_webdataset, "ROWS_PER_FILE", 4)
     whole.write("webdataset", tmp_path)
-    names = (tmp_path / "classes.txt").read_text().split("\n")[:-1]
-    assert len(names) == len(whole.names)
     for split in whole.info.counts:
         tars = sorted(str(path) for path in (tmp_path / split).glob("*.tar"))
         assert len(tars) == -(-int(whole.info.counts[split].sum()) // 4)
@@ -165,30 +169,58 @@ def test_webdataset_reads_its_tars(
         assert sorted(sample["__key__"] for sample in samples) == sorted(stems)
 
 
-def test_torchvision_reads_the_class_folders(whole: Any, tmp_path: Path) -> None:
+def test_torchvision_numbers_the_class_folders_as_we_do(whole: Any, tmp_path: Path) -> None:
     whole.write("imagefolder", tmp_path)
     for split, counts in whole.info.counts.items():
-        folder = ImageFolder(str(tmp_path / split))
         labels = {stem: label for stem, label, *_ in whole.all_rows(split)}
-        found = {Path(path).stem: label for path, label in folder.samples}
-        assert set(found) == set(labels)
-        # Folders are numbered in the order of their names; each stands for one class of ours.
-        pairs = {(found[stem], labels[stem]) for stem in found}
-        assert len(pairs) == np.count_nonzero(counts) == len(folder.classes)
+        if shifting(counts):
+            _make_missing(tmp_path, split)
+        folder = ImageFolder(str(tmp_path / split), allow_empty=True)
+        assert {Path(path).stem: label for path, label in folder.samples} == labels
         _same(
-            ((folder[number][0], labels[Path(path).stem])
-             for number, (path, _) in enumerate(folder.samples)),
+            ((folder[number][0], label) for number, (_, label) in enumerate(folder.samples)),
             whole,
             split,
-        )  # fmt: skip
+        )
 
 
-def test_torchvision_numbers_classes_named_by_number_as_we_do(draw: Any, tmp_path: Path) -> None:
-    drawn = draw(CASES["twelve classes named by number"])
+def _make_missing(root: Path, split: str) -> None:
+    """What the card says for classes without images in a split, which have no folder there."""
+    for name in (root / "folders.txt").read_text().split("\n")[:-1]:
+        (root / split / name).mkdir(exist_ok=True)
+
+
+def _as_timm(root: Path, class_map: Path | None = None) -> list[tuple[Path, int]]:
+    """Pictures below a folder with their class numbers, by the rules of timm's image folders."""
+    pictures = [path for path in root.rglob("*") if path.suffix in {".png", ".jpg", ".jpeg"}]
+    labels = ["" if path.parent == root else path.parent.name for path in pictures]
+
+    def natural(name: str) -> list[int | str]:
+        return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name.lower())]
+
+    names: list[str] = sorted(set(labels), key=natural)
+    if class_map is not None:
+        names = [line.strip() for line in class_map.read_text().split("\n")[:-1]]
+    return [(path, names.index(label)) for path, label in zip(pictures, labels, strict=True)]
+
+
+def test_timm_numbers_the_class_folders_as_we_do(whole: Any, tmp_path: Path) -> None:
+    whole.write("imagefolder", tmp_path)
+    for split, counts in whole.info.counts.items():
+        labels = {stem: label for stem, label, *_ in whole.all_rows(split)}
+        remedy = tmp_path / "folders.txt" if shifting(counts) else None
+        found = _as_timm(tmp_path / split, remedy)
+        assert {path.stem: label for path, label in found} == labels
+
+
+def test_loader_that_is_given_the_root_finds_no_class_but_ours(drawn: Any, tmp_path: Path) -> None:
     drawn.write("imagefolder", tmp_path)
-    labels = {stem: label for stem, label, *_ in drawn.all_rows("train")}
-    folder = ImageFolder(str(tmp_path / "train"))
-    assert all(label == labels[Path(path).stem] for path, label in folder.samples)
+    assert {path.parent.name for path, _ in _as_timm(tmp_path)} == set(drawn.names)
+    assert ImageFolder(str(tmp_path)).classes == ["train"]
+    page = (tmp_path / "contact-sheet.html").read_text()
+    sheet = base64.b64decode(page.partition("base64,")[2].partition('"')[0])
+    with Image.open(io.BytesIO(sheet)) as picture:
+        assert picture.format == "PNG"
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -196,7 +228,6 @@ def test_torchvisions_mnist_reads_idx(case: str, draw: Any, tmp_path: Path) -> N
     real = {"test": {next(iter(CASES[case])): 3}} if case == "ordinary" else None
     drawn = draw(CASES[case], real=real)
     drawn.write("idx", tmp_path)
-    assert len((tmp_path / "classes.txt").read_text().splitlines()) == len(drawn.names)
     for split, train in (("train", True), ("test", False)):
         if split in drawn.info.counts:
             found = MNIST(str(tmp_path), train=train)
@@ -279,12 +310,12 @@ def test_records_hold_fiftyones_features(
         }
         assert {row["format"] for row in records} == {b"png"}
         assert all(row["filename"].endswith(b".png") for row in records)
+        assert all(place[row["label"].decode()] == row["label_index"] for row in records)
         _same(
-            ((Image.open(io.BytesIO(row["image_bytes"])), place[row["label"].decode()])
-             for row in records),
+            ((Image.open(io.BytesIO(row["image_bytes"])), row["label_index"]) for row in records),
             whole,
             split,
-        )  # fmt: skip
+        )
 
 
 def test_stylegans_rules_are_kept(whole: Any, tmp_path: Path) -> None:
@@ -321,35 +352,165 @@ def test_fiftyones_layout_is_kept(whole: Any, tmp_path: Path) -> None:
             assert told["attributes"]["synthetic"] is (told["confidence"] is not None)
 
 
+@pytest.mark.parametrize("name", ["idx", "imagefolder", "stylegan", "tfrecord", "webdataset"])
+@pytest.mark.parametrize("case", ["names with white space", "odd names", "one class"])
+def test_class_names_stand_beside_numbers_as_they_are(
+    name: str, case: str, draw: Any, tmp_path: Path
+) -> None:
+    drawn = draw(CASES[case], shape=(1, 8, 8))
+    drawn.write(name, tmp_path)
+    text = (tmp_path / "classes.txt").read_bytes().decode()
+    assert text.split("\n") == [*drawn.names, ""]
+
+
 @pytest.mark.filterwarnings(
     "ignore:ConjunctiveGraph:DeprecationWarning", "ignore:The inplace keyword:Warning"
 )
-def test_croissant_is_valid_and_reads_every_record(whole: Any, tmp_path: Path) -> None:
-    for name in formats():
-        if name == "idx" and (whole.info.image_shape[0] == 3 or "validation" in whole.info.counts):
-            continue
-        whole.write(name, tmp_path / name)
-        dataset = mlcroissant.Dataset(str(tmp_path / name / "croissant.json"))
-        assert not dataset.metadata.ctx.issues.errors
-        assert not dataset.metadata.ctx.issues.warnings
-        names = {record.id: record for record in dataset.metadata.record_sets}
-        assert [_text(row["labels/name"]) for row in dataset.records("labels")] == list(whole.names)
-        if name not in {"fiftyone", "imagefolder", "parquet"}:
-            assert "images" not in names
-            continue
-        rows = list(dataset.records("images"))
-        assert len(rows) == whole.info.images_total
-        channels = whole.info.image_shape[0]
-        found = sorted(_pixels(row["images/image"], channels).tobytes() for row in rows)
-        assert found == sorted(
-            image.tobytes() for split in whole.info.counts for _, _, image, _ in
-            whole.all_rows(split)
-        )  # fmt: skip
+@pytest.mark.parametrize("name", formats())
+def test_croissant_is_valid_and_reads_every_record(name: str, whole: Any, tmp_path: Path) -> None:
+    if name == "idx" and (whole.info.image_shape[0] == 3 or "validation" in whole.info.counts):
+        return
+    whole.write(name, tmp_path)
+    dataset = mlcroissant.Dataset(str(tmp_path / "croissant.json"))
+    assert not dataset.metadata.ctx.issues.errors
+    assert not dataset.metadata.ctx.issues.warnings
+    sets = {
+        record.id: [
+            {key.partition("/")[2]: _text(value) for key, value in row.items()}
+            for row in dataset.records(record.id)
+        ]
+        for record in dataset.metadata.record_sets
+    }
+    assert [(row["label"], row["name"]) for row in sets.pop("labels")] == list(
+        enumerate(whole.names)
+    )
+    counts = whole.info.counts
+    assert {row["name"]: row["images"] for row in sets.pop("splits")} == {
+        split: own.sum() for split, own in counts.items()
+    }
+    if name not in {"fiftyone", "imagefolder", "parquet"}:
+        assert not sets
+        return
+    joined = _joined(name, sets.pop("images"), sets.pop("metadata", []), tmp_path)
+    assert not sets
+    assert len(joined) == whole.info.images_total
+    for split in counts:
+        _same(
+            ((row["image"], row["label"]) for row in joined if row["split"] == split), whole, split
+        )
+
+
+def _joined(
+    name: str, images: list[dict[str, Any]], told: list[dict[str, Any]], root: Path
+) -> list[dict[str, Any]]:
+    """The images with their labels, by the fields that the set's description names."""
+    if name == "parquet":
+        return images
+    key = {"imagefolder": ("split", "file_name"), "fiftyone": ("file",)}[name]
+    labels = {tuple(row[part] for part in key): row for row in told}
+    assert len(labels) == len(told) == len(images)
+    found = []
+    for row in images:
+        assert row["file"].startswith(f"{row['split']}/")
+        other = labels[tuple(row[part] for part in key)]
+        assert other["split"] == row["split"]
+        assert other["digest"] == hashlib.sha256((root / row["file"]).read_bytes()).hexdigest()
+        found.append(other | row)
+    return found
+
+
+@pytest.mark.filterwarnings("ignore:ConjunctiveGraph:DeprecationWarning")
+def test_croissant_says_where_the_images_come_from(draw: Any, tmp_path: Path) -> None:
+    drawn = draw({"a": 2}, real={"train": {"a": 1}}, licence="cc-by-4.0")
+    drawn.write("parquet", tmp_path / "mixed")
+    kept = mlcroissant.Dataset(str(tmp_path / "mixed" / "croissant.json")).metadata.to_json()
+    assert kept["rai:hasSyntheticData"] is True
+    assert kept["license"] == "https://spdx.org/licenses/CC-BY-4.0.html"
+    job, model = drawn.info.jobs[0].job_id, drawn.info.jobs[0].model_digest
+    assert kept["prov:wasGeneratedBy"]["@id"] == f"urn:datagen:job:{job}"
+    assert kept["prov:wasGeneratedBy"]["@type"] == "prov:Activity"
+    assert {entity["@id"] for entity in kept["prov:wasDerivedFrom"]} == {
+        f"urn:datagen:model:{model}",
+        f"urn:datagen:dataset:{'cd' * 32}",
+    }
+
+    draw({"a": 0}, synthetic={"train": {"a": 0}}, real={"train": {"a": 3}}, jobs=()).write(
+        "parquet", tmp_path / "real"
+    )
+    kept = json.loads((tmp_path / "real" / "croissant.json").read_text())
+    assert kept["rai:hasSyntheticData"] is False
+    assert kept["license"] == "unknown"
+    assert "prov:wasGeneratedBy" not in kept
+
+
+@pytest.mark.parametrize("name", ["parquet", "imagefolder", "webdataset"])
+def test_front_matter_of_the_card_names_the_files_of_every_split(
+    name: str, draw: Any, load_dataset: Any, tmp_path: Path
+) -> None:
+    drawn = draw({"cat": 3, "test": 2}, synthetic={"validation": {"cat": 1}, "test": {"test": 1}})
+    drawn.write(name, tmp_path / "set")
+    card = huggingface_hub.DatasetCard.load(tmp_path / "set" / "README.md")
+    data = card.data.to_dict()
+    assert data["task_ids"] == ["multi-class-image-classification"]
+    assert data["annotations_creators"] == ["machine-generated"]
+    assert data["source_datasets"] == ["original"]
+    (config,) = data["configs"]
+    assert [entry["split"] for entry in config["data_files"]] == ["train", "validation", "test"]
+    loaded = load_dataset(tmp_path / "set")
+    assert {split: rows.num_rows for split, rows in loaded.items()} == {
+        "train": 5, "validation": 1, "test": 1
+    }  # fmt: skip
+
+
+def test_front_matter_tells_real_images_from_synthetic_ones(draw: Any, tmp_path: Path) -> None:
+    draw({"cat": 3}, real={"test": {"cat": 2}}).write("idx", tmp_path)
+    data = huggingface_hub.DatasetCard.load(tmp_path / "README.md").data.to_dict()
+    assert data["annotations_creators"] == ["machine-generated", "found"]
+    assert data["source_datasets"] == ["extended|pets"]
+    assert "configs" not in data
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("imagefolder", 'valid="validation"'),
+        ("webdataset", "empty_check=False"),
+        ("webdataset", "Ray"),
+        ("idx", "always the ten digits"),
+        ("idx", "ValueError"),
+        ("tfrecord", "`label_index` (int64"),
+        ("tfrecord", "an index of each file"),
+        ("parquet", "drop that metadata"),
+    ],
+)
+def test_card_says_what_the_usual_loaders_need(
+    name: str, told: str, draw: Any, tmp_path: Path
+) -> None:
+    draw({"cat": 1}, shape=(1, 8, 8)).write(name, tmp_path)
+    assert told in (tmp_path / "README.md").read_text()
+
+
+def test_class_without_images_in_a_split_is_warned_of_and_told_in_the_card(
+    draw: Any, tmp_path: Path
+) -> None:
+    drawn = draw({"cat": 2, "dog": 1, "owl": 2}, synthetic={"test": {"owl": 1, "dog": 0}})
+    drawn.write("imagefolder", tmp_path)
+    layout = formats()["imagefolder"]
+    (warning,) = layout.warnings(drawn.names, drawn.info.counts)
+    assert warning.startswith("The split test has no images of 'cat' and of 1 more classes:")
+    card = (tmp_path / "README.md").read_text()
+    assert "- test: cat, dog" in card
+    assert 'class_map=str(root / "folders.txt")' in card
+    assert not list(formats()["parquet"].warnings(drawn.names, drawn.info.counts))
+    # A class behind all that have images shifts no number.
+    assert not list(layout.warnings(drawn.names, {"train": np.array([2, 1, 0])}))
 
 
 def test_card_tells_renamed_folders(draw: Any, tmp_path: Path) -> None:
     draw({"test": 1, "cat": 1}).write("imagefolder", tmp_path)
-    assert "| test | `%74est` |" in (tmp_path / "README.md").read_text()
+    assert "| 0 | test | `%74est` |" in (tmp_path / "README.md").read_text()
+    assert "| 1 | cat | `cat` |" in (tmp_path / "README.md").read_text()
+    assert (tmp_path / "folders.txt").read_text() == "%74est\ncat\n"
     draw({"test": 1, "cat": 1}).write("parquet", tmp_path / "other")
     assert "%74est" not in (tmp_path / "other" / "README.md").read_text()
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from urllib.parse import unquote
 
 import pytest
@@ -16,8 +17,13 @@ SPLIT = re.compile(
 )
 
 
+def natural(name: str) -> list[int | str]:
+    """By what timm sorts folders (`natural_key` in its `utils/misc.py`)."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name.lower())]
+
+
 def test_plain_names_stay_as_they_are() -> None:
-    names = ["cat", "Katze groß", "ä", "red-fox_2", "contest", "vale", "日本"]
+    names = ["cat", "contest", "katze groß", "red-fox_2", "vale", "ä", "日本"]
     assert folder_names(names) == names
 
 
@@ -27,8 +33,44 @@ def test_numbers_are_padded_so_that_string_order_is_class_order() -> None:
     assert folders[:3] == ["00", "01", "02"]
 
 
-def test_numbers_that_padding_would_make_alike_keep_their_names() -> None:
-    assert folder_names(["1", "01"]) == ["1", "01"]
+def test_numbers_that_padding_would_make_alike_are_told_apart_by_their_class() -> None:
+    assert folder_names(["1", "01"]) == ["0-1", "1-01"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["Zebra", "apple", "item1", "item2", "item10"],
+        ["apple", "train", "truck"],
+        ["zebra", "ant"],
+        ["Cat", "cat", "CAT"],
+        ["10", "2", "1"],
+        ["9", "10", "a"],
+        ["item1", "item10", "item2"],
+        ["item1", "item01"],
+        ["a", "B", "c"],
+        ["a-b", "aB", "ab"],
+        ["²", "x1³", "y"],
+        ["٣", "2"],
+        ["ä", "z", "Ä"],
+        ["", "a"],
+        ["0-b", "1-a"],
+        [f"class {number}" for number in range(101)],
+    ],
+    ids=str,
+)
+def test_folders_sort_as_the_classes_stand_in_every_loader(names: list[str]) -> None:
+    folders = folder_names(names)
+    assert sorted(folders) == folders
+    # By keys and not by folders: of two alike timm's order is that of a set.
+    keys = [natural(folder) for folder in folders]
+    assert all(one < other for one, other in pairwise(keys))
+
+
+def test_number_before_a_name_has_as_many_digits_as_the_last_one() -> None:
+    folders = folder_names(list("lkjihgfedcba"))
+    assert folders[0] == "00-l"
+    assert folders[11] == "11-a"
 
 
 @pytest.mark.parametrize(
@@ -63,7 +105,7 @@ def test_empty_name_gets_a_folder() -> None:
 
 def test_names_that_a_file_system_takes_for_one_are_told_apart() -> None:
     folders = folder_names(["cat", "CAT", "Cat", "e\u0301", "\u00e9"])
-    assert folders[0] == "cat"
+    assert folders[0] == "0-cat"
     assert len({folder.casefold() for folder in folders}) == 5
     assert all(re.fullmatch(r".+~[0-9a-f]{8}", folders[place]) for place in (1, 2, 4))
 
@@ -84,6 +126,8 @@ def test_every_name_becomes_a_distinct_safe_folder(names: list[str]) -> None:
         assert "/" not in folder
         assert not folder.startswith((".", "__", " "))
         assert not SPLIT.search(folder.lower())
+    assert sorted(folders) == folders
+    assert all(natural(one) < natural(other) for one, other in pairwise(folders))
 
 
 def test_file_names_stand_in_the_order_of_the_indices() -> None:

@@ -43,8 +43,10 @@ def test_out_becomes_the_root_of_the_export(archive: Path, drawn: Any, tmp_path:
     unpack(archive, out)
     assert _names(out) == [
         "README.md",
-        "contact-sheet.png",
+        "classes.txt",
+        "contact-sheet.html",
         "croissant.json",
+        "folders.txt",
         "manifest.json",
         "train",
     ]

@@ -91,7 +91,7 @@ def test_many_files_are_listed_in_a_table(
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert list(manifest["files"]) == ["files.parquet"]
     assert manifest["files_in"] == "files.parquet"
-    assert manifest["files_count"] == 18 + 4
+    assert manifest["files_count"] == 18 + 6
 
 
 @pytest.mark.parametrize("more", [1, -1])

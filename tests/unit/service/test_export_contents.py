@@ -93,6 +93,37 @@ def test_several_jobs_are_joined_and_their_files_told_apart(exported, start, sto
     assert manifest["counts"] == {"train": {"ant": 2, "bee": 0, "cat": 3}}
 
 
+def test_classes_can_be_numbered_by_their_names(exported, job, dataset):
+    tables, manifest, _ = exported(job=job.id, dataset="zoo", class_order="name")
+
+    assert manifest["class_names"] == ["ant", "bee", "cat", "dog"]
+    assert manifest["selection"] == {"class_order": "name"}
+    train, test = tables["train"], tables["test"]
+    assert values(train) == [*range(100, 107), *range(10)]
+    assert train["label"].to_pylist() == [2] * 4 + [1] + [0] * 2 + [0] * 3 + [2] * 7
+    assert train["judged_label"].to_pylist()[7:] == train["label"].to_pylist()[7:]
+    assert test["label"].to_pylist() == [2, 3]
+    assert manifest["counts"]["test"] == {"ant": 0, "bee": 0, "cat": 1, "dog": 1}
+
+
+def test_chosen_labels_of_a_dataset_stay_the_same_when_numbered_by_name(exported, dataset):
+    tables, manifest, _ = exported(dataset="zoo", class_order="name", labels=["cat"])
+    assert values(tables["train"]) == [100, 101, 102, 103]
+    assert tables["train"]["label"].to_pylist() == [2] * 4
+    assert manifest["counts"]["train"] == {"ant": 0, "bee": 0, "cat": 4, "dog": 0}
+
+
+def test_export_of_class_folders_warns_of_classes_missing_in_a_split(exported, dataset):
+    _, _, plain = exported(dataset="zoo")
+    assert plain.warnings == []
+    _, _, folders = exported(dataset="zoo", format="imagefolder")
+    # No dog to train on, which is the last class and shifts no number.
+    (warning,) = folders.warnings
+    assert warning.startswith(
+        "The split test has no images of 'bee' and of 1 more classes: a loader"
+    )
+
+
 def test_real_images_come_first_keep_their_split_and_their_names(exported, job, dataset):
     tables, manifest, export = exported(job=job.id, dataset="zoo")
 

@@ -96,6 +96,17 @@ def test_destination_keeps_the_last_exports_and_what_is_not_the_pipelines(world,
     assert Counter(row.location is None for row in rest) == {False: 2, True: 1}
 
 
+def test_exports_from_before_classes_could_be_ordered_are_replaced_too(world):
+    first = world.done(deliver=[{"format": "parquet", "merge": True, "keep": 1}])
+    (export,) = first.exports
+    old = dict(world.one(Export, export).request)
+    del old["class_order"]
+    world.change(Export, export, request=old)
+    second = world.done()
+    with reading(world.engine) as session:
+        assert [row.id for row in session.scalars(select(Export))] == list(second.exports)
+
+
 def test_fixed_place_is_overwritten_by_the_same_pipeline_alone(world, tmp_path):
     out = tmp_path / "out"
     world.settings = world.settings.model_copy(

@@ -107,6 +107,13 @@ def test_destination_that_was_taken_away_fails_the_run(world, tmp_path):
     assert "There is no destination 'disk'" in run.error
 
 
+def test_delivered_classes_are_numbered_as_the_recipe_says(world):
+    world.apply(deliver=[{"format": "parquet", "class_order": "name"}, {"format": "npz"}])
+    run = world.done()
+    orders = [world.one(Export, one).request["class_order"] for one in run.exports]
+    assert orders == ["name", "dataset"]
+
+
 def test_every_run_has_a_seed_of_its_own_and_the_same_if_asked_again(world):
     first, second = world.done(seed=None), world.done()
     assert first.seed != second.seed
