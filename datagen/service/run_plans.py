@@ -132,10 +132,10 @@ def learnt_by(session: Session, dataset: Dataset, model: Model | None) -> Learnt
 
 
 def refuse_named(session: Session, owner_id: UUID, recipe: PipelineApply) -> None:
-    """Refuse labels that a plan names and that no run could make by what is there now.
+    """Refuse labels that a plan names and that are not learnt, by what is there now.
 
     Raises:
-        UnknownLabel: a label that the dataset does not have, or that is not learnt.
+        UnknownLabel: a label of which there was no image to train on.
     """
     if recipe.plan.labels is None:
         return
@@ -145,4 +145,4 @@ def refuse_named(session: Session, owner_id: UUID, recipe: PipelineApply) -> Non
     except NotFound:
         # Not there yet: a run says so, or finds what has come meanwhile.
         return
-    _refuse_labels(recipe.plan, dataset, learnt_by(session, dataset, model))
+    learnt_by(session, dataset, model).refuse(recipe.plan.labels, "plan.labels")
