@@ -37,10 +37,10 @@ def comparable(subject: Subject) -> tuple[Subject, list[str]]:
         )
     for kind, count in (("generated", made), ("held-out", held)):
         if not count[~unknown].any():
+            seen = listed([names[label] for label in np.flatnonzero(count).tolist()])
             raise InvalidRequest(
                 f"No {kind} image is of a class that there are real training images of; "
-                f"{listed([names[label] for label in np.flatnonzero(count)])} have none. Name "
-                "another dataset with 'real'."
+                f"{seen} have none. Name another dataset with 'real'."
             )
     if (unheld := (held == 0) & ~unknown).any():
         notes.append(
