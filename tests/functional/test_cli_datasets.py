@@ -158,7 +158,7 @@ def test_torchvision_datasets_are_fetched_by_name(stack: Any) -> None:
     assert ran.json["image_shape"] == [3, 16, 16]
 
 
-def test_class_without_training_images_is_left_out_from_the_dataset_to_the_report(
+def test_class_without_training_images_is_left_out_from_the_dataset_to_the_job(
     stack: Any, tmp_path: Path
 ) -> None:
     source = write_idx(tmp_path / "letters", zipped=False)
