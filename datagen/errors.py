@@ -63,10 +63,10 @@ class InvalidRequest(DatagenError):
 
 
 class UnknownLabel(InvalidRequest):
-    """A label that the model does not know."""
+    """A label that the model does not know, or has not learnt."""
 
     slug = "unknown-label"
-    title = "The model has no such label"
+    title = "The model has not learnt such a label"
 
 
 class QuotaExceeded(InvalidRequest):

@@ -21,6 +21,7 @@ from datagen.cli.output import (
     print_table,
     say,
     usage_error,
+    warn,
 )
 from datagen.embedded import Workers
 from datagen.errors import DatagenError
@@ -164,6 +165,7 @@ def generate(
         print_json(job)
     elif detach:
         say(f"Job {job.id} is {job.state}; follow it with: datagen job watch {job.id}")
+        warn(job.notes)
     else:
         print_job(job)
         if out is not None and job.state == "succeeded":
@@ -188,6 +190,7 @@ def _plan(model: str, counts: dict[str, int] | None, wanted: JobOptions, *, as_j
         }
     )
     print_table(["label", "images"], list(plan.labels.items()))
+    warn(plan.notes)
     return 0
 
 

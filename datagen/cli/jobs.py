@@ -21,6 +21,7 @@ from datagen.cli.output import (
     progress,
     say,
     usage_error,
+    warn,
 )
 from datagen.embedded import Workers
 
@@ -160,6 +161,7 @@ def _go_on(client: Client, job: Job, *, detach: bool, as_json: bool) -> int:
         print_json(job)
     elif detach:
         say(f"Job {job.id} is {job.state}; follow it with: datagen job watch {job.id}")
+        warn(job.notes)
     else:
         print_job(job)
     return 0 if detach else end_code(job)
@@ -248,6 +250,7 @@ def print_job(job: Job) -> None:
         }
     )
     print_labels(job.labels, gated=job.gate is not None)
+    warn(job.notes)
 
 
 def _pace(job: Job) -> str:

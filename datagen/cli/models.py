@@ -17,6 +17,7 @@ from datagen.cli.output import (
     print_table,
     progress,
     say,
+    warn,
     write_file,
 )
 from datagen.embedded import Workers
@@ -75,6 +76,7 @@ def preview_model(
     write_file(out, pictures.sheet(scale))
     model = pictures.preview.model
     say(f"{len(pictures)} images of {model.name}@{model.version} are in {out}")
+    warn(pictures.preview.notes)
 
 
 @group.command("list")

@@ -58,6 +58,12 @@ def note(line: str) -> None:
     sys.stderr.flush()
 
 
+def warn(sentences: Iterable[str]) -> None:
+    """Print what to mind, a line each, beside the answer."""
+    for sentence in sentences:
+        note(f"warning: {sentence}")
+
+
 def usage_error(sentence: str, option: str | None = None) -> InvalidRequest:
     """The error for what is wrong on the command line itself; it ends the command with code 2."""
     return InvalidRequest(sentence, field=option)

@@ -11,7 +11,7 @@ from uuid import UUID
 import typer
 
 from datagen.cli.connect import Connection, connected
-from datagen.cli.output import FAILED, AsJson, note, print_json, progress, say, usage_error
+from datagen.cli.output import FAILED, AsJson, note, print_json, progress, say, usage_error, warn
 from datagen.errors import Conflict, DatagenError, NotFound, StorageFailure
 
 if TYPE_CHECKING:
@@ -129,6 +129,7 @@ def _say(found: dict[str, Any], out: Path | None) -> None:
     say(verdict["sentence"])
     for advice in verdict["advice"]:
         say(f"  {advice}")
+    warn(found.get("notes", []))
     for each in found["not_computed"]:
         note(f"not computed: {each['part']}: {each['reason']}")
     if (own := found.get("fidelity")) is not None:

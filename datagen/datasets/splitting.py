@@ -12,9 +12,17 @@ from datagen.datasets.source import rows_at_once
 from datagen.datasets.stored import image_hashes
 from datagen.errors import InvalidFile
 from datagen.images import LabelledImages
+from datagen.listing import listed
 from datagen.schemas import SPLITS
 
 TRAIN = SPLITS.index("train")
+# What it means for a class to have so few images to train on.
+_FEW = {
+    0: "Classes with no image to train on: {names}; a model that is trained on this dataset does "
+    "not learn them, and generates no image of them.",
+    1: "Classes with one image to train on: {names}; a model learns little more of them than that "
+    "image.",
+}
 
 
 def arrange(found: Collected, options: ReadOptions, scratch: Path, report: ReadReport) -> Opened:
@@ -136,11 +144,10 @@ def _note_shares(splits: np.ndarray, report: ReadReport) -> None:
 
 def _note_small_classes(found: Collected, splits: np.ndarray, report: ReadReport) -> None:
     counts = np.bincount(found.labels[splits == TRAIN], minlength=len(found.class_names))
-    for count, what in ((0, "no image"), (1, "one image")):
+    for count, what in _FEW.items():
         names = [found.class_names[label] for label in np.flatnonzero(counts == count)]
         if names:
-            shown = ", ".join(repr(name) for name in names[:5]) + (", …" if len(names) > 5 else "")  # noqa: PLR2004 - some of them
-            report.notes.append(f"Classes with {what} to train on: {shown}.")
+            report.notes.append(what.format(names=listed(names)))
     if len(found.class_names) == 1:
         report.notes.append(f"There is one class only, {found.class_names[0]!r}.")
 

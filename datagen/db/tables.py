@@ -261,6 +261,8 @@ class Job(Table):
     priority: Mapped[str | None] = mapped_column(String(16))
     # Whatever its owner noted; an attribute called `metadata` would be SQLAlchemy's.
     noted: Mapped[dict[str, Any] | None] = mapped_column("metadata", JSON)
+    # What was left out of what was asked for, in sentences.
+    notes: Mapped[list[str] | None] = mapped_column(JSON)
     retention_days: Mapped[int | None]
     # Told of its end; no key, since webhooks go as they please.
     webhook_id: Mapped[UUID | None] = mapped_column(index=True)

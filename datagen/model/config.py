@@ -10,6 +10,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 MAX_SIDE = 1024
 MAX_SEED = 2**63 - 1
 MAX_COMPONENTS = 256
+# Where the metrics of a model tell how many images of each class it learnt from: none means that
+# the class is not learnt.
+TRAINING_COUNTS = "training_images_per_class"
 
 Family = Literal["autoencoder", "vae", "cvae"]
 LikelihoodName = Literal["bernoulli", "gaussian", "discretized_logistic"]

@@ -166,10 +166,19 @@ def _parts(
     def labels() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return subject.labels, train.labels[some], held_out.labels[others]
 
+    def held() -> tuple[
+        tuple[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]
+    ]:
+        """Features and labels of the classes that are held out: like is compared with like."""
+        own = [np.isin(each, held_out.labels) for each in labels()]
+        one, two, three = (found[rows] for found, rows in zip(features(), own, strict=True))
+        four, five, six = (each[rows] for each, rows in zip(labels(), own, strict=True))
+        return (one, two, three), (four, five, six)
+
     return {
         "fidelity": lambda: _fidelity(subject, effort, device, check),
-        "distance": lambda: _distance(features(), labels(), subject.class_names),
-        "coverage": lambda: _coverage(features()),
+        "distance": lambda: _distance(*held(), subject.class_names),
+        "coverage": lambda: _coverage(held()[0]),
         "copying": lambda: _copying(subject, features(), held_out.labels[others]),
     }
 
@@ -445,7 +454,7 @@ def _right(
 def _findings(parts: Mapping[str, Any], gain: Difference | None, subject: Subject) -> Findings:
     label_gap = coverage_share = copy_rate = copying_z = None
     if (own := parts.get("fidelity")) is not None:
-        label_gap = own["evaluator"]["balanced"] - own["balanced"]
+        label_gap = _label_gap(own)
     if (own := parts.get("coverage")) is not None and own["held_out"]["coverage"]:
         coverage_share = own["coverage"] / own["held_out"]["coverage"]
     if (own := parts.get("copying")) is not None:
@@ -460,6 +469,15 @@ def _findings(parts: Mapping[str, Any], gain: Difference | None, subject: Subjec
         gated=subject.gated,
         sampler=subject.sampler,
     )
+
+
+def _label_gap(own: Mapping[str, Any]) -> float | None:
+    """How much less often labels are right than real ones, over the labels that both have."""
+    made, real = own["per_class"], own["evaluator"]["per_class"]
+    both = [name for name in made if name in real]
+    if not both:
+        return None
+    return float(np.mean([real[name] - made[name] for name in both]))
 
 
 def _told(found: Measured) -> dict[str, float | None]:

@@ -56,9 +56,16 @@ def page(report: Mapping[str, Any]) -> str:
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>'
         f'<body><h1>{title}</h1><div class="verdict {_STYLES_OF[verdict["outcome"]]}">'
-        f"<p>{escape(verdict['sentence'])}</p>{advice}</div>{_facts(report)}{sections}"
+        f"<p>{escape(verdict['sentence'])}</p>{advice}</div>{_notes(report)}{_facts(report)}"
+        f"{sections}"
         "</body></html>\n"
     )
+
+
+def _notes(report: Mapping[str, Any]) -> str:
+    """What was left out; reports of an earlier version say nothing of it."""
+    items = "".join(f"<li>{escape(note)}</li>" for note in report.get("notes", []))
+    return f"<section><h2>What to mind</h2><ul>{items}</ul></section>" if items else ""
 
 
 def _facts(report: Mapping[str, Any]) -> str:

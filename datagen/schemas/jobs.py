@@ -25,6 +25,7 @@ from datagen.schemas.base import (
 Priority = Literal["interactive", "bulk"]
 MOST_INTERACTIVE = 10_000
 LARGEST_METADATA = 8192
+_NOTES = "What was left out of what was asked for, by name and why: classes that were not learnt."
 
 
 def _small(metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:
@@ -106,7 +107,11 @@ class Wanted(Request):
         "that name.",
         examples=[{"3": 500, "8": 200}],
     )
-    all: Count | None = Field(default=None, description="This many of every label.")
+    all: Count | None = Field(
+        default=None,
+        description="This many of every label that the model has learnt: of which it had training "
+        "images.",
+    )
     count: Count | None = Field(
         default=None,
         description="This many of a model that knows no labels; the judge then gives them.",
@@ -217,6 +222,7 @@ class JobPlan(Resource):
     )
     bytes: int | None = Field(description="Of what is stored, likewise.")
     images_left: int = Field(description="Of the owner's quota, after this job.")
+    notes: list[str] = Field(default_factory=list, description=_NOTES)
 
     @computed_field(description=SEED_TEXT)  # type: ignore[prop-decorator]
     @property
@@ -284,6 +290,7 @@ class Job(Resource):
     )
     labelled_by: Literal["request", "judge"] = "request"
     labels: list[LabelProgress]
+    notes: list[str] = Field(default_factory=list, description=_NOTES)
     seconds: StageSeconds
     exports: list[UUID] = Field(default_factory=list)
     error: str | None

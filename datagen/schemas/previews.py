@@ -46,7 +46,7 @@ class PreviewCreate(Pictured):
         description="So many of each, by the label's name or index.",
         examples=[{"3": 8, "8": 8}],
     )
-    all: Few | None = Field(default=None, description="This many of every label.")
+    all: Few | None = Field(default=None, description="This many of every label that is learnt.")
     count: Few | None = Field(
         default=None,
         description="This many of a model that knows no labels; the judge then gives them.",
@@ -102,6 +102,9 @@ class Preview(Resource):
     sampler: str | None = Field(description="Null where latents were given.")
     seed: int | None
     images: list[PreviewImage]
+    notes: list[str] = Field(
+        default_factory=list, description="What was left out: classes that were not learnt."
+    )
 
     @computed_field(description=SEED_TEXT)  # type: ignore[prop-decorator]
     @property

@@ -20,7 +20,9 @@ from datagen.datasets.collecting import class_order
 from datagen.db.tables import Dataset, Job, JobLabel, Model, Sample
 from datagen.errors import Conflict, InvalidRequest
 from datagen.schemas import ENDED, SPLITS, ExportCreate
+from datagen.service import learnt
 from datagen.service.common import find_dataset, image_shape, owned
+from datagen.service.learnt import Learnt
 
 TOLD_CLASSES = 5
 NOWHERE = len(SPLITS)
@@ -169,7 +171,8 @@ def resolve(session: Session, owner_id: UUID, request: ExportCreate) -> Contents
         for job, model in zip(jobs, models, strict=True)
     )
     real = None if dataset is None else _real_part(dataset, names, wanted)
-    taken, warnings = _taken(request, parts, real, names, wanted)
+    impossible, left_out = _impossible(session, request, parts, real, models, dataset, names)
+    taken, warnings = _taken(request, parts, real, names, wanted & ~impossible)
     shares = request.splits or {"train": 1.0}
     contents = Contents(
         class_names=names,
@@ -179,7 +182,7 @@ def resolve(session: Session, owner_id: UUID, request: ExportCreate) -> Contents
         taken=taken,
         shares=shares,
         seed=request.split_seed,
-        warnings=(*warnings, *_of_splits(taken, shares)),
+        warnings=(*warnings, *left_out, *_of_splits(taken, shares)),
     )
     if contents.images_total == 0:
         raise InvalidRequest(_nothing(jobs, request), field="job")
@@ -276,6 +279,43 @@ def _places(own: Sequence[str], names: Sequence[str]) -> np.ndarray:
     """The numbers in `names` of a source's own classes, int64 (K,)."""
     numbers = {name: number for number, name in enumerate(names)}
     return np.array([numbers[name] for name in own], dtype=np.int64)
+
+
+def _impossible(
+    session: Session,
+    request: ExportCreate,
+    parts: Sequence[JobPart],
+    real: RealPart | None,
+    models: Sequence[Model],
+    dataset: Dataset | None,
+    names: Sequence[str],
+) -> tuple[np.ndarray, list[str]]:
+    """Which classes a plan cannot fill, since nothing has learnt them, bool (K,); and why.
+
+    Raises:
+        UnknownLabel: one of them that is asked for by name, and of which there is no image at all.
+    """
+    if request.plan is None or real is None or dataset is None:
+        return np.zeros(len(names), dtype=bool), []
+    found = [learnt.of_model(session, model) for model in models] or [learnt.of_dataset(dataset)]
+    able = {known.class_names[label] for known in found for label in known.labels}
+    made = np.sum([part.available for part in parts], axis=0) if parts else np.zeros(len(names))
+    train = real.counts.get("train", np.zeros(len(names), dtype=np.int64))
+    lacks = _planned(request, train) > 0
+    impossible = np.array([name not in able for name in names]) & (made == 0) & lacks
+    if request.labels is not None:
+        impossible &= np.isin(names, request.labels)
+    left_out = [names[row] for row in np.flatnonzero(impossible).tolist()]
+    if not left_out:
+        return impossible, []
+    whose = found[0].whose if len(found) == 1 else "The models of these jobs had"
+    own = Learnt(whose, tuple(names), tuple(int(row) for row in ~impossible))
+    if request.labels is not None:
+        real_ones = np.sum(list(real.counts.values()), axis=0)
+        own.refuse(
+            [names[row] for row in np.flatnonzero(impossible & (real_ones == 0)).tolist()], "labels"
+        )
+    return impossible, [own.note(left_out)]
 
 
 def _taken(

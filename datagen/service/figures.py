@@ -19,7 +19,7 @@ from datagen.db.session import now
 from datagen.db.tables import Dataset, Figures, Model, Owner, new_id
 from datagen.errors import Conflict, InvalidRequest, NotFound
 from datagen.queue import RUN_FIGURES, Message
-from datagen.service import claims
+from datagen.service import claims, learnt
 from datagen.service.common import find_dataset, find_model, insert_if_absent, split_digests
 from datagen.service.models import BUNDLED_OWNER
 from datagen.settings import Settings
@@ -52,6 +52,7 @@ class FiguresWork:
     digest: str
     metrics: dict[str, object]
     class_names: tuple[str, ...]
+    learnt: tuple[int, ...]
     dataset_key: str
     storage_prefix: str | None
     splits: dict[str, str | None]
@@ -210,6 +211,7 @@ def _work_of(session: Session, row: Figures) -> FiguresWork:
         digest=str(model.digest),
         metrics=model.metrics,
         class_names=tuple(model.class_names),
+        learnt=tuple(learnt.of_model(session, model).labels),
         dataset_key=row.dataset_key,
         storage_prefix=None if dataset is None else dataset.storage_prefix,
         splits=split_digests(dataset),

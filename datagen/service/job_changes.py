@@ -42,7 +42,7 @@ def extend(
     if unlabelled != (wanted.count is not None):
         ways = "'count'" if unlabelled else "'labels', 'all' or 'balance'"
         raise InvalidRequest(f"Job {job_id} can be extended by {ways} alone.", field="labels")
-    counts = job_plans.counts_of(session, owner_id, wanted, model)
+    counts, notes = job_plans.counts_of(session, owner_id, wanted, model)
     total = sum(count for _, count in counts)
     take = quotas.take_job if job.state in ENDED else quotas.take_images
     more = _taken_more(job, total)
@@ -53,6 +53,7 @@ def extend(
         start, position = job.images_requested, (-1 if last is None else last) + 1
         session.add_all(job_plans.stretches(job_id, counts, position=position, start=start))
     job.images_requested += total
+    job.notes = list(dict.fromkeys([*(job.notes or []), *notes]))
     reopen(job)
     session.flush()
     take(session, settings, owner_id, more)

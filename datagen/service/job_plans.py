@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import select
@@ -21,7 +22,7 @@ from datagen.schemas import (
     JobPlan,
     Wanted,
 )
-from datagen.service import batch_work, batches, quotas, webhooks
+from datagen.service import batch_work, batches, learnt, quotas, webhooks
 from datagen.service.common import find_dataset, find_model, image_shape
 from datagen.service.recommending import gate_of, refuse_unfit_sampler, sampler_of
 from datagen.settings import Settings
@@ -31,10 +32,25 @@ LISTED_LABELS = 20
 PACED_BATCHES = 50
 
 
+class Asked(NamedTuple):
+    """What is asked for: pairs of label and count, and what was left out of it, in sentences."""
+
+    counts: list[tuple[int, int]]
+    notes: list[str]
+
+
+class Resolved(NamedTuple):
+    """A request with nothing left open, its pairs of label and count, and what was left out."""
+
+    request: JobCreate
+    counts: list[tuple[int, int]]
+    notes: list[str]
+
+
 def plan(session: Session, settings: Settings, owner_id: UUID, request: JobCreate) -> JobPlan:
     """What a job would do; nothing is written. Raises what `create` raises."""
     model = usable(session, owner_id, request)
-    request, counts = resolved(session, owner_id, request, model)
+    request, counts, notes = resolved(session, owner_id, request, model)
     total = sum(count for _, count in counts)
     quota = quotas.refuse_job(session, settings, owner_id, total)
     seconds, stored_bytes = _pace(session, model)
@@ -52,6 +68,7 @@ def plan(session: Session, settings: Settings, owner_id: UUID, request: JobCreat
         seconds=None if seconds is None else round(seconds * total, 1),
         bytes=None if stored_bytes is None else round(stored_bytes * total),
         images_left=int(quota.left) - total,
+        notes=notes,
     )
 
 
@@ -89,9 +106,7 @@ def usable(session: Session, owner_id: UUID, request: JobCreate) -> Model:
     return model
 
 
-def resolved(
-    session: Session, owner_id: UUID, request: JobCreate, model: Model
-) -> tuple[JobCreate, list[tuple[int, int]]]:
+def resolved(session: Session, owner_id: UUID, request: JobCreate, model: Model) -> Resolved:
     """The request with nothing left open, and its plan; refuses what cannot be made."""
     webhooks.check(session, owner_id, request.webhook)
     request = _settled(request, model, owner_id)
@@ -99,7 +114,7 @@ def resolved(
     refuse_unfit_sampler(owner_id, request.sampler, model)
     if request.gate is not None:
         _refuse_unfit_gate(request, request.gate, model)
-    counts = counts_of(session, owner_id, request, model)
+    counts, notes = counts_of(session, owner_id, request, model)
     if request.priority == "interactive" and sum(c for _, c in counts) > MOST_INTERACTIVE:
         raise InvalidRequest(
             f"'interactive' is for {MOST_INTERACTIVE:,} images at most, so that nobody waits "
@@ -108,7 +123,7 @@ def resolved(
         )
     for name in request.exports:
         known_format(name).refuse(image_shape(model), model.class_names, ["train"])
-    return request, counts
+    return Resolved(request, counts, notes)
 
 
 def _settled(request: JobCreate, model: Model, owner_id: UUID) -> JobCreate:
@@ -155,22 +170,23 @@ def _refuse_unfit_gate(request: JobCreate, gate: Gate, model: Model) -> None:
         )
 
 
-def counts_of(
-    session: Session, owner_id: UUID, wanted: Wanted, model: Model
-) -> list[tuple[int, int]]:
-    """Pairs of label and count, in the order of the model's classes; one for no label at all.
+def counts_of(session: Session, owner_id: UUID, wanted: Wanted, model: Model) -> Asked:
+    """How many of which label, in the order of the model's classes; one pair for no label at all.
+
+    What is asked for of every class leaves out those that the model has not learnt.
 
     Raises:
-        UnknownLabel: a label that the model does not know.
+        UnknownLabel: a label that the model does not know, or has not learnt.
         NotFound: no such dataset of the owner's.
         InvalidRequest: a dataset that has nothing to be filled up.
     """
     if wanted.count is not None:
-        return [(batch_work.UNLABELLED, wanted.count)]
+        return Asked([(batch_work.UNLABELLED, wanted.count)], [])
+    known = learnt.of_model(session, model)
     if wanted.all is not None:
-        return [(label, wanted.all) for label in range(len(model.class_names))]
+        return Asked([(label, wanted.all) for label in known.labels], known.notes(known.missing))
     if wanted.balance is not None:
-        return _balanced(session, owner_id, wanted.balance, model)
+        return _balanced(session, owner_id, wanted.balance, model, known)
     found: dict[int, int] = {}
     for name, count in (wanted.labels or {}).items():
         label = number_of(name, model)
@@ -181,7 +197,8 @@ def counts_of(
                 field="labels",
             )
         found[label] = count
-    return sorted(found.items())
+    known.refuse([model.class_names[label] for label in found], "labels")
+    return Asked(sorted(found.items()), [])
 
 
 def stretches(
@@ -213,8 +230,8 @@ def number_of(name: str, model: Model) -> int:
 
 
 def _balanced(
-    session: Session, owner_id: UUID, wanted: Balance, model: Model
-) -> list[tuple[int, int]]:
+    session: Session, owner_id: UUID, wanted: Balance, model: Model, known: learnt.Learnt
+) -> Asked:
     """What a dataset's training images lack to so many of each class, or to its largest."""
     dataset = find_dataset(session, owner_id, wanted.dataset)
     there = dataset.counts.get("train", [])
@@ -231,10 +248,13 @@ def _balanced(
         for name, count in zip(dataset.class_names, there, strict=True)
         if count < most
     }
-    if not lacking:
+    notes = known.notes(model.class_names[label] for label in lacking)
+    counts = sorted((label, lacking[label]) for label in known.labels if label in lacking)
+    if not counts:
+        what = "Every other class" if notes else "Every class"
         raise InvalidRequest(
-            f"Every class of the dataset {dataset.name!r} has {most:,} images already; there is "
-            "nothing to add.",
+            f"{what} of the dataset {dataset.name!r} has {most:,} images already; there is "
+            f"nothing to add.{''.join(f' {note}' for note in notes)}",
             field="balance",
         )
-    return sorted(lacking.items())
+    return Asked(counts, notes)

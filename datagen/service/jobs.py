@@ -42,14 +42,14 @@ def create(
     Raises:
         NotFound: no such model or webhook.
         Conflict: the model is not trained yet.
-        UnknownLabel: a label that the model does not know.
+        UnknownLabel: a label that the model does not know, or has not learnt.
         QuotaExceeded: more images than the owner may have.
         InvalidRequest: an unknown export format, or a sampler or gate for which the model keeps
             nothing.
         Forbidden: a sampler that starts from another owner's images.
     """
     model = job_plans.usable(session, owner_id, request)
-    request, counts = job_plans.resolved(session, owner_id, request, model)
+    request, counts, notes = job_plans.resolved(session, owner_id, request, model)
     total = sum(count for _, count in counts)
     moment = now(session)
     job = Job(
@@ -68,6 +68,7 @@ def create(
         follow_exports=list(dict.fromkeys(request.exports)),
         priority=request.priority,
         noted=request.metadata,
+        notes=notes,
         retention_days=request.retention_days,
         webhook_id=request.webhook,
         created_at=moment,

@@ -13,10 +13,10 @@ from sqlalchemy.orm import Session
 from datagen import schemas
 from datagen.db.session import now
 from datagen.db.tables import Owner, Pipeline, Run, new_id
-from datagen.errors import Conflict, InvalidRequest, NotFound
+from datagen.errors import Conflict, InvalidRequest, NotFound, UnknownLabel
 from datagen.export.formats import known_format
 from datagen.schemas import ENDED, Page, PipelineApply, Schedule, Validated
-from datagen.service import due_times, webhooks
+from datagen.service import due_times, run_plans, webhooks
 from datagen.service.common import (
     find_dataset,
     find_model,
@@ -40,6 +40,7 @@ def apply(
 
     Raises:
         InvalidRequest: a schedule, format or destination that cannot be.
+        UnknownLabel: a plan that names a label which nothing could be made of.
         NotFound: no such webhook.
     """
     moment = now(session)
@@ -226,6 +227,9 @@ def _check(
             continue
         check_destination(settings, one.destination, None)
     refuse_circle(session, owner_id, wanted, urls)
+    if wanted.source.refresh is None and not (wanted.schedule and wanted.schedule.on_dataset):
+        # Else the images that a run counts are others than those that are there now.
+        run_plans.refuse_named(session, owner_id, wanted)
     if wanted.notify is not None:
         webhooks.check(session, owner_id, wanted.notify.webhook)
 
@@ -243,4 +247,8 @@ def missing(session: Session, owner_id: UUID, wanted: PipelineApply) -> list[str
             find_model(session, owner_id, wanted.model, usable=True)
         except NotFound as error:
             told.append(error.detail)
+    try:
+        run_plans.refuse_named(session, owner_id, wanted)
+    except UnknownLabel as error:
+        told.append(error.detail)
     return told

@@ -21,7 +21,7 @@ from datagen.schemas import (
     PreviewImage,
     PreviewWork,
 )
-from datagen.service import batch_work, job_plans
+from datagen.service import batch_work, job_plans, learnt
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Asked:
     class_names: list[str]
     work: PreviewWork
     is_drawn: bool
+    notes: list[str]
 
 
 def drawn(session: Session, owner_id: UUID, reference: str, wanted: PreviewCreate) -> Asked:
@@ -44,7 +45,7 @@ def drawn(session: Session, owner_id: UUID, reference: str, wanted: PreviewCreat
     told = wanted.model_dump(exclude={"format", "scale"})
     request = JobCreate.model_validate({"model": reference, **told})
     model = job_plans.usable(session, owner_id, request)
-    request, counts = job_plans.resolved(session, owner_id, request, model)
+    request, counts, notes = job_plans.resolved(session, owner_id, request, model)
     labels = [label for label, count in counts for _ in range(count)]
     if len(labels) > MOST_PREVIEWED:
         raise InvalidRequest(
@@ -62,7 +63,7 @@ def drawn(session: Session, owner_id: UUID, reference: str, wanted: PreviewCreat
         truncation=request.truncation,
         gate=request.gate,
     )
-    return _asked(model, work, is_drawn=True)
+    return _asked(model, work, notes, is_drawn=True)
 
 
 def decoded(session: Session, owner_id: UUID, reference: str, wanted: DecodeCreate) -> Asked:
@@ -92,6 +93,8 @@ def decoded(session: Session, owner_id: UUID, reference: str, wanted: DecodeCrea
                 field="labels",
             )
         labels = [job_plans.number_of(name, model) for name in names]
+        known = learnt.of_model(session, model)
+        known.refuse([model.class_names[label] for label in labels], "labels")
     elif names is not None:
         raise InvalidRequest(
             f"The model {model.name!r} knows no labels; leave 'labels' out.", field="labels"
@@ -101,7 +104,7 @@ def decoded(session: Session, owner_id: UUID, reference: str, wanted: DecodeCrea
     work = PreviewWork(
         model_id=model.id, reply_to=_reply_to(), labels=labels, latents=wanted.latents
     )
-    return _asked(model, work, is_drawn=False)
+    return _asked(model, work, [], is_drawn=False)
 
 
 def shown(asked: Asked, made: Made) -> Preview:
@@ -116,12 +119,13 @@ def shown(asked: Asked, made: Made) -> Preview:
             PreviewImage(label=names[label], score=score, judged_label=names[judged], png=png)
             for label, score, judged, png in columns
         ],
+        notes=asked.notes,
     )
 
 
-def _asked(model: Model, work: PreviewWork, *, is_drawn: bool) -> Asked:
+def _asked(model: Model, work: PreviewWork, notes: list[str], *, is_drawn: bool) -> Asked:
     reference = schemas.ModelRef.model_validate(model)
-    return Asked(reference, list(model.class_names), work, is_drawn)
+    return Asked(reference, list(model.class_names), work, is_drawn, notes)
 
 
 def _reply_to() -> str:

@@ -21,7 +21,7 @@ from datagen.db.tables import Dataset, Job, Model, Owner, Report, new_id
 from datagen.errors import Conflict, InvalidRequest, NotFound
 from datagen.queue import RUN_REPORT, Message
 from datagen.schemas import ENDED, Page, ReportCreate
-from datagen.service import claims
+from datagen.service import claims, learnt
 from datagen.service.common import find_dataset, find_model, owned, page_of, split_digests
 from datagen.service.figures import SAMPLE
 from datagen.service.model_files import ModelFiles
@@ -41,6 +41,8 @@ class ReportWork:
         tries: attempts since the last slice that ended as planned.
         splits: of the dataset, each with the SHA-256 of its file; none for `sample:mnist`.
         subject: what the report says of itself.
+        learnt: numbers of the classes that the model has learnt.
+        notes: what is left out of a report on a model.
     """
 
     report_id: UUID
@@ -56,6 +58,8 @@ class ReportWork:
     splits: dict[str, str | None]
     state_key: str | None
     subject: dict[str, Any]
+    learnt: tuple[int, ...]
+    notes: list[str]
 
 
 def create(
@@ -271,6 +275,7 @@ def _work_of(session: Session, row: Report) -> ReportWork:
     model = session.get_one(Model, row.model_id)
     job = None if row.job_id is None else session.get_one(Job, row.job_id)
     dataset = None if row.dataset_id is None else session.get_one(Dataset, row.dataset_id)
+    known = learnt.of_model(session, model)
     return ReportWork(
         report_id=row.id,
         attempt=row.attempt,
@@ -285,6 +290,9 @@ def _work_of(session: Session, row: Report) -> ReportWork:
         splits=split_digests(dataset),
         state_key=row.state_key,
         subject=_subject(row.owner_id, model, job, dataset),
+        learnt=tuple(known.labels),
+        # A job says itself what was left out of it.
+        notes=known.notes(known.missing) if job is None else list(job.notes or []),
     )
 
 

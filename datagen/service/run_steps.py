@@ -12,7 +12,6 @@ from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from datagen.db.tables import Dataset, Export, Job, Model, Report, Run
@@ -39,6 +38,7 @@ from datagen.service import (
     run_records,
 )
 from datagen.service.common import find_dataset, find_model
+from datagen.service.learnt import Learnt
 from datagen.service.run_kept import is_own, location_of, superseded
 from datagen.settings import Settings
 
@@ -144,24 +144,11 @@ def _begin_train(at: At) -> Outcome:
             raise Conflict(f"The model {model.name}@{model.version} is {model.state}; train it.")
         _take_model(at, model)
         return SKIPPED
-    name = wanted.name or at.recipe.name
-    latest = at.session.scalar(
-        select(Model)
-        .where(
-            Model.owner_id == at.run.owner_id,
-            Model.name == name,
-            Model.state == "succeeded",
-            Model.removed_at.is_(None),
-        )
-        .order_by(Model.version.desc())
-        .limit(1)
-    )
-    when = wanted.train.when
-    if latest is not None and (
-        when == "never" or (when == "dataset_changed" and latest.dataset_digest == dataset.digest)
-    ):
+    latest = run_plans.model_there(at.session, at.run.owner_id, at.recipe, dataset)
+    if latest is not None:
         _take_model(at, latest)
         return SKIPPED
+    name = wanted.name or at.recipe.name
     request = ModelCreate(name=name, dataset=str(dataset.id), options=wanted.train.options)
     made, messages = models.create(at.session, at.settings, at.run.owner_id, request)
     at.say("train", f"Trains the model {made.name}@{made.version} on {_called(dataset)}.")
@@ -184,10 +171,13 @@ def _take_model(at: At, model: Model) -> None:
 
 def _begin_plan(at: At) -> Outcome:
     dataset = _dataset(at)
-    found = run_plans.counted(at.recipe.plan, dataset)
+    found = run_plans.counted(at.recipe.plan, dataset, _learnt(at, dataset))
     at.run.images = found.total
+    for note in found.notes:
+        at.say("plan", note)
     if not found.total:
-        why = "every class has what the plan asks for"
+        every = "every other class" if found.notes else "every class"
+        why = f"{every} has what the plan asks for"
         at.say("plan", f"Nothing to do: {why}.")
         return Done("succeeded", f"Nothing to do: {why}, so nothing is made or delivered.")
     told = [f"{name} +{count:,}" for name, count in found.wanted.items()][:TOLD_CLASSES]
@@ -210,10 +200,11 @@ def _begin_generate(at: At) -> Outcome:
             else:
                 at.say("generate", f"Job {job.id} goes on where it ended.")
                 return Waits("job", job.id, messages)
+    dataset = _dataset(at)
     gate: dict[str, Any] = {} if recipe.leaves_gate_to_model else {"gate": recipe.gate}
     request = JobCreate(
         model=str(run.model_id),
-        labels=run_plans.counted(recipe.plan, _dataset(at)).wanted,
+        labels=run_plans.counted(recipe.plan, dataset, _learnt(at, dataset)).wanted,
         seed=run.seed,
         sampler=recipe.sampler,
         temperature=recipe.temperature,
@@ -324,6 +315,11 @@ def _look_at_exports(at: At, _: Findings) -> Outcome:
 
 def _dataset(at: At) -> Dataset:
     return find_dataset(at.session, at.run.owner_id, str(at.run.dataset_id))
+
+
+def _learnt(at: At, dataset: Dataset) -> Learnt:
+    model = None if at.run.model_id is None else at.session.get(Model, at.run.model_id)
+    return run_plans.learnt_by(at.session, dataset, model)
 
 
 def _called(row: Dataset | Model) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from uuid import UUID
 
 from sqlalchemy import select
@@ -11,7 +12,7 @@ from sqlalchemy.orm import Session
 from datagen import schemas
 from datagen.db.session import now
 from datagen.db.tables import Export, Job, Model, Pipeline, Report, Run
-from datagen.errors import Conflict, DatagenError
+from datagen.errors import Conflict, DatagenError, NotFound
 from datagen.queue import ADVANCE_RUN, Message
 from datagen.schemas import ENDED, ClassChange, DryRun, DueTimes, Page
 from datagen.service import pipelines, quotas, run_plans, run_records, running
@@ -27,9 +28,12 @@ def start(session: Session, owner_id: UUID, reference: str) -> tuple[schemas.Run
     Raises:
         NotFound: no such pipeline of the owner's.
         Conflict: a run of it goes on, and the recipe does not say what then.
+        UnknownLabel: a plan that names a label which nothing could be made of.
     """
     row = pipelines.found(session, owner_id, reference, locked=True)
     recipe = pipelines.recipe_of(row)
+    if recipe.source.refresh is None:
+        run_plans.refuse_named(session, owner_id, recipe)
     going = session.scalars(
         select(Run.id)
         .where(Run.pipeline_id == row.id, Run.state.not_in(sorted(ENDED)))
@@ -58,8 +62,13 @@ def dry_run(session: Session, settings: Settings, owner_id: UUID, reference: str
     row = pipelines.found(session, owner_id, reference)
     recipe = pipelines.recipe_of(row)
     dataset = find_dataset(session, owner_id, recipe.source.dataset)
-    found = run_plans.counted(recipe.plan, dataset)
     warnings = pipelines.missing(session, owner_id, recipe)
+    model = None
+    with suppress(NotFound):
+        # Where there is none, the warnings say so.
+        model = run_plans.model_there(session, owner_id, recipe, dataset)
+    found = run_plans.counted(recipe.plan, dataset, run_plans.learnt_by(session, dataset, model))
+    warnings += found.notes
     if recipe.source.refresh is not None:
         warnings.append(
             f"A run reads {recipe.source.refresh.source} first, and counts what is there then."

@@ -121,6 +121,7 @@ def _show(
             "images_per_second": None if pace is None else round(pace, 1),
             "seconds_left": None if pace is None else round(left / pace, 1),
             "metadata": job.noted or {},
+            "notes": job.notes or [],
             "webhook": job.webhook_id,
             "expires_at": job.ended_at + timedelta(days=days) if days and job.ended_at else None,
             "seconds": {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -60,6 +60,7 @@ class Subject:
         metrics: of its training; `history` holds the curves.
         train: images that it was trained on, or others of their kind; None where there are none.
         held_out: images that it was not trained on; those of `train` where there are none.
+        learnt: the labels of which it had training images; no others are shown.
     """
 
     model: Autoencoder
@@ -69,6 +70,7 @@ class Subject:
     metrics: dict[str, Any]
     train: TrainingData | None
     held_out: TrainingData | None
+    learnt: tuple[int, ...]
 
     @classmethod
     def of(
@@ -79,15 +81,20 @@ class Subject:
         class_names: tuple[str, ...],
         metrics: dict[str, Any],
         splits: Mapping[str, LabelledImages],
+        learnt: Sequence[int] | None = None,
     ) -> Subject:
         """A model and some real images, by split."""
+        known = tuple(range(len(class_names)) if learnt is None else learnt)
         data = {
-            split: _some(TrainingData.on(device, found.images, found.labels))
+            split: part
             for split, found in splits.items()
+            if len(part := _some(_of(TrainingData.on(device, found.images, found.labels), known)))
         }
         train = data.get("train")
         held_out = data.get("test", data.get("validation", train))
-        return cls(model, Decoder(model, device), name, class_names, metrics, train, held_out)
+        return cls(
+            model, Decoder(model, device), name, class_names, metrics, train, held_out, known
+        )
 
     @cached_property
     def space(self) -> LatentSpace | None:
@@ -100,8 +107,8 @@ class Subject:
     @property
     def labels(self) -> np.ndarray:
         """The labels that are shown: the first, of a conditional model; one that stands for all."""
-        count = len(self.class_names) if self.model.config.is_conditional else 1
-        return np.arange(min(count, CLASSES_SHOWN))
+        every = self.learnt if self.model.config.is_conditional else (0,)
+        return np.array(every[:CLASSES_SHOWN], dtype=np.int64)
 
     def named(self, label: int) -> str:
         """The name of a label, or nothing where the networks see none."""
@@ -133,8 +140,18 @@ class Subject:
     @property
     def left_out(self) -> str:
         """A remark on classes that are not shown."""
-        more = len(self.class_names) - CLASSES_SHOWN
-        return f" ({more:,} more labels are not shown)" if more > 0 and len(self.labels) > 1 else ""
+        more = len(self.class_names) - len(self.labels)
+        return (
+            f" ({more:,} more labels are not shown)"
+            if more > 0 and self.model.config.is_conditional
+            else ""
+        )
+
+
+def _of(data: TrainingData, labels: Sequence[int]) -> TrainingData:
+    """The images of some labels alone."""
+    own = torch.isin(data.all_labels, torch.tensor(labels))
+    return data if bool(own.all()) else data.subset(torch.nonzero(own)[:, 0])
 
 
 def _some(data: TrainingData) -> TrainingData:
@@ -302,7 +319,7 @@ def interpolation(subject: Subject) -> Drawn | None:
     if space is None or data is None:
         return None
     rows, numbers = [], []
-    for label in range(min(len(subject.class_names), PANELS)):
+    for label in subject.learnt[:PANELS]:
         own = np.flatnonzero(space.labels == label)
         if len(own) < 2:  # noqa: PLR2004 - from one to another
             continue

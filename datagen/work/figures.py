@@ -91,4 +91,5 @@ def _subject(storage: Storage, settings: Settings, work: FiguresWork) -> Subject
         work.class_names,
         dict(work.metrics),
         real_splits(storage, work.dataset_key, work.storage_prefix, work.splits),
+        work.learnt,
     )

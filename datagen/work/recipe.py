@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -18,7 +18,7 @@ from datagen.errors import InvalidFile, InvalidRequest
 from datagen.images import LabelledImages
 from datagen.model.autoencoders import Autoencoder, make_generator
 from datagen.model.checkpoint import save_checkpoint
-from datagen.model.config import GeneratorConfig, JudgeConfig, TrainingOptions
+from datagen.model.config import TRAINING_COUNTS, GeneratorConfig, JudgeConfig, TrainingOptions
 from datagen.model.data import TrainingData, generator_at
 from datagen.model.decoding import Decoder
 from datagen.model.examples import Examples, save_examples
@@ -32,7 +32,7 @@ from datagen.model.state import TrainingState
 from datagen.model.training import Stage, Watch, run_stage
 from datagen.quality.judge import Judge, JudgeFit, Scorer, accuracy, calibrate
 from datagen.quality.training_index import TrainingIndex, index_of, save_index
-from datagen.schemas import STARTING_FROM_IMAGES, Gate, Recommended
+from datagen.schemas import Gate, Recommended
 from datagen.work.budget import (
     EPOCHS_OF,
     measured_pace,
@@ -135,6 +135,7 @@ def train(
     save_index(folder / INDEX, index)
     metrics = fitted | _measure(model, judge, parts, options, examples, index, check)
     metrics |= {"judge_temperature": temperature, "history": state.history}
+    metrics[TRAINING_COUNTS] = counts.tolist()
     shared = {
         "class_names": images.class_names,
         "image_shape": images.image_shape,
@@ -173,8 +174,18 @@ def _parts(
                 f"{len(train)} of the images would be left to train on, with a share of "
                 f"{options.validation_fraction:g} held out; at least {FEWEST_IMAGES} are needed."
             )
-    measured_on = "test" if "test" in data else "validation"
-    return Parts(train, validation, data.get("test", validation), measured_on)
+    # What is not learnt cannot be measured, and must not decide.
+    validation = _learnt(validation, train)
+    test = _learnt(data["test"], train) if "test" in data else None
+    if test is None or not len(test):
+        return Parts(train, validation, validation, "validation")
+    return Parts(train, validation, test, "test")
+
+
+def _learnt(data: TrainingData, train: TrainingData) -> TrainingData:
+    """The images of those classes alone that there are training images of."""
+    known = torch.isin(data.all_labels, train.all_labels)
+    return data if bool(known.all()) else data.subset(torch.nonzero(known)[:, 0])
 
 
 def _held_out(data: TrainingData, options: TrainingOptions) -> tuple[TrainingData, TrainingData]:
@@ -357,10 +368,10 @@ def _measure(
         "kl": _rounded(elbo.get("kl"), 3),
         "negative_elbo": _rounded(elbo.get("total"), 3),
         "judge_test_accuracy": _rounded(accuracy(judge, parts.test), 5),
-        "judge_agreement": round(float(np.mean(agreement)), 5),
-        "judge_agreement_per_class": [round(value, 4) for value in agreement],
+        "judge_agreement": round(_mean(agreement), 5),
+        "judge_agreement_per_class": [_rounded(value, 4) for value in agreement],
         "judge_agreement_by_sampler": {
-            sampler: round(float(np.mean(own.agreement)), 5) for sampler, own in found.items()
+            sampler: round(_mean(own.agreement), 5) for sampler, own in found.items()
         },
         "copy_rate_by_sampler": {
             sampler: round(own.copy_rate, 5) for sampler, own in found.items()
@@ -383,12 +394,13 @@ def _samplers(model: Autoencoder, examples: Examples | None) -> list[str]:
     return [sampler for sampler, is_kept in kept.items() if is_kept]
 
 
-def _recommended(samplers: list[str], agreement: list[float]) -> dict[str, Any]:
+def _recommended(samplers: list[str], agreement: list[float | None]) -> dict[str, Any]:
     """How images are best drawn, for whoever asks for nothing else.
 
     No gate where the judge disagrees so often that many an image would be left out.
     """
-    gate = Gate(on_shortfall="keep") if min(agreement) >= LEAST_AGREEMENT else None
+    least = min(value for value in agreement if value is not None)
+    gate = Gate(on_shortfall="keep") if least >= LEAST_AGREEMENT else None
     found = Recommended.model_validate({"samplers": samplers, "gate": gate})
     return found.model_dump(mode="json")
 
@@ -396,10 +408,11 @@ def _recommended(samplers: list[str], agreement: list[float]) -> dict[str, Any]:
 @dataclass(frozen=True)
 class _Measured:
     """Of a sampler's images: of each class, how often the judge agrees and how much images vary, as
-    a share of real ones; and how many are copies of training images.
+    a share of real ones; and how many are copies of training images. None of a class that was not
+    learnt.
     """  # noqa: D205 - one sentence
 
-    agreement: list[float]
+    agreement: list[float | None]
     variance: list[float | None]
     copy_rate: float
 
@@ -414,13 +427,10 @@ def _measure_sampler(
     index: TrainingIndex,
     check: Callable[[], None],
 ) -> _Measured:
-    """What a sampler's images are like.
-
-    A class of which it has no example counts as one that the judge never agrees with.
-    """
+    """What a sampler's images are like; a class without training images is left out."""
     decoder, scorer = Decoder(model, train.device), Scorer(judge, train.device)
     known = train.all_labels
-    agreement: list[float] = []
+    agreement: list[float | None] = []
     variance: list[float | None] = []
     copies: list[float] = []
     for label in range(model.config.class_count):
@@ -428,8 +438,8 @@ def _measure_sampler(
         labels = np.full(MEASURED_PER_CLASS, label, dtype=np.int64)
         number = np.arange(MEASURED_PER_CLASS) + label * MEASURED_PER_CLASS
         real = torch.nonzero(known == label)[:MEASURED_PER_CLASS, 0]
-        if not len(real) and sampler in STARTING_FROM_IMAGES:
-            agreement.append(0.0)
+        if not len(real):
+            agreement.append(None)
             variance.append(None)
             continue
         drawn = draw_latents(
@@ -446,6 +456,11 @@ def _measure_sampler(
 def _rounded(value: float | None, digits: int) -> float | None:
     """The value, or None where nothing was measured."""
     return None if value is None else round(value, digits)
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    """Mean of what was measured."""
+    return float(np.mean([value for value in values if value is not None]))
 
 
 def pixel_variance(images: np.ndarray) -> float:

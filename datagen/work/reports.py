@@ -25,6 +25,7 @@ from datagen.export.sinks import ZipSink
 from datagen.images import LabelledImages, decode_pngs
 from datagen.model.devices import kind_of, resolve_device
 from datagen.model.samplers import Sampling
+from datagen.quality.comparable import comparable
 from datagen.quality.report import (
     FULL,
     QUICK,
@@ -86,6 +87,7 @@ def _slice(
     effort = _effort(work)
     found = _state(storage, work)
     subject, left_out = _subject(engine, storage, settings, work, effort, lease.check)
+    subject, notes = comparable(subject)
     names = step_names(effort)
     before = len(found)
     for number, name in enumerate(names):
@@ -101,6 +103,7 @@ def _slice(
         | {"images": len(subject.labels), "device": kind_of(device)}
         | {"training_images": len(subject.train), "held_out_images": len(subject.held_out)},
         **assembled(found, subject, effort),
+        "notes": work.notes + notes,
     }
     report["not_computed"] = left_out + report["not_computed"]
     lease.check()
@@ -176,7 +179,7 @@ def _real(storage: Storage, work: ReportWork) -> tuple[LabelledImages, LabelledI
     splits = real_splits(storage, work.dataset_key, work.storage_prefix, work.splits)
     train = splits["train"]
     for name in ("test", "validation"):
-        if name in splits and len(splits[name]):
+        if name in splits and np.isin(splits[name].labels, train.labels).any():
             return train, splits[name]
     return _divided(train)
 
@@ -205,14 +208,16 @@ def _generated(
     effort: Effort,
     check: Callable[[], None],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """As many images of each label as the effort asks for, as a job of seed 0 makes them."""
+    """As many images of each label that is learnt as the effort asks for, as a job of seed 0 makes
+    them.
+    """  # noqa: D205 - one sentence
     generator = GeneratorCache(storage, settings.device).get(work.files)
     gate = work.subject["gate"]
     drawing = Drawing(
         Sampling(work.subject["sampler"]), 0, None if gate is None else Gate.model_validate(gate)
     )
-    each = max(1, effort.images // len(work.class_names))
-    labels = np.repeat(np.arange(len(work.class_names)), each)
+    each = max(1, effort.images // len(work.learnt))
+    labels = np.repeat(np.array(work.learnt, dtype=np.int64), each)
     index = np.arange(len(labels))
     made, _ = Candidates(drawing, generator, Stopwatch(), check).make(
         Wanted(index, np.zeros_like(index), labels)

@@ -182,3 +182,33 @@ def test_torchvision_datasets_are_fetched_by_name(stack: Any) -> None:
     assert ran.code == 0, ran.err
     assert sum(map(sum, ran.json["counts"].values())) == 1000
     assert ran.json["image_shape"] == [3, 16, 16]
+
+
+def test_class_without_training_images_is_left_out_from_the_dataset_to_the_job(
+    stack: Any, tmp_path: Path
+) -> None:
+    source = write_idx(tmp_path / "letters", zipped=False)
+    labels = (np.arange(20) % 3 + 1).astype(np.uint8)
+    path = source / "train-labels-idx1-ubyte"
+    path.write_bytes(struct.pack(">II", 0x0801, 20) + labels.tobytes())
+    added = stack.command("dataset", "add", "letters", str(source), "--json")
+    assert added.code == 0, added.err
+    assert any("no image to train on: '0';" in note for note in added.json["report"]["notes"])
+    trained = stack.command(
+        "train", "letters", "--dataset", "letters", "--preset", "small", "--epochs", "1",
+        "--judge-epochs", "1", "--no-refine", "--json",
+    )  # fmt: skip
+    assert trained.code == 0, trained.err
+    assert trained.json["metrics"]["training_images_per_class"][0] == 0
+    every = ("generate", "--model", "letters", "--per-label", "2", "--no-gate")
+    said = "The model letters@1 had no training images of '0'; this class is left out."
+    dry = stack.command(*every, "--dry-run")
+    made = stack.command(*every)
+    assert (dry.code, made.code) == (0, 0), made.err
+    assert said in dry.err
+    assert said in made.err
+    named = ("generate", "--model", "letters", "--labels", "0=1", "--no-gate")
+    for options in ((), ("--dry-run",)):
+        refused = stack.command(*named, *options)
+        assert refused.code == 2
+        assert "no training images of '0'" in refused.err

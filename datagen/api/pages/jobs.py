@@ -13,6 +13,7 @@ from datagen.api.backends import Backends, Wired
 from datagen.api.pages.rendering import render
 from datagen.api.pages.viewers import Viewer
 from datagen.api.pages.ways import ways
+from datagen.db import tables
 from datagen.db.session import reading
 from datagen.export.formats import formats
 from datagen.schemas import (
@@ -26,7 +27,7 @@ from datagen.schemas import (
     Report,
     State,
 )
-from datagen.service import datasets, exports, gallery, job_requests, jobs, models, reports
+from datagen.service import datasets, exports, gallery, job_requests, jobs, learnt, models, reports
 from datagen.service.gallery import Order
 from datagen.service.keys import Principal
 
@@ -65,7 +66,18 @@ async def new_job(
     usable = [one for one in found[0] if one.state == "succeeded"]
     chosen = next((one for one in usable if model in {one.name, str(one.id)}), None)
     chosen = chosen or (usable[0] if usable else None)
-    return render(request, "job-new.html", viewer, models=usable, chosen=chosen, datasets=found[1])
+    labels, notes = await run_sync(_labels, backends, chosen) if chosen else ([], [])
+    return render(
+        request, "job-new.html", viewer, models=usable, chosen=chosen, datasets=found[1],
+        labels=labels, notes=notes,
+    )  # fmt: skip
+
+
+def _labels(backends: Backends, chosen: Model) -> tuple[list[str], list[str]]:
+    """The labels that a model has learnt, and a sentence about the others."""
+    with reading(backends.engine) as session:
+        known = learnt.of_model(session, session.get_one(tables.Model, chosen.id))
+    return [known.class_names[label] for label in known.labels], known.notes(known.missing)
 
 
 def _choices(backends: Backends, viewer: Principal) -> tuple[list[Model], list[Dataset]]:

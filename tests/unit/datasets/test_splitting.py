@@ -153,6 +153,17 @@ def test_a_class_of_one_image_is_trained_on_and_told(tmp_path):
     assert any("Classes with one image to train on: 'one'" in note for note in report.notes)
 
 
+def test_classes_without_training_images_are_all_named_and_those_beyond_counted(tmp_path):
+    classes = tuple(f"c{number}" for number in range(30))
+    for known, told in (
+        (classes[:8], "'c1', 'c2', 'c3', 'c4', 'c5', 'c6' and 'c7'; a model"),
+        (classes, "'c20' and 9 more; a model"),
+    ):
+        found = collected([1, 2, 3], [0, 0, 1], [0, 0, 2], classes=known)
+        arrange(found, ReadOptions(), tmp_path, report := ReadReport())
+        assert any(told in note and "does not learn them" in note for note in report.notes)
+
+
 def test_one_class_only_is_told(tmp_path):
     arrange(collected([1, 2], [0, 0], classes=("a",)), ReadOptions(), tmp_path, r := ReadReport())
 

@@ -371,3 +371,46 @@ def test_pixel_variance_is_the_mean_over_pixels_of_the_variance_over_images():
 
     assert pixel_variance(images) == 12.5
     assert pixel_variance(images[:0]) == 0.0
+
+
+def test_class_without_training_images_is_left_out_of_what_is_measured(train):
+    images, labels = striped_images(60)
+    known = labels != 1
+    others = {"train": (images[known], labels[known]), "test": (images, labels)}
+    finished, folder = train(count=60, others=others)
+
+    metrics = read_header(folder / GENERATOR).metrics
+    assert finished
+    assert metrics["training_images_per_class"][1] == 0
+    assert metrics["training_images_per_class"][0] > 0
+    # What the networks never saw says nothing of them.
+    assert metrics["held_out_images"] == int(known.sum())
+    assert metrics["judge_agreement_per_class"][1] is None
+    assert metrics["variance_ratio_per_class"][1] is None
+    least = min(value for value in metrics["judge_agreement_per_class"] if value is not None)
+    assert (metrics["recommended"]["gate"] is None) == (least < recipe.LEAST_AGREEMENT)
+
+
+def test_measures_by_validation_where_the_test_split_has_none_of_the_learnt_classes(train):
+    images, labels = striped_images(60)
+    known = labels != 1
+    others = {
+        "train": (images[known], labels[known]),
+        "test": (images[~known], labels[~known]),
+    }
+    _, folder = train(others=others)
+
+    assert read_header(folder / GENERATOR).metrics["measured_on"] == "validation"
+
+
+def test_class_of_one_training_image_is_learnt_and_drawn_by_every_sampler(train):
+    images, labels = striped_images(60)
+    kept = (labels != 1) | (np.arange(60) == 1)
+    _, folder = train(others={"train": (images[kept], labels[kept])})
+
+    metrics = read_header(folder / GENERATOR).metrics
+    assert metrics["training_images_per_class"][1] == 1
+    assert metrics["judge_agreement_per_class"][1] is not None
+    assert set(metrics["judge_agreement_by_sampler"]) == {
+        "neighbour", "interpolate", "density", "prior"
+    }  # fmt: skip

@@ -428,3 +428,78 @@ def test_removed_report_is_gone(engine, owner, dataset, job, ask, run):
         reports.remove(session, owner.id, asked.id)
     with reading(engine) as session, pytest.raises(NotFound):
         reports.read(session, owner.id, asked.id)
+
+
+def only(real, *labels):
+    """The images of some labels."""
+    kept = np.isin(real.labels, labels)
+    return LabelledImages(real.images[kept], real.labels[kept], real.class_names)
+
+
+def kept_as(engine, storage, owner, **splits):
+    stored = datasets.store(storage, Opened(splits, ReadReport(source="npz")))
+    with writing(engine) as session:
+        datasets.register(session, owner.id, "partly", stored)
+
+
+def test_class_without_training_images_is_left_out_and_named(
+    engine, storage, owner, model, ask, run
+):
+    kept_as(engine, storage, owner, train=only(labelled(240), 0, 2), test=labelled(120, seed=1))
+    with writing(engine) as session:
+        session.execute(update(Model).values(metrics={"training_images_per_class": [9, 0, 9]}))
+    asked = ask(model="stripes", real="partly", images=30)
+    run()
+
+    row = row_of(engine, asked)
+    assert (row.state, row.error) == ("succeeded", None)
+    found = found_in(storage, row)
+    assert np.sum(found["fidelity"]["confusion"], axis=1).tolist() == [15, 0, 15]
+    assert set(found["fidelity"]["per_class"]) == {"class 0", "class 2"}
+    assert found["subject"]["held_out_images"] == 80
+    assert found["usefulness"]["synthetic_alone"] is not None
+    said = " ".join(found["notes"])
+    assert "The model stripes@1 had no training images of 'class 1'" in said
+    assert "The real images have no training images of 'class 1'" in said
+    with reading(engine) as session:
+        data, _, _ = reports.read_file(session, storage, owner.id, asked.id, "report.html")
+    assert "no training images of &#x27;class 1&#x27;" in data.decode()
+
+
+def test_class_without_held_out_images_is_named(engine, storage, owner, job, ask, run):
+    held_out = only(labelled(120, seed=1), 0, 2)
+    kept_as(engine, storage, owner, train=labelled(240), test=held_out)
+    asked = ask(job=job.id, real="partly")
+    run()
+
+    found = found_in(storage, row_of(engine, asked))
+    assert "none held out of 'class 1'" in found["notes"][0]
+    assert set(found["fidelity"]["per_class"]) == set(NAMES)
+    assert set(found["fidelity"]["evaluator"]["per_class"]) == {"class 0", "class 2"}
+
+
+def test_class_of_one_real_image_is_measured_and_named(engine, storage, owner, job, ask, run):
+    whole = labelled(240)
+    rows = np.flatnonzero((whole.labels != 1) | (np.arange(240) == 1))
+    train = LabelledImages(whole.images[rows], whole.labels[rows], NAMES)
+    kept_as(engine, storage, owner, train=train)
+    asked = ask(job=job.id, real="partly")
+    run()
+
+    row = row_of(engine, asked)
+    assert (row.state, row.error) == ("succeeded", None)
+    assert "one real training image of 'class 1'" in " ".join(found_in(storage, row)["notes"])
+
+
+def test_real_images_whose_held_out_ones_are_all_of_other_classes_are_divided(
+    engine, storage, owner, job, ask, run
+):
+    kept_as(
+        engine, storage, owner, train=only(labelled(240), 0, 2), test=only(labelled(120), 1)
+    )  # fmt: skip
+    asked = ask(job=job.id, real="partly")
+    run()
+
+    row = row_of(engine, asked)
+    assert (row.state, row.error) == ("succeeded", None)
+    assert found_in(storage, row)["subject"]["held_out_images"] == 32
