@@ -409,3 +409,18 @@ def test_many_rows_that_are_due_are_marked_in_parts(world, monkeypatch):
         session.execute(update(Delivery).values(sent_at=None))
         assert len(claims.unsent(session, world.settings, Delivery)) == 5
         assert None not in session.scalars(select(Delivery.sent_at)).all()
+
+
+@ONE_DATABASE
+def test_tick_leaves_a_living_worker_alone_and_has_what_was_given_back_sent_again(claimed):
+    if claimed.kind is Run:
+        pytest.skip("runs have a tick of their own")
+    number = claimed.claim()
+    claimed.tick()
+    assert (claimed.row.state, claimed.row.attempt) == ("running", number)
+    claimed.let_time_pass()
+    assert claimed.claim() == number + 1
+    with writing(claimed.engine) as session:
+        session.execute(update(claimed.kind).values(sent_at=now(session)))
+        claims.postpone(session, claimed.kind, claimed.id, number + 1, 2.0)
+    assert claimed.row.sent_at is None
