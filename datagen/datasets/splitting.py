@@ -12,7 +12,7 @@ from datagen.datasets.source import rows_at_once
 from datagen.datasets.stored import image_hashes
 from datagen.errors import InvalidFile
 from datagen.images import LabelledImages
-from datagen.listing import listed
+from datagen.wording import listed
 from datagen.schemas import SPLITS
 
 TRAIN = SPLITS.index("train")

@@ -9,7 +9,7 @@ import numpy as np
 
 from datagen.errors import InvalidRequest
 from datagen.images import LabelledImages
-from datagen.listing import listed
+from datagen.wording import listed
 from datagen.quality.report import Subject
 
 

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from datagen.db.tables import Dataset, Model
 from datagen.errors import UnknownLabel
-from datagen.listing import listed
+from datagen.wording import listed
 from datagen.model.config import TRAINING_COUNTS
 
 _TRAINING_SPLIT = "train"

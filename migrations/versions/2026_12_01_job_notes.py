@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "2026_12_01_job_notes"
-down_revision = "2026_11_30_sign_ins"
+down_revision = "2026_12_01_deliveries"
 branch_labels = None
 depends_on = None
 
