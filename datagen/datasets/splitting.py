@@ -12,8 +12,8 @@ from datagen.datasets.source import rows_at_once
 from datagen.datasets.stored import image_hashes
 from datagen.errors import InvalidFile
 from datagen.images import LabelledImages
-from datagen.wording import listed
 from datagen.schemas import SPLITS
+from datagen.wording import listed
 
 TRAIN = SPLITS.index("train")
 # What it means for a class to have so few images to train on.

@@ -9,8 +9,8 @@ import numpy as np
 
 from datagen.errors import InvalidRequest
 from datagen.images import LabelledImages
-from datagen.wording import listed
 from datagen.quality.report import Subject
+from datagen.wording import listed
 
 
 def comparable(subject: Subject) -> tuple[Subject, list[str]]:

@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session
 
 from datagen.db.tables import Dataset, Model
 from datagen.errors import UnknownLabel
-from datagen.wording import listed
 from datagen.model.config import TRAINING_COUNTS
+from datagen.wording import listed
 
 _TRAINING_SPLIT = "train"
 

@@ -16,6 +16,9 @@ def upgrade() -> None:
         "deliveries",
         sa.Column("attempt_floor", sa.Integer(), server_default="0", nullable=False),
     )
+    # The default is for the rows that are there; the tables name none.
+    with op.batch_alter_table("deliveries") as deliveries:
+        deliveries.alter_column("attempt_floor", server_default=None)
     op.add_column("deliveries", sa.Column("started_at", sa.DateTime(timezone=True), nullable=True))
 
 
