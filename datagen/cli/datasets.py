@@ -214,6 +214,7 @@ def _print_inspection(
             "source": report.get("source"),
             "shape": "x".join(map(str, dataset.image_shape)),
             "images": sum(map(sum, dataset.counts.values())),
+            "splits": ", ".join(f"{split} {sum(own):,}" for split, own in dataset.counts.items()),
             "duplicates": report.get("duplicates") or None,
             "under several labels": report.get("conflicting") or None,
             "skipped": report.get("skipped_count") or None,

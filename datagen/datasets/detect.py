@@ -6,7 +6,8 @@ docs/decisions/0026-layouts-are-recognised-or-refused.md states the rule.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from datagen.datasets import (
@@ -88,17 +89,28 @@ def find_in(folder: Folder) -> Found | None:
         return found
     found, notes = tables.find(folder)
     if found is None:
-        found = imagefolder.find(folder)
+        with _tables_named(notes):
+            found = imagefolder.find(folder)
     if found is None:
         inner = _only_folder(folder)
         found = find_in(inner) if inner is not None else None
     if found is None:
         found = _only_archive(folder)
     if found is None and folder.picture_count:
-        raise no_labels(folder, [] if folder.pictures else folder.folders[:1])
+        with _tables_named(notes):
+            raise no_labels(folder, [] if folder.pictures else folder.folders[:1])
     if found is None:
         return None
     return dataclasses.replace(found, notes=[*notes, *found.notes])
+
+
+@contextmanager
+def _tables_named(notes: Sequence[str]) -> Iterator[None]:
+    """Say in a refusal which tables were looked at, and why they were not used."""
+    try:
+        yield
+    except InvalidFile as error:
+        raise InvalidFile(" ".join([error.detail, *notes])) from error
 
 
 def find_alone(path: Path) -> Found | None:

@@ -40,7 +40,7 @@ def _reason(root: Folder) -> str:
         return (
             "this is COCO's layout, whose boxes and outlines name objects, not one class an image"
         )
-    if any(_is_yolo(folder) for folder in every):
+    if any(is_yolo(folder) for folder in every):
         return (
             "this is YOLO's layout of images/ and labels/*.txt, whose boxes name objects, not one "
             "class an image"
@@ -60,7 +60,7 @@ def _has(folder: Folder, ending: str) -> bool:
     return any(name.lower().endswith(ending) for name in folder.files)
 
 
-def _is_yolo(folder: Folder) -> bool:
+def is_yolo(folder: Folder) -> bool:
     """Whether a folder holds text files that are called as pictures elsewhere are."""
     texts = {_stem(name) for name in folder.files if name.lower().endswith(".txt")}
     if folder.around is None or not texts:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from datagen.datasets import annotation_file
 from datagen.datasets.collecting import class_order
-from datagen.datasets.foreign import no_labels
+from datagen.datasets.foreign import is_yolo, no_labels
 from datagen.datasets.listing import Folder, list_folder
 from datagen.datasets.source import (
     CONTAINER_NAMES,
@@ -21,12 +21,16 @@ from datagen.datasets.source import (
     Source,
     in_chunks,
     split_of_folder,
+    words_of,
 )
 from datagen.errors import InvalidFile
 
 NO_SPLIT = ""
 NAMED_FOLDERS = 5
 # What says nothing of the dataset, however it is called.
+_SPREADSHEETS = (".xlsx", ".xls", ".ods")
+# What competitions call pictures whose labels are to be found.
+_UNLABELLED = frozenset({"pred", "predict", "prediction", "predictions", "unlabeled", "unlabelled"})
 _DOCUMENTS = frozenset({".txt", ".md", ".rst", ".yaml", ".yml", ".html", ".pdf", ".log", ""})
 
 
@@ -94,12 +98,7 @@ def _tree_of_splits(
     root: Folder, with_pictures: Sequence[Folder], splits: Sequence[Folder]
 ) -> ClassTree:
     tree = ClassTree()
-    beside = [folder.name for folder in with_pictures if folder not in splits]
-    if beside:
-        raise InvalidFile(
-            f"Beside the splits {_names(splits)} lie other folders: {_some(beside)}. Either all "
-            "folders are splits (train, validation, test) or all are classes."
-        )
+    _leave_out_unlabelled(with_pictures, splits, tree)
     inner = {folder.name: _unwrapped(folder) for folder in splits}
     labelled = [folder for folder in splits if not _is_flat(inner[folder.name])]
     known = {label for folder in labelled for label in _labels_below(inner[folder.name])}
@@ -133,6 +132,30 @@ def _tree_of_splits(
         if not folder.picture_count and split_of_folder(folder.name):
             _add_empty_split(folder, tree)
     return tree
+
+
+def _leave_out_unlabelled(
+    with_pictures: Sequence[Folder], splits: Sequence[Folder], tree: ClassTree
+) -> None:
+    """Note folders without labels beside splits, and refuse all others. Raises InvalidFile."""
+    others = [folder for folder in with_pictures if folder not in splits]
+    for folder in others:
+        if _is_unlabelled(folder):
+            tree.notes.append(
+                f"The folder {folder.name!r} holds {folder.picture_count:,} pictures without "
+                "labels, which were left out."
+            )
+    beside = [folder.name for folder in others if not _is_unlabelled(folder)]
+    if beside:
+        raise InvalidFile(
+            f"Beside the splits {_names(splits)} lie other folders: {_some(beside)}. Either all "
+            "folders are splits (train, validation, test) or all are classes."
+        )
+
+
+def _is_unlabelled(folder: Folder) -> bool:
+    """Whether a folder beside splits says that its pictures have no labels: `seg_pred`."""
+    return bool(_UNLABELLED & {word.lower() for word in words_of(folder.name)})
 
 
 def _add_empty_split(folder: Folder, tree: ClassTree) -> None:
@@ -221,6 +244,9 @@ def _check_class(around: Folder, folder: Folder) -> None:
         and (name in NEVER_CLASSES or (alone and name in CONTAINER_NAMES))
     ):
         raise no_labels(around, [folder])
+    spreadsheet = any(name.lower().endswith(_SPREADSHEETS) for name in around.files)
+    if alone and _is_flat(folder) and folder.pictures and (spreadsheet or is_yolo(folder)):
+        raise no_labels(around, [folder])
 
 
 def _refuse_words_of_splits(folders: Sequence[Folder]) -> None:
@@ -234,8 +260,7 @@ def _refuse_words_of_splits(folders: Sequence[Folder]) -> None:
 
 
 def _split_word_in(name: str) -> bool:
-    words = "".join(letter if letter.isalpha() else " " for letter in name.lower()).split()
-    return any(word in SPLIT_NAMES for word in words)
+    return any(word.lower() in SPLIT_NAMES for word in words_of(name))
 
 
 def _named_like_splits(folders: Sequence[Folder]) -> Iterator[str]:

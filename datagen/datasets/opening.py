@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging
 import struct
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from datagen.datasets.archive import unpack_archive
+from datagen.datasets.archive import MAX_ENTRIES, unpack_archive
 from datagen.datasets.collecting import collect
 from datagen.datasets.detect import ARCHIVE, WANTED, find_dataset
 from datagen.datasets.limits import full_disk_named
 from datagen.datasets.reading import Opened, ReadOptions, ReadReport
 from datagen.datasets.source import Found
 from datagen.datasets.splitting import arrange
-from datagen.datasets.unzipping import is_zip
+from datagen.datasets.unzipping import check_directory, is_zip
 from datagen.datasets.webdataset import holds_samples
 from datagen.errors import InvalidFile
 
@@ -115,8 +116,16 @@ def _unpack(path: Path, folder: Path, zip_encoding: str | None) -> list[str]:
 
 
 def _is_npz(path: Path) -> bool:
-    """Whether a zip holds arrays: the name of its first member shows it."""
+    """Whether a zip holds arrays and nothing else; the name of its first member comes first."""
     with path.open("rb") as file:
         head = file.read(30 + 256)
-    length = int.from_bytes(head[26:28], "little")
-    return head[30 : 30 + length].endswith(b".npy")
+        length = int.from_bytes(head[26:28], "little")
+        if not head[30 : 30 + length].endswith(b".npy"):
+            return False
+        try:
+            check_directory(file, MAX_ENTRIES)
+            with zipfile.ZipFile(file) as archive:
+                return all(name.endswith(".npy") for name in archive.namelist())
+        except (InvalidFile, zipfile.BadZipFile, EOFError):
+            # Its reader says what is wrong with it.
+            return True

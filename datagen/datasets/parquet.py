@@ -60,8 +60,26 @@ def find(root: Folder) -> Found | None:
     files = sorted(path for path in files if holds_pictures(path))
     if not files:
         return None
+    _refuse_configurations(root.path, files)
     notes = dict.fromkeys(note for path in files for note in _passed_over(path))
     return Found("parquet", root.path, files, lambda: _source(root.path, files), list(notes))
+
+
+def _refuse_configurations(root: Path, files: Sequence[Path]) -> None:
+    """Refuse files of one split in folders that are no splits: each may be a dataset by itself."""
+    folders: dict[str | None, set[Path]] = {}
+    for path in files:
+        around = path.parent
+        while around != root and split_of_folder(around.name) is not None:
+            around = around.parent
+        folders.setdefault(split_of_path(path, root), set()).add(around)
+    several = next((found for found in folders.values() if len(found) > 1), None)
+    if several is not None:
+        names = ", ".join(repr(path.relative_to(root).as_posix()) for path in sorted(several)[:5])
+        raise InvalidFile(
+            f"Parquet files of the same split lie in several folders, {names}, each of which could "
+            "be a dataset by itself; give one of them, or move the files into one folder."
+        )
 
 
 def _passed_over(path: Path) -> Iterator[str]:

@@ -143,6 +143,11 @@ def in_chunks(entries: Iterator[Entry]) -> Iterator[Sequence[Entry]]:
         yield waiting
 
 
+def words_of(name: str) -> list[str]:
+    """The words of a name: `trainA` and `train_A` are `train` and `A`."""
+    return _WORD.findall(name)
+
+
 def split_of(name: str) -> str | None:
     """The split that a file is named after: `train-00000-of-00002.parquet`, `cifar_test.tar`.
 

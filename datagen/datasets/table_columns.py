@@ -13,9 +13,11 @@ FILE_COLUMNS = (
 )  # fmt: skip
 LABEL_COLUMNS = (
     "label", "labels", "class", "class_name", "category", "breed", "target", "choice",
-    "label_name", "category_name", "fine_label", "class_label",
+    "label_name", "category_name", "fine_label", "class_label", "class_id", "classid",
 )  # fmt: skip
 SPLIT_COLUMNS = ("split", "set", "subset", "partition", "data_set", "data_split")
+# Columns that say which rows train in ways that are not read.
+OTHER_SPLIT_COLUMNS = ("is_valid", "is_train", "is_training", "is_test", "is_validation", "fold")
 _BETWEEN = re.compile(r"[\s\-]+")
 
 

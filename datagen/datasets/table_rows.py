@@ -64,7 +64,7 @@ def _lines(path: Path, ending: str) -> Iterator[tuple[int, dict[str, Any]]]:
         dialect = _dialect(file.read(_SNIFFED), path)
         file.seek(0)
         plain = csv.reader(file, dialect=dialect)
-        head = next(plain, None)
+        head = next((row for row in plain if any(row)), None)
         if head is None:
             return
         # Without a heading the first row is taken for one: a picture's name shows that it is none.
@@ -80,13 +80,19 @@ def _lines(path: Path, ending: str) -> Iterator[tuple[int, dict[str, Any]]]:
 def _dialect(start: str, path: Path) -> type[csv.Dialect]:
     if path.suffix.lower() == ".tsv":
         return csv.excel_tab
+    start = start.lstrip("\r\n")
     line = start.partition("\n")[0]
     if ";" in line and "," not in line:
         return _Semicolons
-    return csv.excel_tab if "\t" in line and "," not in line else csv.excel
+    return csv.excel_tab if "\t" in line and "," not in line else _Commas
 
 
-class _Semicolons(csv.excel):
+class _Commas(csv.excel):
+    # Some write `"a", "b"`.
+    skipinitialspace = True
+
+
+class _Semicolons(_Commas):
     delimiter = ";"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from datagen.datasets.source import (
 from datagen.datasets.table_columns import (
     FILE_COLUMNS,
     LABEL_COLUMNS,
+    OTHER_SPLIT_COLUMNS,
     SPLIT_COLUMNS,
     also_labels,
     columns_named,
@@ -76,6 +78,7 @@ class _Pictures:
     def __init__(self, root: Folder) -> None:
         self.by_name: dict[str, Path] = {}
         self._by_stem: dict[str, list[str]] | None = None
+        self._words: frozenset[str] | None = None
         for folder in root.walk():
             at = folder.relative(root.path)
             for name in folder.pictures:
@@ -92,6 +95,13 @@ class _Pictures:
             if len(found) == 1:
                 return found[0]
         return None
+
+    def any_called(self, value: Any) -> bool:
+        """Whether a picture, in whatever folder, is called so, with its ending or without."""
+        if self._words is None:
+            bases = [name.rpartition("/")[2] for name in self.by_name]
+            self._words = frozenset(bases) | {base.rpartition(".")[0] or base for base in bases}
+        return nfc(str(value).strip().replace("\\", "/").rpartition("/")[2]) in self._words
 
     def _stems(self) -> dict[str, list[str]]:
         if self._by_stem is None:
@@ -165,6 +175,9 @@ def _is_other(path: Path) -> bool:
 
 def _look(path: Path, folder: Folder, root: Folder, pictures: _Pictures) -> _Table:
     head = [row for _, row in islice(table_rows.rows(path), _LOOKED_AT)]
+    if "submission" in path.stem.lower():
+        columns = [str(name) for row in head[:1] for name in row]
+        return _Table(path, columns, [], why="whose name says that its labels are to be filled in")
     parquet = path.suffix.lower() == ".parquet"
     columns = (
         list(table_rows.schema(path).names)
@@ -178,7 +191,7 @@ def _look(path: Path, folder: Folder, root: Folder, pictures: _Pictures) -> _Tab
     table.split_column = splits[0] if splits else None
     table.speaks_of_pictures = any(
         _speaks(value, table, pictures) for row in head for value in row.values()
-    )
+    ) or any(_names_pictures(column, head, pictures) for column in columns)
     # Of several columns that could name the file, the one counts whose names are there.
     resolving = [
         name for name in files if any(_resolved(row.get(name), table, pictures) for row in head)
@@ -248,6 +261,13 @@ def _passed_over(table: _Table) -> Iterator[str]:
     others = [name for name in columns_named(table.columns, LABEL_COLUMNS) if name != table.label]
     if table.label is not None and others:
         yield also_labels(table.path.name, table.label, others)
+    unread = columns_named(table.columns, OTHER_SPLIT_COLUMNS)
+    if unread and table.split_column is None:
+        shown = ", ".join(map(repr, unread))
+        yield (
+            f"{table.path.name} has the column {shown}, which was not read; name a column split, "
+            "of train, validation and test, if it says which images train."
+        )
 
 
 def _refusal(table: _Table) -> str:
@@ -271,6 +291,12 @@ def _speaks(value: Any, table: _Table, pictures: _Pictures) -> bool:
         return False
     ending = PurePosixPath(value.strip()).suffix.lower()
     return ending in ENDINGS | UNREAD or _resolved(value, table, pictures) is not None
+
+
+def _names_pictures(column: str, head: Sequence[Mapping[str, Any]], pictures: _Pictures) -> bool:
+    """Whether most cells of a column are called as pictures are, wherever those lie."""
+    values = [row.get(column) for row in head if row.get(column) not in {None, ""}]
+    return 2 * sum(map(pictures.any_called, values)) > len(values)
 
 
 def _resolved(value: Any, table: _Table, pictures: _Pictures) -> str | None:
@@ -317,8 +343,16 @@ def _source(root: Folder, tables: Sequence[_Table], pictures: _Pictures) -> Sour
 
 def _entries(root: Folder, tables: Sequence[_Table], pictures: _Pictures) -> Iterator[Entry]:
     for table in tables:
+        labels: dict[Any, str | None] = {}
         for line, row in table_rows.rows(table.path):
-            yield _entry(root, table, line, row, pictures)
+            entry = _entry(root, table, line, row, pictures)
+            if entry.problem is None and labels.setdefault(entry.data, entry.label) != entry.label:
+                problem = (
+                    f"{table.path.name} line {line} gives {entry.name[:80]} the label "
+                    f"{str(entry.label)[:80]!r}, and an earlier line {labels[entry.data]!r}."
+                )
+                entry = dataclasses.replace(entry, problem=problem)
+            yield entry
 
 
 def _entry(
@@ -328,7 +362,7 @@ def _entry(
     given = row.get(table.file or "")
     found = _resolved(given, table, pictures)
     label, wrong = _label(table, row)
-    value = row.get(table.split_column or "")
+    value = row.get(table.split_column) if table.split_column is not None else None
     said = str(value).strip() if value is not None else ""
     split = split_of_folder(said) if said else table.split or _split_of_file(found)
     shown = str(given)[:80]
@@ -369,7 +403,8 @@ def _label(table: _Table, row: Mapping[str, Any]) -> tuple[str | None, str]:
         if not value:
             return None, ""
         # A table of text has its numbers as text: 3.0 is 3, and 3.5 is no class.
-        if table.path.suffix.lower() in {".csv", ".tsv"} and _is_fraction(value):
+        in_text = table.path.suffix.lower() in {".csv", ".tsv"}
+        if in_text and (_is_fraction(value) or value.lower() == "nan"):
             value = float(value)
     try:
         return label_of(value, table.names), ""

@@ -98,6 +98,12 @@ class Labels:
                     "classes that the list beside the images names, nor the number of one."
                 )
             return None
+        numbers = {text for text in self._classes if _NUMBER.fullmatch(text)}
+        if numbers and not numeric:
+            raise InvalidFile(
+                f"Some .cls files hold numbers, such as {min(numbers)!r}, and others names, such "
+                f"as {min(self._classes - numbers)!r}; write one kind in all of them."
+            )
         pairs = {text: next(iter(names)) for text, names in self._names.items() if len(names) == 1}
         one_each = len(set(pairs.values())) == len(self._classes) == len(pairs)
         if numeric and one_each and self._named == self._with_class:

@@ -323,3 +323,34 @@ def test_two_kinds_of_dataset_in_one_folder_are_refused(tmp_path):
 
     result, _ = every_way(source, tmp_path / "ways")
     assert "each of which could be the dataset" in result
+
+
+def test_camel_case_between_split_and_class_is_refused(tmp_path):
+    source = lay(tmp_path / "in", "trainA/0.png", "testA/1.png", "trainB/2.png")
+
+    assert "named like splits, and like classes too" in every_way(source, tmp_path / "ways")[0]
+
+
+def test_folder_of_predictions_beside_splits_is_left_out_with_a_note(tmp_path):
+    source = lay(
+        tmp_path / "in", *under("seg_train/seg_train", *CLASSES), "seg_pred/seg_pred/9.png"
+    )
+
+    result, notes = every_way(source, tmp_path / "ways")
+    assert result == TWO
+    assert any("'seg_pred' holds 1 pictures without labels" in note for note in notes)
+
+
+@pytest.mark.parametrize("file", ["labels.xlsx", "obj/0.txt"])
+def test_lone_folder_whose_labels_lie_elsewhere_is_no_class(tmp_path, file):
+    source = lay(tmp_path / "in", "obj/0.png")
+    write(source / file, "0 0.5 0.5 0.1 0.1")
+
+    assert "have no labels" in every_way(source, tmp_path / "ways")[0]
+
+
+def test_tables_that_were_not_used_are_named_where_labels_are_missing(tmp_path):
+    source = lay(tmp_path / "in", "images/0.png", "images/1.png")
+    write(source / "prices.csv", "item,price\nx,3\n")
+
+    assert "prices.csv with the columns 'item', 'price'" in every_way(source, tmp_path / "ways")[0]

@@ -213,3 +213,67 @@ def test_fraction_in_a_csv_is_refused_by_line(tmp_path):
     write(source / "t.csv", table(["file", "label"], zip(FILES, [1, 0.5, 1, 1], strict=True)))
 
     assert "line 3 gives 1.png a label that is 0.5" in every_way(source, tmp_path / "ways")[0]
+
+
+def test_column_without_a_name_is_no_split(tmp_path):
+    source = lay(tmp_path / "in", *FILES)
+    rows = [(number, *row) for number, row in enumerate(zip(FILES, LABELS, strict=True))]
+    write(source / "t.csv", table(["", "Filename", "Label"], rows))
+
+    assert every_way(source, tmp_path / "ways")[0]["train"] == LABELS
+
+
+def test_table_of_names_that_lie_in_several_folders_is_refused(tmp_path):
+    files = [f"images_part_{number % 2}/ISIC_{number}.jpg" for number in range(4)]
+    source = lay(tmp_path / "in", *files)
+    rows = [(f"ISIC_{number}", label) for number, label in enumerate(LABELS)]
+    write(source / "metadata.csv", table(["image_id", "dx"], rows))
+
+    result, _ = every_way(source, tmp_path / "ways")
+    assert "metadata.csv has the columns 'image_id', 'dx'" in result
+
+
+def test_labels_to_be_filled_in_are_not_read(tmp_path):
+    source = lay(tmp_path / "in", *(f"images/{file}" for file in FILES))
+    write(source / "train.csv", table(["id", "label"], zip(FILES, LABELS, strict=True)))
+    write(source / "sample_submission.csv", table(["id", "label"], [("0.png", 0)]))
+
+    result, notes = every_way(source, tmp_path / "ways")
+    assert result["train"] == LABELS
+    assert any("sample_submission.csv" in note and "was not read" in note for note in notes)
+
+
+def test_picture_with_two_labels_is_refused_by_line(tmp_path):
+    source = lay(tmp_path / "in", "0.png", "1.png")
+    rows = [("0.png", "a"), ("1.png", "b"), ("0.png", "b")]
+    write(source / "t.csv", table(["file", "label"], rows))
+
+    result, _ = every_way(source, tmp_path / "ways")
+    assert "t.csv line 4 gives 0.png the label 'b', and an earlier line 'a'" in result
+
+
+def test_nan_in_a_csv_is_refused_by_line(tmp_path):
+    source = lay(tmp_path / "in", *FILES)
+    write(
+        source / "t.csv", table(["file", "label"], zip(FILES, ["a", "NaN", "b", "a"], strict=True))
+    )
+
+    assert "line 3 gives 1.png a label that is not a number" in every_way(source, tmp_path / "w")[0]
+
+
+def test_other_columns_of_splits_are_noted(tmp_path):
+    source = lay(tmp_path / "in", *FILES)
+    rows = zip(FILES, LABELS, [0, 0, 1, 0], strict=True)
+    write(source / "t.csv", table(["file", "label", "is_valid"], rows))
+
+    assert any(
+        "'is_valid', which was not read" in note for note in every_way(source, tmp_path / "w")[1]
+    )
+
+
+def test_table_with_a_blank_first_line_and_spaces_after_commas_is_read(tmp_path):
+    source = lay(tmp_path / "in", *FILES)
+    lines = [f'"{file}", "{label}"' for file, label in zip(FILES, LABELS, strict=True)]
+    write(source / "t.csv", "\n".join(["", '"file", "label"', *lines]) + "\n")
+
+    assert every_way(source, tmp_path / "w")[0]["train"] == LABELS
