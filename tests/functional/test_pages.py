@@ -281,9 +281,18 @@ def test_gallery_is_filtered_sorted_and_leads_to_each_image(filled: Service, vis
     expect(page.locator(".near img").first).to_be_visible()
 
 
+def explored(visit: Visit, path: str) -> Page:
+    """A model's page whose pictures have been drawn: the one worker is free for its explorer."""
+    page = visit.go(path)
+    expect(page.locator("#hovered-told")).not_to_contain_text("being drawn", timeout=240_000)
+    expect(page.locator("#figures figure").first).to_be_visible()
+    expect(page.locator("#figures")).not_to_contain_text("Being drawn", timeout=240_000)
+    return visit.go(path)
+
+
 def test_latent_explorer_follows_pointer_and_keys(filled: Service, visit: Visit) -> None:
     del filled
-    page = visit.go("/models/mnist")
+    page = explored(visit, "/models/mnist")
     image, pad = page.locator("#decoded"), page.locator("#pad")
     expect(image).to_have_attribute("src", re.compile("^data:image/png"), timeout=60_000)
     pad.scroll_into_view_if_needed()
@@ -335,8 +344,9 @@ def test_latent_explorer_leaves_out_what_the_model_has_not_learnt(
         file.write_bytes(png)
     filled.client.datasets.add("letters", tmp_path)
     options = {"preset": "small", "epochs": 1, "judge_epochs": 1, "refine": False}
-    filled.client.models.train("letters", dataset="letters", **options).wait()
-    page = visit.go("/models/letters")
+    models = filled.client.models
+    models.wait(models.create("letters", "letters", **options).id)
+    page = explored(visit, "/models/letters")
     expect(page.locator("main")).to_contain_text("had no training images of '0'")
     expect(page.locator("#judged")).to_contain_text("for 1", timeout=60_000)
     expect(page.locator("#same-z img")).to_have_count(3)
