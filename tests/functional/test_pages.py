@@ -286,9 +286,18 @@ def test_gallery_is_filtered_sorted_and_leads_to_each_image(filled: Service, vis
     expect(page.locator(".near img").first).to_be_visible()
 
 
+def explored(visit: Visit, path: str) -> Page:
+    """A model's page whose pictures have been drawn: the one worker is free for its explorer."""
+    page = visit.go(path)
+    expect(page.locator("#hovered-told")).not_to_contain_text("being drawn", timeout=240_000)
+    expect(page.locator("#figures figure").first).to_be_visible()
+    expect(page.locator("#figures")).not_to_contain_text("Being drawn", timeout=240_000)
+    return visit.go(path)
+
+
 def test_latent_explorer_follows_pointer_and_keys(filled: Service, visit: Visit) -> None:
     del filled
-    page = visit.go("/models/mnist")
+    page = explored(visit, "/models/mnist")
     image, pad = page.locator("#decoded"), page.locator("#pad")
     expect(image).to_have_attribute("src", re.compile("^data:image/png"), timeout=60_000)
     pad.scroll_into_view_if_needed()
@@ -296,8 +305,9 @@ def test_latent_explorer_follows_pointer_and_keys(filled: Service, visit: Visit)
     assert box is not None
     seen = set()
     for share in (0.1, 0.3, 0.5, 0.7, 0.9):
-        page.mouse.move(box["x"] + share * box["width"], box["y"] + share * box["height"])
+        # Read before the move: the frame of a quick answer would be counted before it otherwise.
         frames = int(pad.get_attribute("data-frames") or 0)
+        page.mouse.move(box["x"] + share * box["width"], box["y"] + share * box["height"])
         wait_until(lambda n=frames: int(pad.get_attribute("data-frames") or 0) > n)  # type: ignore[misc]
         page.wait_for_timeout(50)
         seen.add(image.get_attribute("src"))
@@ -327,6 +337,25 @@ def test_latent_explorer_follows_pointer_and_keys(filled: Service, visit: Visit)
         expect(page.locator("#hovered")).not_to_have_attribute("src", before or "")
         seen.add(page.locator("#hovered").get_attribute("src"))
     assert len(seen) == 3
+
+
+def test_latent_explorer_leaves_out_what_the_model_has_not_learnt(
+    filled: Service, visit: Visit, tmp_path: Path
+) -> None:
+    # Of 0 there is an image to test with, and none to train on.
+    for name, png in labelled(("1", "2", "3", "0"), count=6).items():
+        file = tmp_path / ("test" if name.startswith("0/") else "train") / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(png)
+    filled.client.datasets.add("letters", tmp_path)
+    options = {"preset": "small", "epochs": 1, "judge_epochs": 1, "refine": False}
+    models = filled.client.models
+    models.wait(models.create("letters", "letters", **options).id)
+    page = explored(visit, "/models/letters")
+    expect(page.locator("main")).to_contain_text("had no training images of '0'")
+    expect(page.locator("#judged")).to_contain_text("for 1", timeout=60_000)
+    expect(page.locator("#same-z img")).to_have_count(3)
+    expect(page.get_by_role("group", name="Label").get_by_role("button")).to_have_text(list("123"))
 
 
 def test_good_archive_becomes_a_dataset_and_a_broken_one_a_sentence(

@@ -10,9 +10,10 @@ from fastapi import APIRouter, Query, Request, Response
 from datagen.api.backends import Wired
 from datagen.api.pages.rendering import render
 from datagen.api.pages.viewers import Viewer
+from datagen.db import tables
 from datagen.db.session import reading
 from datagen.schemas import Comparison, Dataset, Model, Page
-from datagen.service import comparing, datasets, models
+from datagen.service import comparing, datasets, learnt, models
 
 router = APIRouter()
 ON_A_PAGE, CHOICES = 50, 200
@@ -45,10 +46,15 @@ async def list_models(
 
 @router.get("/models/{reference}")
 async def show_model(reference: str, request: Request, viewer: Viewer, backends: Wired) -> Response:
-    """A model."""
+    """A model, with the labels that it has learnt and a sentence about the others."""
 
-    def read() -> Model:
+    def read() -> tuple[Model, list[str], list[str]]:
         with reading(backends.engine) as session:
-            return models.read(session, viewer.owner_id, reference)
+            model = models.read(session, viewer.owner_id, reference)
+            known = learnt.of_model(session, session.get_one(tables.Model, model.id))
+        # While it is trained, nothing is learnt yet.
+        notes = known.notes(known.missing) if model.state == "succeeded" else []
+        return model, [known.class_names[label] for label in known.labels], notes
 
-    return render(request, "model.html", viewer, model=await run_sync(read))
+    model, labels, notes = await run_sync(read)
+    return render(request, "model.html", viewer, model=model, labels=labels, notes=notes)

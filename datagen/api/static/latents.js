@@ -4,6 +4,8 @@ import { $, $$, api, attempt, make, picture } from "./core.js";
 const place = $("#model");
 const id = place.dataset.id;
 const labels = JSON.parse(place.dataset.labels);
+// A class without training images is refused, and one refused label refuses all of a request.
+const learnt = JSON.parse(place.dataset.learnt);
 const dims = Number(place.dataset.latents);
 const REACH = 3;
 const COLOURS = ["#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf"];
@@ -17,7 +19,7 @@ if ($("#scatter")) scatter();
 
 function explore() {
   const z = new Array(dims).fill(0);
-  let label = labels[0];
+  let label = learnt[0];
   let busy = false;
   let again = false;
   let idle = 0;
@@ -29,7 +31,7 @@ function explore() {
   }
   const axes = () => [Number($("#across").value), Number($("#up").value)];
 
-  $("#labels").append(...labels.map((name) => {
+  $("#labels").append(...learnt.map((name) => {
     const button = make("button", { type: "button", textContent: name });
     button.setAttribute("aria-pressed", String(name === label));
     button.addEventListener("click", () => {
@@ -68,7 +70,7 @@ function explore() {
     idle = setTimeout(everyLabel, 150);
   }
   async function everyLabel() {
-    const some = labels.slice(0, 16);
+    const some = learnt.slice(0, 16);
     const made = await attempt(null, () => decode(some.map(() => z.slice()), some));
     if (!made) return;
     $("#same-z").replaceChildren(...made.images.map((image, at) => make("img", {
@@ -183,9 +185,15 @@ async function scatter() {
   };
   let last = -1;
   let going = false;
+  const known = (row) => learnt.includes(names[own[row]]);
   const see = async (row) => {
     if (row < 0 || row === last || going || !latents) return;
     last = row;
+    if (!known(row)) {
+      $("#hovered").hidden = true;
+      told.textContent = `The model had no training images of ${names[own[row]]}, and decodes none.`;
+      return;
+    }
     going = true;
     const made = await attempt(null, () => decode([latents[row]], [names[own[row]]]));
     going = false;
@@ -196,6 +204,7 @@ async function scatter() {
   };
   const choose = async (row) => {
     if (row < 0 || !latents) return;
+    if (!known(row)) { await see(row); return; }
     chosen.push(row);
     if (chosen.length > 2) chosen.splice(0, chosen.length - 1);
     draw();

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import html
+import json
 import re
 from collections.abc import Iterator
 from uuid import UUID
 
 import pytest
+from sqlalchemy import update
 from starlette.testclient import TestClient
 
 from datagen.api.app import create_app
 from datagen.db.session import writing
+from datagen.db.tables import Export, ExportJob, Job, Model
+from datagen.model.config import TRAINING_COUNTS
 from datagen.queue import MemoryQueue
 from datagen.service import keys
 
@@ -165,6 +170,39 @@ def test_pages_of_another_owners_things_are_404(api, key, signed_in):
         assert answer.status_code == 404, path
         assert "traceback" not in answer.text.lower()
     assert job["id"] not in api.get("/jobs", headers=HTML).text
+
+
+def test_pages_name_the_classes_that_a_model_has_not_learnt(api, engine, signed_in):
+    with writing(engine) as session:
+        counts = {TRAINING_COUNTS: [9, 9, 9, 0, 9, 9, 9, 9, 9, 9]}
+        session.execute(update(Model).where(Model.name == "mnist").values(metrics=counts))
+    signed_in()
+    here = {"Sec-Fetch-Site": "same-origin"}
+    job = api.post("/v1/jobs", json={"model": "mnist", "all": 1}, headers=here).json()
+    assert len(job["notes"]) == 1
+    for path in ("/models/mnist", "/jobs/new?model=mnist", f"/jobs/{job['id']}"):
+        assert job["notes"][0] in html.unescape(api.get(path, headers=HTML).text), path
+    explorer = re.search(r"data-learnt='([^']+)'", api.get("/models/mnist", headers=HTML).text)
+    assert explorer is not None
+    assert json.loads(html.unescape(explorer[1])) == list("012456789")
+
+
+def test_job_page_shows_what_its_exports_warn_of(api, engine, signed_in):
+    signed_in()
+    here = {"Sec-Fetch-Site": "same-origin"}
+    job = api.post("/v1/jobs", json={"model": "mnist", "all": 1}, headers=here).json()
+    warning = "The split test has no images of 'ant'."
+    with writing(engine) as session:
+        row = session.get_one(Job, UUID(job["id"]))
+        export = Export(
+            owner_id=row.owner_id, job_id=row.id, format="imagefolder", warnings=[warning],
+            state="queued", images_total=1,
+            created_at=row.created_at, available_at=row.created_at,
+        )  # fmt: skip
+        session.add(export)
+        session.flush()
+        session.add(ExportJob(export_id=export.id, position=0, job_id=row.id))
+    assert warning in html.unescape(api.get(f"/jobs/{job['id']}", headers=HTML).text)
 
 
 @pytest.mark.parametrize(
