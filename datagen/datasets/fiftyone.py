@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from datagen.datasets.json_parts import json_parts
+from datagen.datasets.json_streaming import json_parts
 from datagen.datasets.labels import label_of
 from datagen.datasets.listing import ENDINGS
 from datagen.datasets.source import Entry, Found, Source, in_chunks, split_folders

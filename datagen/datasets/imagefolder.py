@@ -10,7 +10,6 @@ from pathlib import Path
 
 from datagen.datasets import annotation_file
 from datagen.datasets.collecting import class_order
-from datagen.datasets.foreign import no_labels
 from datagen.datasets.listing import Folder, list_folder
 from datagen.datasets.source import (
     CONTAINER_NAMES,
@@ -22,6 +21,7 @@ from datagen.datasets.source import (
     in_chunks,
     split_of_folder,
 )
+from datagen.datasets.unsupported_layouts import no_labels
 from datagen.errors import InvalidFile
 
 NO_SPLIT = ""

@@ -14,7 +14,7 @@ from typing import Any
 
 from datagen.datasets.archive import LARGEST_PICTURE, MAX_ENTRIES
 from datagen.datasets.imagefolder import refuse_beside_classes
-from datagen.datasets.json_parts import json_parts
+from datagen.datasets.json_streaming import json_parts
 from datagen.datasets.labels import label_of
 from datagen.datasets.listing import ENDINGS
 from datagen.datasets.own_export import class_list

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from datagen.datasets.json_parts import MAX_VALUE_CHARS, json_parts
+from datagen.datasets.json_streaming import MAX_VALUE_CHARS, json_parts
 from datagen.errors import InvalidFile
 
 
