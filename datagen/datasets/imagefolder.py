@@ -97,7 +97,7 @@ def _tree_of_splits(
     beside = [folder.name for folder in with_pictures if folder not in splits]
     if beside:
         raise InvalidFile(
-            f"Beside the splits {_names(splits)} lie other folders: {_some(beside)}. Either all "
+            f"Beside the splits {_names(splits)} are other folders: {_some(beside)}. Either all "
             "folders are splits (train, validation, test) or all are classes."
         )
     inner = {folder.name: _unwrapped(folder) for folder in splits}
@@ -107,7 +107,7 @@ def _tree_of_splits(
         split, within = split_of_folder(folder.name) or NO_SPLIT, inner[folder.name]
         if split in tree.splits:
             raise InvalidFile(
-                f"Of the folders {_names(splits)} two mean the same split; keep one of them."
+                f"Of the folders {_names(splits)} two are the same split; keep one of them."
             )
         if folder in labelled:
             tree.splits[split] = _classes_of_split(folder, within, tree)

@@ -118,7 +118,7 @@ def _examples(path: Path) -> Iterator[tuple[int, dict[str, Feature]]]:
             yield number, features_of(payload)
         except ValueError as error:
             raise InvalidFile(
-                f"{path.name} record {number} is no tf.train.Example: {error}."
+                f"{path.name} record {number} is not a tf.train.Example: {error}."
             ) from None
 
 
