@@ -179,12 +179,12 @@ def _plan(model: str, counts: dict[str, int] | None, wanted: JobOptions, *, as_j
     if as_json:
         print_json(plan)
         return 0
+    batches = "1 batch" if plan.batches == 1 else f"{plan.batches:,} batches"
     print_fields(
         {
             "model": f"{plan.model.name}@{plan.model.version}",
             "sampler": plan.sampler,
-            "images": f"{plan.images:,}",
-            "batches": f"{plan.batches:,}",
+            "images": f"{plan.images:,} in {batches}",
             "time": None if plan.seconds is None else f"about {plan.seconds:,.0f} s",
             "storage": None if plan.bytes is None else f"about {plan.bytes / 1e6:,.1f} MB",
             "left of the quota": f"{plan.images_left:,} images",
