@@ -1,4 +1,4 @@
-"""Names in a sentence: all of a few, and the number of those beyond."""
+"""Lists of names in a sentence, shortened where they are long."""
 
 from __future__ import annotations
 

@@ -42,9 +42,7 @@ class OnError(StrEnum):
 
 @group.command("add")
 def add_dataset(
-    name: Annotated[
-        str, typer.Argument(help="What the dataset is called; left out with --dry-run.")
-    ],
+    name: Annotated[str, typer.Argument(help="Name of the dataset; leave it out with --dry-run.")],
     source: Annotated[
         str | None,
         typer.Argument(
@@ -58,30 +56,35 @@ def add_dataset(
         typer.Option("--dry-run", help="Print what would be registered, and register nothing."),
     ] = False,
     size: Annotated[
-        int | None, typer.Option(min=1, max=1024, help="Bring every image to this side.")
+        int | None,
+        typer.Option(min=1, max=1024, help="Resize every image to this side, in pixels."),
     ] = None,
     pad: Annotated[
-        bool, typer.Option("--pad", help="Keep the proportions, and fill up the edges.")
+        bool, typer.Option("--pad", help="With --size: keep the proportions, and fill the edges.")
     ] = False,
     on_error: Annotated[
-        OnError, typer.Option(help="Refuse all for a file that cannot be read, or leave it out.")
+        OnError,
+        typer.Option(help="Where a file cannot be read: refuse the dataset, or skip the file."),
     ] = OnError.FAIL,
     split: Annotated[
         str | None,
         typer.Option(
-            help="Shares where no split came: train=0.8,validation=0.1,test=0.1 (default).",
+            help="Share of each split, where the data has none: "
+            "train=0.8,validation=0.1,test=0.1 (default).",
             metavar="SHARES",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Which images go into which split.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Chooses which images go into which split.")] = 0,
     licence: Annotated[
         str | None,
-        typer.Option("--license", help="Under which exports of the images are, such as cc-by-4.0."),
+        typer.Option(
+            "--license", help="Licence of the images and their exports, such as cc-by-4.0."
+        ),
     ] = None,
     zip_encoding: Annotated[
         str | None,
         typer.Option(
-            help="Encoding of the names in a zip that does not say that they are UTF-8.",
+            help="Encoding of the names in a zip that does not mark them as UTF-8, such as cp932.",
             metavar="NAME",
         ),
     ] = None,
@@ -105,7 +108,7 @@ def add_dataset(
         return
     if source is None:
         raise usage_error(
-            f"No source was given for the dataset {name!r}; name a folder, a file or a URL."
+            f"No source was given for the dataset {name!r}; give a folder, a file or a URL."
         )
     with connected(Workers.NONE) as connection, progress("uploading", "bytes") as tell:
         dataset = connection.client.datasets.add(

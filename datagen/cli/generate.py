@@ -50,7 +50,7 @@ def generate(
     ] = None,
     balance: Annotated[
         str | None,
-        typer.Option(metavar="DATASET", help="What this dataset lacks to have classes alike."),
+        typer.Option(metavar="DATASET", help="Fill up the smaller classes of this dataset."),
     ] = None,
     to: Annotated[
         int | None, typer.Option(min=1, help="With --balance: images that every class comes to.")
@@ -72,34 +72,33 @@ def generate(
         bool | None,
         typer.Option(
             "--gate/--no-gate",
-            help="Refuse what the judge does not believe; the model's own gate by default.",
+            help="Keep only images that pass the judge; the model's own gate by default.",
         ),
     ] = None,
     min_score: Annotated[
-        float | None, typer.Option(help="Draw again what the judge gives less than this; 0 to 1.")
+        float | None,
+        typer.Option(help="Generate again images with a lower score than this; 0 to 1."),
     ] = None,
     max_attempts: Annotated[
-        int | None, typer.Option(help="Candidates an image before it is given up. Default 20.")
+        int | None, typer.Option(help="Candidates per image before datagen gives up. Default 20.")
     ] = None,
     reject_copies: Annotated[
-        bool | None, typer.Option(help="Draw again what is a copy of a training image.")
+        bool | None, typer.Option(help="Generate again copies of training images.")
     ] = None,
     reject_duplicates: Annotated[
-        bool | None, typer.Option(help="Draw again what the job has already.")
+        bool | None, typer.Option(help="Generate again images that the job has already.")
     ] = None,
     on_shortfall: Annotated[
         str | None,
-        typer.Option(help="Where no candidate passes: fail (default), or keep what did."),
+        typer.Option(help="Where no candidate passes: fail (default), or keep those that did."),
     ] = None,
     formats: Annotated[
         list[str] | None,
         typer.Option(
-            "--format", help="Export in this format; parquet with --out. May be given again."
+            "--format", help="Export in this format; parquet with --out. May be repeated."
         ),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder that becomes the export's root; not there yet.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="New folder for the export.")] = None,
     priority: Annotated[
         str | None,
         typer.Option(help="interactive for few images, bulk for many; by their number otherwise."),
@@ -107,24 +106,25 @@ def generate(
     metadata: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=VALUE", help="Noted with the job; may be given again. Or a JSON object."
+            metavar="NAME=VALUE", help="Stored with the job; may be repeated. Or a JSON object."
         ),
     ] = None,
     retention_days: Annotated[
         int | None, typer.Option(min=1, help="Days after which the job and its images are removed.")
     ] = None,
     webhook: Annotated[
-        str | None, typer.Option(metavar="WEBHOOK", help="Its id: it is told when the job ends.")
+        str | None,
+        typer.Option(metavar="WEBHOOK", help="Id of a webhook to notify when the job ends."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the plan, and make nothing.")
+        bool, typer.Option("--dry-run", help="Show the plan, and generate nothing.")
     ] = False,
     detach: Detach = False,
     as_json: AsJson = False,
 ) -> int:
     """Generate labelled images, wait for them, and export them.
 
-    What is not said, sampler and gate, is what the model's training found best. Any of --min-score,
+    Sampler and gate default to what the model's training found best. Any of --min-score,
     --max-attempts, --reject-copies, --reject-duplicates and --on-shortfall sets up a gate, with its
     defaults for the others; so does --gate alone, and --no-gate takes every image.
     """
@@ -179,11 +179,12 @@ def _plan(model: str, counts: dict[str, int] | None, wanted: JobOptions, *, as_j
     if as_json:
         print_json(plan)
         return 0
+    batches = "1 batch" if plan.batches == 1 else f"{plan.batches:,} batches"
     print_fields(
         {
             "model": f"{plan.model.name}@{plan.model.version}",
             "sampler": plan.sampler,
-            "images": f"{plan.images:,} in {plan.batches:,} batches",
+            "images": f"{plan.images:,} in {batches}",
             "time": None if plan.seconds is None else f"about {plan.seconds:,.0f} s",
             "storage": None if plan.bytes is None else f"about {plan.bytes / 1e6:,.1f} MB",
             "left of the quota": f"{plan.images_left:,} images",

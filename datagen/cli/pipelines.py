@@ -122,7 +122,7 @@ def run_pipeline(
     *,
     wait: Annotated[bool, typer.Option("--wait", help="Follow it to its end.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show counts before and after, and make nothing.")
+        bool, typer.Option("--dry-run", help="Show counts before and after, and run nothing.")
     ] = False,
     as_json: AsJson = False,
 ) -> int:

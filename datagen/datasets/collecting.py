@@ -35,15 +35,15 @@ _COPY_IMAGES = 4096
 _NUMBER = re.compile(r"-?[0-9]{1,19}")
 _DONE = {
     "transparency": "Images with transparency, which was laid over white: {}.",
-    "palette": "Images with a palette, which became RGB: {}.",
+    "palette": "Images with a palette, which were converted to RGB: {}.",
     "orientation": "Images turned as their EXIF orientation says: {}.",
-    "colours": "Images of other colours than grey or RGB, which became RGB: {}.",
-    "first": "Files with more pictures than one, of which the first was read: {}.",
+    "colours": "Images in other colour spaces than grey or RGB, which were converted to RGB: {}.",
+    "first": "Files with several pictures, of which the first was read: {}.",
     "profile": "Images with a colour profile other than sRGB, which was not applied: {}.",
     "no-alpha": "Images whose alpha was 0 throughout though it means nothing there, which were "
     "read as opaque: {}.",
-    "clear": "Images that were transparent all over, which became white: {}.",
-    "1-bit": "Images with one bit a pixel, which became grey: {}.",
+    "clear": "Images that were fully transparent, which became white: {}.",
+    "1-bit": "Images of one bit per pixel, which were converted to grey: {}.",
     RESIZED: "Images brought to another size: {}.",
     PADDED: "Images brought to another size, and filled up at the edges: {}.",
 }
@@ -224,7 +224,7 @@ class _Collector:
             self._tell()
 
     def _tell(self) -> None:
-        hint = "Mend or remove them, or leave such files out with on_error skip."
+        hint = "Fix or remove them, or leave such files out with on_error skip."
         raise InvalidFile(" ".join([*self.problems, hint]))
 
     def _fits(self, shape: tuple[int, ...], name: str) -> bool:
@@ -332,7 +332,7 @@ class _Collector:
         # Each grey image was counted once, when it became colour.
         if self.done["grey"]:
             self.report.notes.append(
-                f"Grey images beside colour ones, which became RGB: {self.done['grey']:,}."
+                f"Grey images beside colour ones, converted to RGB: {self.done['grey']:,}."
             )
 
 

@@ -21,10 +21,10 @@ from datagen.datasets import (
     tfrecord,
     webdataset,
 )
-from datagen.datasets.foreign import no_labels
 from datagen.datasets.listing import Folder, list_folder
 from datagen.datasets.own_export import SIDECARS, own_export
 from datagen.datasets.source import Found, Source
+from datagen.datasets.unsupported_layouts import no_labels
 from datagen.errors import InvalidFile
 
 ARCHIVE = "archive"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from datagen.datasets.json_parts import json_parts
+from datagen.datasets.json_streaming import json_parts
 from datagen.datasets.labels import label_of
 from datagen.datasets.listing import ENDINGS
 from datagen.datasets.source import Entry, Found, Source, in_chunks, split_folders
@@ -47,7 +47,7 @@ def find(root: Path) -> Found | None:
         return None
     if len(set(folders.values())) < len(folders):
         names = ", ".join(path.name for path in folders)
-        raise InvalidFile(f"Of the folders {names} two mean the same split; keep one of them.")
+        raise InvalidFile(f"Of the folders {names} two are the same split; keep one of them.")
     parts = [_Part(path, split, _pictures(path / DATA)) for path, split in folders.items()]
     members = [path for part in parts for path in (part.folder / LABELS, *part.files())]
     return Found("fiftyone", root, members, lambda: _source(root, parts))

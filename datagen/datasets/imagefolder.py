@@ -10,7 +10,6 @@ from pathlib import Path
 
 from datagen.datasets import annotation_file
 from datagen.datasets.collecting import class_order
-from datagen.datasets.foreign import is_yolo, no_labels
 from datagen.datasets.listing import Folder, list_folder
 from datagen.datasets.source import (
     CONTAINER_NAMES,
@@ -23,6 +22,7 @@ from datagen.datasets.source import (
     split_of_folder,
     words_of,
 )
+from datagen.datasets.unsupported_layouts import is_yolo, no_labels
 from datagen.errors import InvalidFile
 
 NO_SPLIT = ""
@@ -106,7 +106,7 @@ def _tree_of_splits(
         split, within = split_of_folder(folder.name) or NO_SPLIT, inner[folder.name]
         if split in tree.splits:
             raise InvalidFile(
-                f"Of the folders {_names(splits)} two mean the same split; keep one of them."
+                f"Of the folders {_names(splits)} two are the same split; keep one of them."
             )
         if folder in labelled:
             tree.splits[split] = _classes_of_split(folder, within, tree)
@@ -148,7 +148,7 @@ def _leave_out_unlabelled(
     beside = [folder.name for folder in others if not _is_unlabelled(folder)]
     if beside:
         raise InvalidFile(
-            f"Beside the splits {_names(splits)} lie other folders: {_some(beside)}. Either all "
+            f"Beside the splits {_names(splits)} are other folders: {_some(beside)}. Either all "
             "folders are splits (train, validation, test) or all are classes."
         )
 

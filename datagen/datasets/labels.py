@@ -1,4 +1,4 @@
-"""The class that a value means which a format holds as a label."""
+"""Which class a label means: text, bytes and numbers, whatever format holds them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _EXACT = 2**53
 
 
 def label_of(value: object, names: Sequence[str] | None) -> str | None:
-    """The name of the class that a label means; None where it says that there is none.
+    """The name of the class that a label means; None where the label says that the image has none.
 
     Text is the name itself, bytes are text in UTF-8, and a whole number, whichever type holds it,
     is the place of a name or, where no names came with the data, the name: 3, 3.0 and `True` are

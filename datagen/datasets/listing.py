@@ -47,7 +47,7 @@ def nfc(name: str) -> str:
 
 
 def is_leftover(name: str, *, folder: bool) -> bool:
-    """Whether a file or folder is none of the user's: hidden, or written by a system for itself."""
+    """Whether a file or folder is no data: hidden, or left there by an operating system."""
     known = _LEFTOVER_FOLDERS if folder else _LEFTOVER_FILES
     return name.startswith(".") or name.lower() in known
 

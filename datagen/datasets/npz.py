@@ -90,7 +90,7 @@ def _header(member: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dty
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, fortran, dtype = read(member, max_header_size=MAX_HEADER_BYTES)
     except ValueError as error:
-        raise InvalidFile(f"{name} is no array: {error}.") from error
+        raise InvalidFile(f"{name} is not an array: {error}.") from error
     if dtype.hasobject:
         raise InvalidFile(f"{name} holds Python objects, which are not read; save plain arrays.")
     return shape, fortran, dtype
@@ -111,7 +111,7 @@ def _pairs(members: Mapping[str, _Member], file: str) -> dict[str | None, tuple[
         )
     if not found:
         there = ", ".join(sorted(members)[:10]) or "none"
-        raise InvalidFile(f"{file} holds the arrays {there}; wanted are {_WANTED}.")
+        raise InvalidFile(f"{file} holds the arrays {there}; expected are {_WANTED}.")
     return dict(named) or found
 
 
@@ -202,7 +202,7 @@ def _check_shape(member: _Member, name: str) -> None:
             "is N x H x W, N x H x W x C or N x C x H x W, with 1, 3 or 4 channels."
         )
     if member.dtype.kind not in "uifb":
-        raise InvalidFile(f"{name} has values of type {member.dtype}; numbers are wanted.")
+        raise InvalidFile(f"{name} has values of type {member.dtype}; numbers are needed.")
     height, width = shape[1:3] if grey or shape[3] in _CHANNELS else shape[2:4]
     if max(height, width) > MAX_SIDE:
         raise InvalidFile(

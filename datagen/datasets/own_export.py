@@ -1,6 +1,6 @@
 """Exports of datagen's own, given back: which folder is one, and what its classes are called.
 
-Only `manifest.json` tells it; all other files there have names that anybody may use.
+Only `manifest.json` is evidence; all other files there have names that anybody may use.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def read_names(path: Path) -> tuple[str, ...]:
     except OSError as error:
         raise InvalidFile(f"{path.name} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
-        raise InvalidFile(f"{path.name} is no text in UTF-8: {error}.") from None
+        raise InvalidFile(f"{path.name} is not text in UTF-8: {error}.") from None
     if len(data) > _NAMES_BYTES:
         raise InvalidFile(f"{path.name} is larger than {_NAMES_BYTES:,} bytes; it names classes.")
     # Not splitlines: names may hold what it takes for the end of a line, such as U+2028.

@@ -39,7 +39,7 @@ def pack(source: Path, out: Path) -> None:
             _copy(source, out)
             return
         if found is None and not source.is_dir():
-            raise InvalidFile(f"{source} is not there; give a folder or file of labelled images.")
+            raise InvalidFile(f"{source} does not exist; give a folder or file of labelled images.")
         found = found or find_dataset(source)
     except OSError as error:
         raise InvalidFile(f"{error.filename} cannot be read: {error.strerror}.") from error

@@ -118,7 +118,7 @@ def _damage_named(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise InvalidFile(f"{path.name} is no Parquet file, or damaged: {error}.") from error
+        raise InvalidFile(f"{path.name} is not a Parquet file, or is damaged: {error}.") from error
 
 
 def label_names(schema: pa.Schema, column: str) -> tuple[str, ...] | None:
@@ -197,9 +197,7 @@ def _entry(file: _File, name: str, row: dict[str, Any]) -> Entry:
     if own is not None:
         split = split_of_folder(str(own).strip())
         if split is None:
-            problem = (
-                f"{name} names the split {str(own)[:40]!r}; there are train, validation, test."
-            )
+            problem = f"{name} names the split {str(own)[:40]!r}; use train, validation or test."
     return Entry(
         name,
         label,

@@ -89,7 +89,7 @@ def _without_copies(splits: np.ndarray, group: np.ndarray, report: ReadReport) -
         if count:
             report.moved[name] = count
             report.notes.append(
-                f"Images of {name} that stand in a split that measures, too, and were left out of "
+                f"Images of {name} that are in a split for measuring, too, and left out of "
                 f"{name}: {count:,}."
             )
     return np.where(out, NO_SPLIT, splits)
@@ -139,7 +139,7 @@ def _note_shares(splits: np.ndarray, report: ReadReport) -> None:
     told = ", ".join(
         f"{count:,} {name}" for name, count in zip(SPLITS, counts, strict=True) if count
     )
-    report.notes.append(f"The data came without splits; they were made, class by class: {told}.")
+    report.notes.append(f"The data came without splits; each class was split at random: {told}.")
 
 
 def _note_small_classes(found: Collected, splits: np.ndarray, report: ReadReport) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from datagen.datasets.archive import LARGEST_PICTURE, MAX_ENTRIES
 from datagen.datasets.imagefolder import refuse_beside_classes
-from datagen.datasets.json_parts import json_parts
+from datagen.datasets.json_streaming import json_parts
 from datagen.datasets.labels import label_of
 from datagen.datasets.listing import ENDINGS
 from datagen.datasets.own_export import class_list
@@ -60,7 +60,7 @@ def _found(root: Path, parts: Sequence[_Part]) -> Found:
     for part in parts:
         if _labels(part) is None:
             raise InvalidFile(
-                f"In {_shown(root, part)}/{LABELS} no labels are there; write the dataset again "
+                f"There are no labels in {_shown(root, part)}/{LABELS}; write the dataset again "
                 "with a label for each image."
             )
     classes = class_list(root, "stylegan")
@@ -237,7 +237,7 @@ def _entry(
         return Entry(where, None, b"", split, problem)
     name, given = value
     if name not in left:
-        known = "more than once" if name in pictures.names else "which is not there"
+        known = "more than once" if name in pictures.names else "which does not exist"
         return Entry(where, None, b"", split, f"{where} names {name[:200]!r}, {known}.")
     left.discard(name)
     try:

@@ -53,7 +53,7 @@ def schema(path: Path) -> pa.Schema:
     try:
         return pq.read_schema(path)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise InvalidFile(f"{path.name} is no Parquet file, or damaged: {error}.") from error
+        raise InvalidFile(f"{path.name} is not a Parquet file, or is damaged: {error}.") from error
 
 
 def _lines(path: Path, ending: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -103,7 +103,7 @@ def _json_lines(file: Iterator[str], path: Path) -> Iterator[tuple[int, dict[str
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise InvalidFile(f"{path.name} line {number} is no JSON: {error}.") from None
+            raise InvalidFile(f"{path.name} line {number} is not JSON: {error}.") from None
         if not isinstance(row, dict):
             raise InvalidFile(f"{path.name} line {number} is {line.strip()[:40]!r}, not an object.")
         yield number, row

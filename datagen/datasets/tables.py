@@ -370,13 +370,13 @@ def _entry(
     if _inside(given) is None:
         problem = f"{where} names the file {shown!r}; only names inside are read."
     elif found is None:
-        problem = f"{where} names {shown}, which is not there."
+        problem = f"{where} names {shown}, which does not exist."
     elif wrong:
         problem = f"{where} gives {shown} a label that {wrong}."
     elif label is None:
         problem = f"{where} gives {shown} no label."
     elif said and split is None:
-        problem = f"{where} names the split {said[:40]!r}; there are train, validation, test."
+        problem = f"{where} names the split {said[:40]!r}; use train, validation or test."
     data: bytes | Path = pictures.by_name[found] if found is not None else b""
     return Entry(str(given)[:200], label, data, split, problem)
 

@@ -18,11 +18,11 @@ import google_crc32c
 import numpy as np
 
 from datagen.datasets.archive import LARGEST_PICTURE
-from datagen.datasets.examples import Feature, features_of
 from datagen.datasets.imagefolder import refuse_beside_classes
 from datagen.datasets.labels import label_of
 from datagen.datasets.own_export import ClassList, class_list
 from datagen.datasets.source import SPLIT_NAMES, Entry, Found, Source, in_chunks, split_folders
+from datagen.datasets.tf_examples import Feature, features_of
 from datagen.errors import InvalidFile
 from datagen.images import encode_png
 
@@ -118,7 +118,7 @@ def _examples(path: Path) -> Iterator[tuple[int, dict[str, Feature]]]:
             yield number, features_of(payload)
         except ValueError as error:
             raise InvalidFile(
-                f"{path.name} record {number} is no tf.train.Example: {error}."
+                f"{path.name} record {number} is not a tf.train.Example: {error}."
             ) from None
 
 

@@ -1,4 +1,4 @@
-"""Images whose range of values is known only when all are read: kept aside, then put in place."""
+"""Images that wait, unscaled, until the range of the whole dataset's values is known."""
 
 from __future__ import annotations
 

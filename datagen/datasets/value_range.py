@@ -37,7 +37,7 @@ _SIXTEEN = frozenset({"uint16", "int16"})
 # Grey values below this cannot be told from black.
 _VISIBLE = 2
 _WANTED = (
-    "wanted are 0 to 255, 0 to 1, or in uint16 0 to 1023, 4095, 16383 or 65535, so bring them "
+    "expected are 0 to 255, 0 to 1, or in uint16 0 to 1023, 4095, 16383 or 65535, so bring them "
     "there first"
 )
 

@@ -127,7 +127,7 @@ class Labels:
             return self._named_text(text), None
         if ".json" in parts and self._source in {"", ".json"}:
             return self._from_document(name, parts)
-        beside = "neither .cls nor .json stands beside it"
+        beside = "there is no .cls or .json beside it"
         return None, f"{name} has no label: {beside if not self._source else f'no {self._source}'}."
 
     def _named_text(self, text: str) -> str:
@@ -144,7 +144,7 @@ class Labels:
         try:
             document = json.loads(parts[".json"])
         except (ValueError, RecursionError) as error:
-            return None, f"{name}.json is no JSON: {error}."
+            return None, f"{name}.json is not JSON: {error}."
         found = document if isinstance(document, dict) else {}
         key = _key(found)
         if key is None:

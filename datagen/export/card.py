@@ -146,7 +146,7 @@ def _job(job: JobInfo) -> str:
 
 
 _COLUMNS = """\
-Of each image is told:
+Each image has these fields:
 
 - `synthetic`: whether a model made it
 - `index`, with `job`, `seed` and `attempt`: from which random numbers it was made; of a real image,

@@ -9,7 +9,7 @@ from PIL import Image, TiffImagePlugin
 from PIL.ImageFile import ImageFile
 
 from datagen.errors import InvalidFile
-from datagen.pictures.deep import DEEP_FORMATS, EXTRA, SIGNATURE, is_deep, read_deep
+from datagen.pictures.high_bit_depth import DEEP_FORMATS, EXTRA, SIGNATURE, is_deep, read_deep
 from datagen.pictures.picture import Picture, turned
 
 ORIENTATION = 0x0112

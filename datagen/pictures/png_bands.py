@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from datagen.errors import InvalidFile
-from datagen.pictures.deep import SIGNATURE, chunk, colours_of_16_bits
+from datagen.pictures.high_bit_depth import SIGNATURE, chunk, colours_of_16_bits
 from datagen.pictures.opening import opened
 
 BAND_BYTES = 4 << 20

@@ -16,7 +16,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from datagen.errors import InvalidFile
 from datagen.images import MAX_PIXELS
-from datagen.pictures.deep import PLANAR
+from datagen.pictures.high_bit_depth import PLANAR
 
 WIDTH, HEIGHT = 256, 257
 _COMPRESSION = 259

@@ -1,4 +1,4 @@
-"""What of a report's images can be measured, class by class, and what has to be left out."""
+"""Which images of a report can be compared with real ones; classes without those are left out."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class DatasetSource(Request):
     zip_encoding: str | None = Field(
         default=None,
         max_length=40,
-        description="Encoding of the names in a zip that does not say that they are UTF-8.",
+        description="Encoding of the file names in a zip that does not mark them as UTF-8.",
         examples=["cp932"],
     )
 

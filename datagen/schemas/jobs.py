@@ -25,7 +25,7 @@ from datagen.schemas.base import (
 Priority = Literal["interactive", "bulk"]
 MOST_INTERACTIVE = 10_000
 LARGEST_METADATA = 8192
-_NOTES = "What was left out of what was asked for, by name and why: classes that were not learnt."
+_NOTES = "What the job leaves out and why: classes that the model has not learnt, by name."
 
 
 def _small(metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:
@@ -109,8 +109,8 @@ class Wanted(Request):
     )
     all: Count | None = Field(
         default=None,
-        description="This many of every label that the model has learnt: of which it had training "
-        "images.",
+        description="This many of every label that the model has learnt, that is, had training "
+        "images of.",
     )
     count: Count | None = Field(
         default=None,
@@ -144,7 +144,7 @@ class JobCreate(Wanted):
         examples=["mnist"],
     )
     seed: Seed | None = Field(
-        default=None, description="Drawn, and told, if absent: a number below 2^53."
+        default=None, description="If absent, datagen chooses one, below 2^53, and returns it."
     )
     temperature: float = Field(default=1.0, ge=0.0, le=MAX_TEMPERATURE, allow_inf_nan=False)
     sampler: Sampler | Literal["recommended"] = Field(

@@ -103,7 +103,8 @@ class Preview(Resource):
     seed: int | None
     images: list[PreviewImage]
     notes: list[str] = Field(
-        default_factory=list, description="What was left out: classes that were not learnt."
+        default_factory=list,
+        description="What was left out: classes that the model has not learnt.",
     )
 
     @computed_field(description=SEED_TEXT)  # type: ignore[prop-decorator]

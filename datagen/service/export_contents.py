@@ -345,8 +345,8 @@ def _taken(
         missing = ",".join(f"{names[row]}={short[row]}" for row in rows[:TOLD_CLASSES])
         raise InvalidRequest(
             f"The plan asks for more synthetic images than the jobs have: for label {told}{more}. "
-            f"Make those that are missing (labels {missing}) and name that job too, or set "
-            "'on_shortfall' to 'keep'.",
+            f"Generate the missing ones (labels {missing}) and name that job too, or set "
+            "'on_shortfall' to 'keep' (--keep).",
             field="plan",
         )
     return asked - short, [f"The plan was not reached: it asks for label {told}{more}."]

@@ -1,4 +1,4 @@
-"""The requests that a job came of, as they would make it again."""
+"""The requests that created and extended a job, in a form that creates the same job again."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from datagen.service.common import find_model, owned
 
 
 def read(session: Session, owner_id: UUID, job_id: UUID) -> tuple[JobCreate, list[JobExtend]]:
-    """The request that makes a job of the owner's again, and those that extend it as it was.
+    """The request that creates a job of the owner's again, and those that extend it as it was.
 
-    What its request left to the model or to chance stands in it as it was decided, so that the same
-    images come out whatever has changed since. Raises NotFound.
+    What the first request left to the model or to chance is filled in as it was decided, so that
+    the same images come out whatever has changed since. Raises NotFound.
     """
     job = owned(session, Job, owner_id, job_id)
     model = session.get_one(Model, job.model_id)

@@ -49,12 +49,12 @@ class Learnt:
         return [name for label, name in enumerate(self.class_names) if label not in learnt]
 
     def note(self, names: Sequence[str]) -> str:
-        """That classes are left out of what is asked for by no name, and why."""
+        """The sentence that these classes are left out, and why."""
         these = "this class is" if len(names) == 1 else "these classes are"
         return f"{self.whose} no training images of {listed(names)}; {these} left out."
 
     def notes(self, names: Iterable[str]) -> list[str]:
-        """That sentence about those of the names that are not learnt; none where all are."""
+        """The note about those of the names that are not learnt; empty where all are."""
         found = set(names)
         left_out = [name for name in self.missing if name in found]
         return [self.note(left_out)] if left_out else []

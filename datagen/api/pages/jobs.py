@@ -11,8 +11,8 @@ from fastapi import APIRouter, Query, Request, Response
 
 from datagen.api.backends import Backends, Wired
 from datagen.api.pages.rendering import render
+from datagen.api.pages.snippets import snippets
 from datagen.api.pages.viewers import Viewer
-from datagen.api.pages.ways import ways
 from datagen.db import tables
 from datagen.db.session import reading
 from datagen.export.formats import formats
@@ -105,7 +105,7 @@ async def show_job(job_id: UUID, request: Request, viewer: Viewer, backends: Wir
     base = f"{request.url.scheme}://{request.headers.get('host', '')}"
     return render(
         request, "job.html", viewer, job=job, exports=made, reports=measured,
-        formats=list(formats().values()), ways=ways(base, wanted, more),
+        formats=list(formats().values()), snippets=snippets(base, wanted, more),
     )  # fmt: skip
 
 

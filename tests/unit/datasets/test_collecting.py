@@ -99,7 +99,7 @@ def test_colour_that_comes_late_turns_all_that_came_before(tmp_path, grey_first)
     assert found.images[grey_first].ravel().tolist() == [1, 2, 3]
     assert np.array_equal(found.images[-2:], np.repeat(grey[:2], 3, axis=1))
     assert (
-        f"Grey images beside colour ones, which became RGB: {grey_first + 2:,}." in report.notes[0]
+        f"Grey images beside colour ones, converted to RGB: {grey_first + 2:,}." in report.notes[0]
     )
 
 

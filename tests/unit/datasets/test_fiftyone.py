@@ -118,7 +118,7 @@ def test_splits_that_do_not_fit_are_refused(tmp_path, other):
     if other == "valid":
         written(tmp_path / other, {"0": 0}, ["a", "b"])
 
-    with pytest.raises(InvalidFile, match=r"'test' has no labels\.json|val, valid two mean"):
+    with pytest.raises(InvalidFile, match=r"'test' has no labels\.json|val, valid two are"):
         read(tmp_path)
 
 
@@ -126,7 +126,7 @@ def test_damaged_document_is_told(tmp_path):
     written(tmp_path, {"0": 0}, ["a", "b"])
     (tmp_path / "labels.json").write_text('{"classes": ["a"], "labels": {"0": ')
 
-    with pytest.raises(InvalidFile, match=r"labels\.json is no JSON document"):
+    with pytest.raises(InvalidFile, match=r"labels\.json is not a readable JSON document"):
         read(tmp_path)
 
 

@@ -148,10 +148,13 @@ def test_folder_with_files_and_no_picture_is_no_class_and_an_empty_one_is(tmp_pa
             "'animals' has no",
         ),
         (["cat/train/1.png", "cat/test/2.png", "dog/train/3.png"], "'cat' holds the splits"),
-        (["train/cat/1.png", "cat/2.png"], "Beside the splits train lie other folders: 'cat'"),
+        (
+            ["train/cat/1.png", "cat/2.png"],
+            "Beside the splits train are other folders: 'cat'",
+        ),
         (["train/cat/1.png", "train/2.png"], "either a class or a split"),
         (["val/cat/1.png", "test/cat/2.png"], "no folder `train`"),
-        (["train/cat/1.png", "training_set/cat/2.png"], "two mean the same split"),
+        (["train/cat/1.png", "training_set/cat/2.png"], "two are the same split"),
     ],
 )
 def test_trees_that_could_mean_several_things_are_refused(tmp_path, files, told):

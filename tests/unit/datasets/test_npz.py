@@ -141,7 +141,7 @@ def test_empty_split_is_no_split(tmp_path, none):
 @pytest.mark.parametrize(
     ("arrays", "told"),
     [
-        ({"pixels": PIXELS}, "holds the arrays pixels; wanted are x_train"),
+        ({"pixels": PIXELS}, "holds the arrays pixels; expected are x_train"),
         ({"x_test": PIXELS, "y_test": LABELS}, "no x_train"),
         ({"images": PIXELS, "labels": LABELS[:4]}, "6 images and there are 4 labels"),
         ({"images": PIXELS[0], "labels": LABELS}, r"has the shape \(5, 4\)"),

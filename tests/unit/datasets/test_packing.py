@@ -93,7 +93,7 @@ def test_source_that_is_no_dataset_is_refused_by_name(tmp_path, name):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file.txt").touch()
 
-    with pytest.raises(InvalidFile, match=rf"{name} is (not there|no dataset)"):
+    with pytest.raises(InvalidFile, match=rf"{name} (does not exist|is no dataset)"):
         pack(tmp_path / name, tmp_path / "x.tar")
 
     assert not (tmp_path / "x.tar").exists()

@@ -128,7 +128,7 @@ def test_damaged_file_and_missing_columns_are_told(tmp_path):
     out = io.BytesIO()
     pq.write_table(table(), out)
     (tmp_path / "a.parquet").write_bytes(out.getvalue()[:-9])
-    with pytest.raises(InvalidFile, match=r"a\.parquet is no Parquet file, or damaged"):
+    with pytest.raises(InvalidFile, match=r"a\.parquet is not a Parquet file, or is damaged"):
         read(tmp_path)
 
     pq.write_table(table().drop_columns("label"), tmp_path / "a.parquet")

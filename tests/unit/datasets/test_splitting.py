@@ -110,7 +110,8 @@ def test_given_splits_stay_and_copies_leave_the_training_side(tmp_path):
     }
     assert report.moved == {"train": 2, "validation": 1}
     assert any(
-        "Images of train that stand" in note and note.endswith(": 2.") for note in report.notes
+        "Images of train that are in a split for measuring" in note and note.endswith(": 2.")
+        for note in report.notes
     )
 
 

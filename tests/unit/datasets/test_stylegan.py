@@ -99,14 +99,14 @@ def test_labels_that_are_null_are_told(tmp_path, form):
     else:
         unpacked(tmp_path, content)
 
-    with pytest.raises(InvalidFile, match=r"dataset\.json no labels are there"):
+    with pytest.raises(InvalidFile, match=r"There are no labels in .*dataset\.json"):
         read(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("document", "told"),
     [
-        ({"labels": [["00000/x.png", 1]]}, "item 0 names '00000/x.png', which is not there"),
+        ({"labels": [["00000/x.png", 1]]}, "item 0 names '00000/x.png', which does not exist"),
         ({"labels": [[name(0), 1], [name(0), 2]]}, "item 1 names .*, more than once"),
         ({"labels": [[name(0), [0.0, 1.0]]]}, "label of .* is a list"),
         ({"labels": [[name(0), 0.5]]}, "label of .* is 0.5, not a whole number"),

@@ -95,7 +95,7 @@ def test_pictures_without_a_row_are_told(folder):
     [
         ("a.png,", r"labels\.csv line 2 gives a\.png no label"),
         ("a.png", r"labels\.csv line 2 gives a\.png no label"),
-        ("gone.png,dog", r"labels\.csv line 2 names gone\.png, which is not there"),
+        ("gone.png,dog", r"labels\.csv line 2 names gone\.png, which does not exist"),
         ("../a.png,dog", "only names inside are read"),
         ("/etc/passwd,dog", "only names inside are read"),
         ("..\\a.png,dog", "only names inside are read"),
@@ -114,17 +114,17 @@ def test_rows_that_cannot_be_used_are_named_by_line(folder, row, told):
 def test_unknown_split_is_named(folder):
     (folder / "labels.csv").write_text("file,label,split\na.png,dog,later\n")
 
-    with pytest.raises(InvalidFile, match="'later'; there are train"):
+    with pytest.raises(InvalidFile, match="'later'; use train"):
         read(folder)
 
 
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("x.jsonl", b'{"file": "a.png", "label": "x"}\n{"file"', "line 2 is no JSON"),
+        ("x.jsonl", b'{"file": "a.png", "label": "x"}\n{"file"', "line 2 is not JSON"),
         ("x.jsonl", b'{"file": "a.png", "label": "x"}\n[]', "not an object"),
         ("x.csv", b"file,label\n\xff\xfe,dog\n", "cannot be read as a table"),
-        ("metadata.parquet", b"PAR1 no", "is no Parquet file"),
+        ("metadata.parquet", b"PAR1 no", "is not a Parquet file"),
     ],
 )
 def test_damaged_tables_are_named(folder, name, content, told):

@@ -83,7 +83,7 @@ def test_one_tar_given_as_the_source_is_the_same(tmp_path):
             r"b has no label: no \.cls",
         ),
         ([("a.png", picture()), ("a.cls", b" ")], r"a\.cls holds no label"),
-        ([("a.png", picture()), ("a.json", b"{")], r"a\.json is no JSON"),
+        ([("a.png", picture()), ("a.json", b"{")], r"a\.json is not JSON"),
         ([("a.png", picture()), ("a.json", b"{}")], r"a\.json names no label"),
         ([("a.cls", b"1")], "has no picture"),
         ([("a.png", picture()), ("a.jpg", picture()), ("a.cls", b"1")], r"pictures \.jpg, \.png"),

@@ -1,4 +1,4 @@
-"""A job's request for a terminal and for Python: what is shown makes the same job again."""
+"""Code that creates a job again: the same request for curl, Python and the command line."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ GATE_OPTIONS = {
 _ID_OF = "python3 -c 'import json, sys; print(json.load(sys.stdin)[\"id\"])'"
 
 
-def ways(base: str, wanted: JobCreate, more: Sequence[JobExtend]) -> dict[str, str]:
+def snippets(base: str, wanted: JobCreate, more: Sequence[JobExtend]) -> dict[str, str]:
     """The request, with what extended it, for curl, Python and the command line.
 
     Args:

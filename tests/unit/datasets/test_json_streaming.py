@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from datagen.datasets.json_parts import MAX_VALUE_CHARS, json_parts
+from datagen.datasets.json_streaming import MAX_VALUE_CHARS, json_parts
 from datagen.errors import InvalidFile
 
 
@@ -61,7 +61,7 @@ def test_long_value_is_read_whole():
         ("[1]", r"'\[' stands where '{' should"),
         ('{"labels": {"x": 1', "stands where"),
         ('{"labels": [1 2]}', "'2' stands where ',' should"),
-        ('{"labels": {1: 2}}', "the key '1' is no text"),
+        ('{"labels": {1: 2}}', "the key '1' is not text"),
         ('{"labels": {"x": nothing}}', "Expecting value"),
         ('{"labels": {"x": 1},}', "Expecting value"),
         ('{"a": 1} {}', "goes on after its end"),
@@ -72,5 +72,5 @@ def test_long_value_is_read_whole():
     ids=range(11),
 )
 def test_damage_is_told(text, told):
-    with pytest.raises(InvalidFile, match=rf"labels.json is no JSON.*{told}"):
+    with pytest.raises(InvalidFile, match=rf"labels.json is not a readable JSON.*{told}"):
         parts(text)

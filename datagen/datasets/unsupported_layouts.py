@@ -12,7 +12,7 @@ from datagen.errors import InvalidFile
 _LABEL_FOLDERS = frozenset({"labels", "label"})
 _MASK_FOLDERS = frozenset({"masks", "mask", "segmentations", "trimaps", "gt", "groundtruth"})
 _TABLES = (".csv", ".tsv", ".jsonl", ".json", ".xlsx", ".xls", ".ods", ".parquet")
-# So much of a JSON file tells its kind.
+# How much of a JSON file is read to find out what it is.
 _PEEKED = 65_536
 NAMED_TABLES = 3
 EXPECTED = (
@@ -22,7 +22,7 @@ EXPECTED = (
 
 
 def no_labels(root: Folder, folders: Sequence[Folder]) -> InvalidFile:
-    """The refusal of pictures that nothing names the class of.
+    """The error for pictures without labels, which says what layout this is, if it is known.
 
     Args:
         root: the folder around.

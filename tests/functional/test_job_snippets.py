@@ -122,7 +122,7 @@ def model_row(owner_id: UUID, name: str, family: str, version: int) -> Model:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    home = tmp_path_factory.mktemp("ways") / "home"
+    home = tmp_path_factory.mktemp("snippets") / "home"
     home.mkdir()
     settings = Settings(home=home)
     upgrade(settings.database)
@@ -234,7 +234,7 @@ def test_model_that_another_one_hides_is_named_by_its_id(world: World) -> None:
 
 
 def test_no_field_of_a_request_is_left_out_of_the_command_line() -> None:
-    from datagen.api.pages.ways import GATE_OPTIONS, OPTIONS  # noqa: PLC0415
+    from datagen.api.pages.snippets import GATE_OPTIONS, OPTIONS  # noqa: PLC0415
 
     others = {"labels", "balance", "exports", "metadata", "gate"}
     assert set(OPTIONS) | others == set(JobCreate.model_fields)

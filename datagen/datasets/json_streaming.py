@@ -75,7 +75,7 @@ class _Text:
         self._held, self._at, self._ended = "", 0, False
 
     def damaged(self, what: str) -> InvalidFile:
-        return InvalidFile(f"{self._name} is no JSON document that can be read: {what}.")
+        return InvalidFile(f"{self._name} is not a readable JSON document: {what}.")
 
     def next(self) -> str:
         """The next character that is no space, which is not taken; nothing at the end."""
@@ -110,7 +110,7 @@ class _Text:
             first = False
             key = self.value()
             if not isinstance(key, str):
-                raise self.damaged(f"the key {str(key)[:40]!r} is no text")
+                raise self.damaged(f"the key {str(key)[:40]!r} is not text")
             self.expect(":")
             yield key
 
