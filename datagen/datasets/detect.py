@@ -21,11 +21,13 @@ from datagen.datasets import (
     tfrecord,
     webdataset,
 )
-from datagen.datasets.listing import Folder, list_folder
+from datagen.datasets.imagefolder import refuse_beside_classes
+from datagen.datasets.listing import Folder, is_document, list_folder
 from datagen.datasets.own_export import SIDECARS, own_export
 from datagen.datasets.source import Found, Source
 from datagen.datasets.unsupported_layouts import no_labels
 from datagen.errors import InvalidFile
+from datagen.wording import listed
 
 ARCHIVE = "archive"
 WANTED = (
@@ -36,36 +38,17 @@ WANTED = (
 )
 # Files that are a dataset by themselves, each kind of which needs no folder to name a class.
 FILE_READERS: Mapping[str, Callable[[Folder], Found | None]] = {
-    "idx": lambda folder: idx.find(folder.path),
-    "stylegan": lambda folder: stylegan.find(folder.path),
-    "fiftyone": lambda folder: fiftyone.find(folder.path),
-    "tfrecord": lambda folder: tfrecord.find(folder.path),
+    "idx": idx.find,
+    "stylegan": stylegan.find,
+    "fiftyone": fiftyone.find,
+    "tfrecord": tfrecord.find,
     "webdataset": webdataset.find,
     "parquet": parquet.find,
-    "npz": lambda folder: npz.find(folder.path),
+    "npz": npz.find,
 }
+NAMED_ARCHIVES = 5
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 _NOT_UNPACKED = (".rar", ".7z", ".tar.bz2", ".tar.xz", ".tar.zst")
-# Files that say nothing of a layout.
-_DOCUMENTS = (
-    ".txt",
-    ".md",
-    ".rst",
-    ".yaml",
-    ".yml",
-    ".html",
-    ".htm",
-    ".pdf",
-    ".log",
-    ".toml",
-    ".cfg",
-    ".ini",
-    ".py",
-    ".sh",
-)
-_DOCUMENT_NAMES = frozenset(
-    {"readme", "license", "licence", "copying", "notice", "citation", "changelog", "authors"}
-)
 
 
 def find_dataset(path: Path) -> Found | None:
@@ -133,7 +116,7 @@ def _in_files(folder: Folder, kind: str | None) -> Found | None:
         )
     if not found:
         return None
-    imagefolder.refuse_beside_classes(folder.path, found[0].members)
+    refuse_beside_classes(folder, found[0].members)
     return found[0]
 
 
@@ -147,12 +130,7 @@ def _only_folder(folder: Folder) -> Folder | None:
 
 
 def _has_data(folder: Folder) -> bool:
-    return any(not _is_document(name) for inner in folder.walk() for name in inner.files)
-
-
-def _is_document(name: str) -> bool:
-    lower = name.lower()
-    return lower.endswith(_DOCUMENTS) or lower.partition(".")[0] in _DOCUMENT_NAMES
+    return any(not is_document(name) for inner in folder.walk() for name in inner.files)
 
 
 def _only_archive(folder: Folder) -> Found | None:
@@ -164,13 +142,13 @@ def _only_archive(folder: Folder) -> Found | None:
         return Found(ARCHIVE, folder.path, [path], _nothing_to_read)
     if folder.picture_count or not (archives or others):
         return None
-    names = ", ".join(repr(name) for name in (archives + others)[:5])
+    names = listed(archives + others, NAMED_ARCHIVES)
     if archives:
         raise InvalidFile(
             f"The folder holds the archives {names} and no other dataset; give one of them, or "
             "unpack them into folders named train, validation and test."
         )
-    raise InvalidFile(f"{names} is an archive of a kind that is not unpacked; send a zip or a tar.")
+    raise InvalidFile(f"Archives such as {names} are not unpacked; send a zip or a tar.")
 
 
 def _ending(folder: Folder, endings: Sequence[str]) -> list[str]:

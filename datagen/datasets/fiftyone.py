@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from datagen.datasets.json_streaming import json_parts
 from datagen.datasets.labels import label_of
-from datagen.datasets.listing import ENDINGS
+from datagen.datasets.listing import ENDINGS, Folder
 from datagen.datasets.source import Entry, Found, Source, in_chunks, split_folders
 from datagen.errors import InvalidFile
 
@@ -31,13 +31,13 @@ class _Part:
         return (data / name for names in self.pictures.values() for name in names)
 
 
-def find(root: Path) -> Found | None:
+def find(root: Folder) -> Found | None:
     """The dataset of a folder, or those of its folders named like splits. Raises InvalidFile."""
-    splits = split_folders(root)
-    folders: dict[Path, str | None] = {root: None} if _is_one(root) else {}
+    folders: list[tuple[Folder, str | None]] = [(root, None)] if _is_one(root) else []
     if not folders:
-        folders = {path: split for path, split in splits.items() if _is_one(path)}
-        left = [path.name for path in splits if path not in folders]
+        splits = split_folders(root)
+        folders = [(folder, split) for folder, split in splits if _is_one(folder)]
+        left = [folder.name for folder, _ in splits if not _is_one(folder)]
         if folders and left:
             raise InvalidFile(
                 f"The folder {left[0]!r} has no {LABELS} with a folder {DATA!r} beside it, and "
@@ -45,19 +45,19 @@ def find(root: Path) -> Found | None:
             )
     if not folders:
         return None
-    if len(set(folders.values())) < len(folders):
-        names = ", ".join(path.name for path in folders)
+    if len({split for _, split in folders}) < len(folders):
+        names = ", ".join(folder.name for folder, _ in folders)
         raise InvalidFile(f"Of the folders {names} two are the same split; keep one of them.")
-    parts = [_Part(path, split, _pictures(path / DATA)) for path, split in folders.items()]
+    parts = [_Part(folder.path, split, _pictures(folder)) for folder, split in folders]
     members = [path for part in parts for path in (part.folder / LABELS, *part.files())]
-    return Found("fiftyone", root, members, lambda: _source(root, parts))
+    return Found("fiftyone", root.path, members, lambda: _source(root.path, parts))
 
 
-def _is_one(folder: Path) -> bool:
-    path = folder / LABELS
-    if not path.is_file() or not (folder / DATA).is_dir():
+def _is_one(folder: Folder) -> bool:
+    if LABELS not in folder.files or folder.inner(DATA) is None:
         return False
-    return any(place == ("labels",) and value == {} for place, value in _read(path))
+    parts = _read(folder.path / LABELS)
+    return any(place == ("labels",) and value == {} for place, value in parts)
 
 
 def _read(path: Path) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -68,16 +68,13 @@ def _read(path: Path) -> Iterator[tuple[tuple[str, ...], Any]]:
         raise InvalidFile(f"{path.name} cannot be read: {error.strerror}.") from error
 
 
-def _pictures(data: Path) -> dict[str, tuple[str, ...]]:
+def _pictures(folder: Folder) -> dict[str, tuple[str, ...]]:
+    data = folder.inner(DATA)
     found: dict[str, tuple[str, ...]] = {}
-    for top, below, files in os.walk(data):
-        below.sort()
-        for file in sorted(files):
-            start, ending = os.path.splitext(file)  # noqa: PTH122 - a Path a file takes longer
-            if ending.lower() in ENDINGS and not file.startswith("."):
-                inner = os.path.relpath(top, data)
-                stem = start if inner == "." else f"{PurePosixPath(inner) / start}"
-                found[stem] = (*found.get(stem, ()), f"{stem}{ending}")
+    for path in data.pictures_below() if data is not None else ():
+        name = path.relative_to(folder.path / DATA).as_posix()
+        stem = os.path.splitext(name)[0]  # noqa: PTH122 - a Path a file takes longer
+        found[stem] = (*found.get(stem, ()), name)
     return found
 
 

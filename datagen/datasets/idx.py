@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from datagen.datasets.limits import check_room
+from datagen.datasets.listing import Folder
 from datagen.datasets.own_export import ClassList, class_list
 from datagen.datasets.source import Block, Found, Source, rows_at_once
 from datagen.errors import InvalidFile
@@ -68,7 +69,7 @@ def read_idx_labels(path: Path) -> np.ndarray:
     return np.concatenate([none, *_pieces(path, LABELS_MAGIC)]).astype(np.int64)
 
 
-def idx_files(folder: Path) -> dict[str, tuple[Path, Path]]:
+def idx_files(folder: Folder) -> dict[str, tuple[Path, Path]]:
     """The image and label files of each split in a folder; empty where there are none.
 
     A split is read from `train-images-idx3-ubyte` and `train-labels-idx1-ubyte`, or `t10k-…`, or
@@ -90,7 +91,7 @@ def idx_files(folder: Path) -> dict[str, tuple[Path, Path]]:
     for prefix, word in dict.fromkeys((prefix, word) for prefix, word, _ in parts):
         images, labels = (parts.get((prefix, word, kind)) for kind in ("images", "labels"))
         if images is None or labels is None:
-            there = (images or labels or folder).name
+            there = (images or labels or folder.path).name
             missing = "labels-idx1" if images else "images-idx3"
             raise InvalidFile(
                 f"{there} is there, but {prefix}{word}-{missing}-ubyte is not; both are needed."
@@ -104,34 +105,34 @@ def idx_files(folder: Path) -> dict[str, tuple[Path, Path]]:
     return {split: found[split] for split in ("train", "test") if split in found}
 
 
-def _parts(folder: Path) -> dict[tuple[str, str, str], Path]:
+def _parts(folder: Folder) -> dict[tuple[str, str, str], Path]:
     """The files by the prefix, the split and the kind that their names tell."""
     found: dict[tuple[str, str, str], tuple[bool, str, Path]] = {}
-    for path in folder.iterdir():
-        match = _NAME.fullmatch(path.name)
-        if match is None or not path.is_file():
+    for name in folder.files:
+        match = _NAME.fullmatch(name)
+        if match is None:
             continue
+        path = folder.path / name
         key = (match["prefix"].lower(), match["split"].lower(), match["kind"][:6].lower())
         own = (match["zipped"] is not None, path.name, path)
         found[key] = min(found.get(key, own), own)
     return {key: path for key, (_, _, path) in sorted(found.items(), reverse=True)}
 
 
-def find(root: Path) -> Found | None:
+def find(root: Folder) -> Found | None:
     """MNIST's files in a folder, or where torchvision keeps them below it. Raises InvalidFile."""
-    folders = [root, root / RAW, *(root / name / RAW for name in sorted(_FAMILIES))]
-    found = {
-        folder: files for folder in folders if folder.is_dir() and (files := idx_files(folder))
-    }
-    if not found:
+    families = [family for name in sorted(_FAMILIES) if (family := root.inner(name))]
+    raw = [folder for around in (root, *families) if (folder := around.inner(RAW))]
+    places = [(folder, files) for folder in (root, *raw) if (files := idx_files(folder))]
+    if not places:
         return None
-    if len(found) > 1:
-        shown = " and ".join(folder.relative_to(root).as_posix() for folder in found)
+    if len(places) > 1:
+        shown = " and ".join(folder.relative(root.path) for folder, _ in places)
         raise InvalidFile(f"There are IDX files in {shown}; give the folder of one of them.")
-    folder, files = next(iter(found.items()))
+    folder, files = places[0]
     if "train" not in files:
         raise InvalidFile("There is no train-images-idx3-ubyte, with .gz or without.")
-    top, classes = _class_list(root, folder)
+    top, classes = _class_list(root.path, folder.path)
     members = [path for pair in files.values() for path in pair]
     return Found("idx", top, [*members, *classes.files], lambda: _source(files, classes.names))
 

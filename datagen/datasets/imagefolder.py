@@ -10,28 +10,27 @@ from pathlib import Path
 
 from datagen.datasets import annotation_file
 from datagen.datasets.collecting import class_order
-from datagen.datasets.listing import Folder, list_folder
+from datagen.datasets.listing import Folder, is_document
 from datagen.datasets.source import (
     CONTAINER_NAMES,
     NEVER_CLASSES,
-    SPLIT_NAMES,
     Entry,
     Found,
     Source,
     in_chunks,
     split_of_folder,
+    splits_in,
     words_of,
 )
 from datagen.datasets.unsupported_layouts import is_yolo, no_labels
 from datagen.errors import InvalidFile
+from datagen.wording import listed
 
 NO_SPLIT = ""
 NAMED_FOLDERS = 5
-# What says nothing of the dataset, however it is called.
 _SPREADSHEETS = (".xlsx", ".xls", ".ods")
 # What competitions call pictures whose labels are to be found.
 _UNLABELLED = frozenset({"pred", "predict", "prediction", "predictions", "unlabeled", "unlabelled"})
-_DOCUMENTS = frozenset({".txt", ".md", ".rst", ".yaml", ".yml", ".html", ".pdf", ".log", ""})
 
 
 @dataclass
@@ -236,31 +235,28 @@ def _check_class(around: Folder, folder: Folder) -> None:
             f"{_some(inner)}. Each class is one folder of pictures, with train, validation or test "
             "above it or nothing; move them so, or give one of the folders alone."
         )
+    if folder.pictures and _is_flat(folder) and _is_unlabelled_container(around, folder):
+        raise no_labels(around, [folder])
+
+
+def _is_unlabelled_container(around: Folder, folder: Folder) -> bool:
+    """Whether a folder of pictures holds all there are, and its name is not that of a class."""
     name = folder.name.lower()
-    alone = len(_labels_below(around)) == 1
-    if (
-        _is_flat(folder)
-        and folder.pictures
-        and (name in NEVER_CLASSES or (alone and name in CONTAINER_NAMES))
-    ):
-        raise no_labels(around, [folder])
-    spreadsheet = any(name.lower().endswith(_SPREADSHEETS) for name in around.files)
-    if alone and _is_flat(folder) and folder.pictures and (spreadsheet or is_yolo(folder)):
-        raise no_labels(around, [folder])
+    if name in NEVER_CLASSES:
+        return True
+    if len(_labels_below(around)) > 1:
+        return False
+    spreadsheet = any(file.lower().endswith(_SPREADSHEETS) for file in around.files)
+    return name in CONTAINER_NAMES or spreadsheet or is_yolo(folder)
 
 
 def _refuse_words_of_splits(folders: Sequence[Folder]) -> None:
     """Refuse classes whose names all speak of a split: `train-clean`, `test-clean`."""
-    spoken = [word for folder in folders if (word := _split_word_in(folder.name))]
-    if len(spoken) == len(folders) and len(folders) > 1:
+    if len(folders) > 1 and all(splits_in(folder.name) for folder in folders):
         raise InvalidFile(
             f"The folders {_names(folders)} are named like splits, and like classes too; name them "
             "train, validation and test if they are splits, and otherwise if they are classes."
         )
-
-
-def _split_word_in(name: str) -> bool:
-    return any(word.lower() in SPLIT_NAMES for word in words_of(name))
 
 
 def _named_like_splits(folders: Sequence[Folder]) -> Iterator[str]:
@@ -286,25 +282,26 @@ def _left_in(folder: Folder) -> Iterator[str]:
         os.path.splitext(name)[1].lower()  # noqa: PTH122 - a Path a file takes longer
         for at in folder.walk()
         for name in at.files
+        if not is_document(name)
     )
-    counted = {ending: count for ending, count in endings.items() if ending not in _DOCUMENTS}
-    if counted:
-        kinds = ", ".join(f"{count:,} {ending}" for ending, count in sorted(counted.items()))
+    # Without an ending they are notes of tools, such as the lists of annotation programs.
+    endings.pop("", None)
+    if endings:
+        kinds = ", ".join(f"{count:,} {ending}" for ending, count in sorted(endings.items()))
         yield (
             f"Files in the folder {folder.name!r} that are no pictures and were left out: {kinds}."
         )
 
 
-def refuse_beside_classes(root: Path, files: Sequence[Path]) -> None:
+def refuse_beside_classes(root: Folder, files: Sequence[Path]) -> None:
     """Say that class folders lie beside files that are a dataset too, rather than guess.
 
     Raises:
         InvalidFile: pictures lie in folders of `root`, or of its splits, which are no splits.
     """
-    listed = list_folder(root)
     holding = {folder for path in files for folder in path.parents}
-    splits = [folder for folder in listed.folders if split_of_folder(folder.name)]
-    for folder in (*listed.folders, *(below for split in splits for below in split.folders)):
+    splits = [folder for folder in root.folders if split_of_folder(folder.name)]
+    for folder in (*root.folders, *(below for split in splits for below in split.folders)):
         if folder not in splits and folder.pictures and folder.path not in holding:
             raise InvalidFile(
                 f"The folder holds {files[0].name!r} and beside it the images of "
@@ -325,9 +322,8 @@ def _entries(root: Path, splits: Mapping[str, Mapping[str, Sequence[Path]]]) -> 
 
 
 def _names(folders: Sequence[Folder]) -> str:
-    return _some([folder.name for folder in folders], quoted=False)
+    return _some([folder.name for folder in folders])
 
 
-def _some(names: Sequence[str], *, quoted: bool = True) -> str:
-    shown = ", ".join(repr(name) if quoted else name for name in names[:NAMED_FOLDERS])
-    return shown if len(names) <= NAMED_FOLDERS else f"{shown}, …"
+def _some(names: Sequence[str]) -> str:
+    return listed(names, NAMED_FOLDERS)

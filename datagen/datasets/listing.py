@@ -36,6 +36,13 @@ _LEFTOVER_FOLDERS = frozenset(
     }
 )  # fmt: skip
 _LEFTOVER_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
+_DOCUMENT_ENDINGS = (
+    ".txt", ".md", ".rst", ".yaml", ".yml", ".html", ".htm", ".pdf", ".log", ".toml", ".cfg", ".ini",
+    ".py", ".sh",
+)  # fmt: skip
+_DOCUMENT_NAMES = frozenset(
+    {"readme", "license", "licence", "copying", "notice", "citation", "changelog", "authors"}
+)
 _HEADS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
 # Deeper folders are a mistake, or were linked in a circle.
 MAX_DEPTH = 64
@@ -50,6 +57,12 @@ def is_leftover(name: str, *, folder: bool) -> bool:
     """Whether a file or folder is no data: hidden, or left there by an operating system."""
     known = _LEFTOVER_FOLDERS if folder else _LEFTOVER_FILES
     return name.startswith(".") or name.lower() in known
+
+
+def is_document(name: str) -> bool:
+    """Whether a file says nothing of a dataset's layout: a README, a licence, a text, a script."""
+    lower = name.lower()
+    return lower.endswith(_DOCUMENT_ENDINGS) or lower.partition(".")[0] in _DOCUMENT_NAMES
 
 
 def is_picture(path: str) -> bool:
@@ -107,11 +120,22 @@ class Folder:
         own = len(self.pictures) + len(self.files)
         return own + sum(below.file_count for below in self.folders)
 
+    def above(self) -> Iterator[Folder]:
+        """The folders that it lies in, from the nearest one on."""
+        around = self.around
+        while around is not None:
+            yield around
+            around = around.around
+
     def walk(self) -> Iterator[Folder]:
         """The folder itself, and all below it."""
         yield self
         for below in self.folders:
             yield from below.walk()
+
+    def inner(self, name: str) -> Folder | None:
+        """The folder of a name directly in it, if there is one."""
+        return next((folder for folder in self.folders if folder.path.name == name), None)
 
     def pictures_below(self) -> list[Path]:
         """All pictures in it and below it, in the order of their paths as strings."""

@@ -13,12 +13,13 @@ from typing import IO
 import numpy as np
 from numpy.lib import format as npy
 
-from datagen.datasets.imagefolder import refuse_beside_classes
 from datagen.datasets.labels import label_of
 from datagen.datasets.limits import check_room
+from datagen.datasets.listing import Folder
 from datagen.datasets.source import Block, Found, Source, rows_at_once
 from datagen.errors import InvalidFile
 from datagen.images import MAX_SIDE
+from datagen.wording import listed
 
 # Names of the arrays of images and labels, for each split that they may be of.
 KEYS: Mapping[str | None, tuple[tuple[str, str], ...]] = {
@@ -27,6 +28,7 @@ KEYS: Mapping[str | None, tuple[tuple[str, str], ...]] = {
     "test": (("x_test", "y_test"), ("test_images", "test_labels"), ("X_test", "y_test")),
     None: (("images", "labels"), ("x", "y"), ("X", "y"), ("data", "labels"), ("images", "y")),
 }
+NAMED_FILES = 5
 NAME_KEYS = ("class_names", "classes", "label_names")
 MAX_LABEL_BYTES = 1 << 30
 MAX_HEADER_BYTES = 10_000
@@ -46,17 +48,20 @@ class _Member:
     fortran: bool
 
 
-def find(root: Path) -> Found | None:
-    """The NPZ file in a folder, if there is exactly one and nothing else that could be meant.
+def find(root: Folder) -> Found | None:
+    """The NPZ file in a folder, if there is one.
 
     Raises:
-        InvalidFile: class folders lie beside it.
+        InvalidFile: there are several.
     """
-    files = sorted(path for path in root.iterdir() if path.suffix.lower() == ".npz")
-    if len(files) != 1:
-        return None
-    refuse_beside_classes(root, files)
-    return Found("npz", root, files, lambda: _source(files[0]))
+    files = [root.path / name for name in root.files if name.lower().endswith(".npz")]
+    if len(files) > 1:
+        names = listed([path.name for path in files], NAMED_FILES)
+        raise InvalidFile(
+            f"The folder holds the NPZ files {names}; put the arrays of all splits into one file "
+            "(x_train, y_train, x_test, y_test), or give one file."
+        )
+    return Found("npz", root.path, files, lambda: _source(files[0])) if files else None
 
 
 def _source(path: Path) -> Source:

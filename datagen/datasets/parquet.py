@@ -61,7 +61,7 @@ def find(root: Folder) -> Found | None:
     if not files:
         return None
     _refuse_configurations(root.path, files)
-    notes = dict.fromkeys(note for path in files for note in _passed_over(path))
+    notes = dict.fromkeys(note for path in files for note in _unread_columns(path))
     return Found("parquet", root.path, files, lambda: _source(root.path, files), list(notes))
 
 
@@ -82,16 +82,16 @@ def _refuse_configurations(root: Path, files: Sequence[Path]) -> None:
         )
 
 
-def _passed_over(path: Path) -> Iterator[str]:
+def _unread_columns(path: Path) -> Iterator[str]:
     """What is said of columns that could be the label as well."""
-    labels = columns_named(_schema(path).names, LABEL_COLUMNS)
+    labels = columns_named(read_schema(path).names, LABEL_COLUMNS)
     if len(labels) > 1:
         yield also_labels("the Parquet files", labels[0], labels[1:])
 
 
 def holds_pictures(path: Path) -> bool:
     """Whether a Parquet file has a column of pictures, and is not a table of names of them."""
-    schema = _schema(path)
+    schema = read_schema(path)
     return any(
         _is_of_pictures(schema.field(name).type)
         for name in columns_named(schema.names, IMAGE_COLUMNS)
@@ -108,7 +108,8 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def _schema(path: Path) -> pa.Schema:
+def read_schema(path: Path) -> pa.Schema:
+    """The schema of a Parquet file. Raises InvalidFile."""
     with _damage_named(path):
         return pq.read_schema(path)
 
@@ -132,7 +133,7 @@ def label_names(schema: pa.Schema, column: str) -> tuple[str, ...] | None:
 
 
 def _described(path: Path, root: Path) -> _File:
-    schema = _schema(path)
+    schema = read_schema(path)
     images = [
         name
         for name in columns_named(schema.names, IMAGE_COLUMNS)

@@ -1,8 +1,8 @@
 """What a reader of a format gives: where the files are, and images in pieces.
 
-A reader is a function `find(root)` that says whether a folder holds its kind of dataset. It opens
-nothing but what it needs to know that; `Found.read` then gives the images, a piece at a time, so
-that no dataset has to fit into memory.
+A reader is a function `find(root)` that says whether a listed folder holds its kind of
+dataset. It opens nothing but what it needs to know that; `Found.read` then gives the images, a
+piece at a time, so that no dataset has to fit into memory.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+
+from datagen.datasets.listing import Folder
 
 SPLIT_NAMES = {
     "train": "train",
@@ -153,8 +155,13 @@ def split_of(name: str) -> str | None:
 
     A name with the words of two splits (`train_val`) is that of none.
     """
-    found = {split for split in map(_split_word, _WORD.findall(name)) if split is not None}
+    found = splits_in(name)
     return found.pop() if len(found) == 1 else None
+
+
+def splits_in(name: str) -> set[str]:
+    """The splits that words of a name mean."""
+    return {split for split in map(_split_word, words_of(name)) if split is not None}
 
 
 def split_of_folder(name: str) -> str | None:
@@ -162,7 +169,7 @@ def split_of_folder(name: str) -> str | None:
 
     All other words in it must be such as say nothing: `train_station` is no split.
     """
-    words = _WORD.findall(name)
+    words = words_of(name)
     others = [word for word in words if _split_word(word) is None]
     return split_of(name) if all(word.lower() in _PLAIN_WORDS for word in others) else None
 
@@ -185,10 +192,10 @@ def split_of_path(path: Path, root: Path) -> str | None:
     return None
 
 
-def split_folders(root: Path) -> dict[Path, str]:
+def split_folders(root: Folder) -> list[tuple[Folder, str]]:
     """The folders in a folder that are named like splits, each with its split."""
-    splits = {path: split_of_folder(path.name) for path in sorted(root.iterdir()) if path.is_dir()}
-    return {path: split for path, split in splits.items() if split is not None}
+    named = ((folder, split_of_folder(folder.name)) for folder in root.folders)
+    return [(folder, split) for folder, split in named if split is not None]
 
 
 def rows_at_once(shape: tuple[int, ...]) -> int:

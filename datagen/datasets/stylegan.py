@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from datagen.datasets.archive import LARGEST_PICTURE, MAX_ENTRIES
-from datagen.datasets.imagefolder import refuse_beside_classes
 from datagen.datasets.json_streaming import json_parts
 from datagen.datasets.labels import label_of
-from datagen.datasets.listing import ENDINGS
+from datagen.datasets.listing import ENDINGS, Folder
 from datagen.datasets.own_export import class_list
 from datagen.datasets.source import Entry, Found, Source, in_chunks, split_folders, split_of
 from datagen.datasets.unzipping import check_directory
@@ -31,19 +30,24 @@ _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
 class _Part:
     """A zip or a folder of pictures, and the split that it is of."""
 
-    path: Path
+    place: Path | Folder
     split: str | None
 
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return self.place if isinstance(self.place, Path) else self.place.path
 
-def find(root: Path) -> Found | None:
+
+def find(root: Folder) -> Found | None:
     """The zips of a folder, or the folder itself or those of its splits where they are unpacked.
 
     Raises:
-        InvalidFile: zips of other kinds or class folders beside them, two for one split, a damaged
-            one, or no labels.
+        InvalidFile: zips of other kinds beside them, two for one split, a damaged one, or no
+            labels.
     """
     parts = _zips(root) or _folders(root)
-    return _found(root, parts) if parts else None
+    return _found(root.path, parts) if parts else None
 
 
 def find_alone(path: Path) -> Found | None:
@@ -70,16 +74,11 @@ def _found(root: Path, parts: Sequence[_Part]) -> Found:
     )
 
 
-def _zips(root: Path) -> list[_Part]:
-    zips = [
-        path
-        for path in sorted(root.iterdir())
-        if path.suffix.lower() == ".zip" and not path.name.startswith(".")
-    ]
+def _zips(root: Folder) -> list[_Part]:
+    zips = [root.path / name for name in root.files if name.lower().endswith(".zip")]
     ours = [path for path in zips if _holds_labels(path)]
     if not ours:
         return []
-    refuse_beside_classes(root, ours)
     other = next((path.name for path in zips if path not in ours), None)
     if other is not None:
         raise InvalidFile(
@@ -100,12 +99,12 @@ def _holds_labels(path: Path) -> bool:
         return False
 
 
-def _folders(root: Path) -> list[_Part]:
+def _folders(root: Folder) -> list[_Part]:
     if _is_unpacked(root):
         return [_Part(root, None)]
     splits = split_folders(root)
-    parts = [_Part(path, split) for path, split in splits.items() if _is_unpacked(path)]
-    left = [path.name for path in splits if path not in {part.path for part in parts}]
+    parts = [_Part(folder, split) for folder, split in splits if _is_unpacked(folder)]
+    left = [folder.name for folder, _ in splits if folder.path not in {part.path for part in parts}]
     if parts and left:
         raise InvalidFile(
             f"The folder {left[0]!r} has no {LABELS}, and other splits have one; add it, or move "
@@ -114,10 +113,10 @@ def _folders(root: Path) -> list[_Part]:
     return parts
 
 
-def _is_unpacked(folder: Path) -> bool:
-    if not (folder / LABELS).is_file():
+def _is_unpacked(folder: Folder) -> bool:
+    if LABELS not in folder.files:
         return False
-    numbered = any(path.is_dir() and _NUMBERED.fullmatch(path.name) for path in folder.iterdir())
+    numbered = any(_NUMBERED.fullmatch(inner.name) for inner in folder.folders)
     return numbered and _labels(_Part(folder, None), missing=False) is not False
 
 
@@ -146,12 +145,12 @@ def _opened(part: _Part) -> Iterator[tuple[Iterator[tuple[tuple[str, ...], Any]]
     """The labels of a zip or a folder, and its pictures. Raises InvalidFile."""
     name = f"{part.path.name}/{LABELS}"
     try:
-        if part.path.is_dir():
+        if isinstance(part.place, Folder):
             with (part.path / LABELS).open("rb") as file:
-                yield json_parts(file, name, "labels"), _Pictures(part.path, None)
+                yield json_parts(file, name, "labels"), _Pictures(part.place, None)
             return
         with zipfile.ZipFile(part.path) as archive, archive.open(LABELS) as member:
-            yield json_parts(member, name, "labels"), _Pictures(part.path, archive)
+            yield json_parts(member, name, "labels"), _Pictures(None, archive)
     except _DAMAGE as error:
         raise InvalidFile(f"{part.path.name} is damaged: {error}.") from error
     except OSError as error:
@@ -161,12 +160,14 @@ def _opened(part: _Part) -> Iterator[tuple[Iterator[tuple[tuple[str, ...], Any]]
 class _Pictures:
     """The pictures of a zip or a folder by their names."""
 
-    def __init__(self, path: Path, archive: zipfile.ZipFile | None) -> None:
+    def __init__(self, folder: Folder | None, archive: zipfile.ZipFile | None) -> None:
         self._archive = archive
-        if archive is None:
-            self._files = {file.relative_to(path).as_posix(): file for file in _below(path)}
-            self.names = set(self._files)
-        else:
+        self._files: dict[str, Path] = {}
+        if folder is not None:
+            pictures = folder.pictures_below()
+            self._files = {path.relative_to(folder.path).as_posix(): path for path in pictures}
+        self.names = set(self._files)
+        if archive is not None:
             self.names = {name for name in archive.NameToInfo if _is_picture(name)}
 
     def data(self, name: str) -> Path | bytes:
@@ -184,18 +185,12 @@ def _is_picture(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in ENDINGS  # noqa: PTH122 - a Path a file takes longer
 
 
-def _below(folder: Path) -> Iterator[Path]:
-    for top, below, files in os.walk(folder):
-        below.sort()
-        yield from (Path(top, name) for name in sorted(files) if _is_picture(name))
-
-
 def _files(part: _Part) -> Iterator[Path]:
-    if not part.path.is_dir():
-        yield part.path
+    if isinstance(part.place, Path):
+        yield part.place
         return
     yield part.path / LABELS
-    yield from _below(part.path)
+    yield from part.place.pictures_below()
 
 
 def _source(root: Path, parts: Sequence[_Part], names: tuple[str, ...] | None) -> Source:

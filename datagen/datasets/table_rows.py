@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datagen.datasets import label_studio
 from datagen.datasets.listing import ENDINGS
+from datagen.datasets.parquet import read_schema
 from datagen.errors import InvalidFile
 
-TEXT_TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
-TABLE_ENDINGS = (*TEXT_TABLE_ENDINGS, ".parquet")
+_WITH_HEADING = (".csv", ".tsv")
 _LINES_OF_JSON = (".jsonl", ".ndjson")
+TEXT_TABLE_ENDINGS = (*_WITH_HEADING, *_LINES_OF_JSON, ".json")
+TABLE_ENDINGS = (*TEXT_TABLE_ENDINGS, ".parquet")
 # A document of JSON is read whole.
 MAX_JSON_BYTES = 256 << 20
 _SNIFFED = 8192
 # The columns of a table without a heading: a file and its label.
 HEADLESS = ("file_name", "label")
 
+_Row = tuple[int, dict[str, Any]]
 
-def rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+
+def rows(path: Path) -> Iterator[_Row]:
     """The rows of a table with their line numbers, or their places where there are no lines.
 
     A JSON document that is no list of objects has no rows.
@@ -34,53 +41,90 @@ def rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         InvalidFile: it cannot be read as what its name says.
     """
     ending = path.suffix.lower()
-    try:
+    with _failures_named(path):
         if ending == ".parquet":
-            for batch in pq.ParquetFile(path).iter_batches(use_threads=False):
-                yield from enumerate(batch.to_pylist(), start=1)
+            yield from enumerate(_parquet_rows(path), start=1)
         elif ending == ".json":
             yield from _document(path)
         else:
-            yield from _lines(path, ending)
-    except (csv.Error, UnicodeDecodeError, pa.ArrowException) as error:
+            with _opened(path) as file:
+                lines = _json_lines if ending in _LINES_OF_JSON else _delimited_lines
+                yield from lines(file, path)
+
+
+def columns(path: Path) -> list[str]:
+    """The columns of a table: those of its heading, or of its first row where there is none.
+
+    Raises:
+        InvalidFile: it cannot be read as what its name says.
+    """
+    ending = path.suffix.lower()
+    if ending == ".parquet":
+        return list(read_schema(path).names)
+    if ending in _WITH_HEADING:
+        with _failures_named(path), _opened(path) as file:
+            return _heading(_reader(file, path))[0]
+    return [str(name) for _, row in islice(rows(path), 1) for name in row]
+
+
+@contextmanager
+def _failures_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise InvalidFile(
+            f"{path.name} cannot be read as a table: {error}; save it as UTF-8."
+        ) from error
+    except (csv.Error, pa.ArrowException) as error:
         raise InvalidFile(f"{path.name} cannot be read as a table: {error}.") from error
     except OSError as error:
         raise InvalidFile(f"{path.name} cannot be read: {error.strerror}.") from error
 
 
-def schema(path: Path) -> pa.Schema:
-    """The schema of a Parquet file. Raises InvalidFile."""
-    try:
-        return pq.read_schema(path)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise InvalidFile(f"{path.name} is not a Parquet file, or is damaged: {error}.") from error
+@contextmanager
+def _opened(path: Path) -> Iterator[TextIO]:
+    with path.open("rb") as file:
+        head = file.read(2)
+    # Excel's "Unicode text" begins so.
+    wide = head in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE}
+    with path.open(encoding="utf-16" if wide else "utf-8-sig", newline="") as text:
+        yield text
 
 
-def _lines(path: Path, ending: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        if ending in _LINES_OF_JSON:
-            yield from _json_lines(file, path)
-            return
-        dialect = _dialect(file.read(_SNIFFED), path)
-        file.seek(0)
-        plain = csv.reader(file, dialect=dialect)
-        head = next((row for row in plain if any(row)), None)
-        if head is None:
-            return
-        # Without a heading the first row is taken for one: a picture's name shows that it is none.
-        if len(head) == len(HEADLESS) and PurePosixPath(head[0].strip()).suffix.lower() in ENDINGS:
-            yield 1, dict(zip(HEADLESS, head, strict=True))
-            head = list(HEADLESS)
-        for row in plain:
-            if row:
-                whole = [*row, *[None] * (len(head) - len(row))]
-                yield plain.line_num, dict(zip(head, whole, strict=False))
+def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
+    for batch in pq.ParquetFile(path).iter_batches(use_threads=False):
+        yield from batch.to_pylist()
+
+
+def _delimited_lines(file: TextIO, path: Path) -> Iterator[_Row]:
+    reader = _reader(file, path)
+    head, first = _heading(reader)
+    if first is not None:
+        yield 1, dict(zip(head, first, strict=True))
+    for row in reader:
+        if row:
+            whole = [*row, *[None] * (len(head) - len(row))]
+            yield reader.line_num, dict(zip(head, whole, strict=False))
+
+
+def _heading(reader: Any) -> tuple[list[str], list[str] | None]:
+    """The columns, and the first row where it stands in the place of a heading."""
+    head: list[str] = next((row for row in reader if any(row)), [])
+    # A picture's name in the first line shows that it is no heading.
+    if len(head) == len(HEADLESS) and PurePosixPath(head[0].strip()).suffix.lower() in ENDINGS:
+        return list(HEADLESS), head
+    return head, None
+
+
+def _reader(file: TextIO, path: Path) -> Any:
+    start = file.read(_SNIFFED).lstrip("\r\n")
+    file.seek(0)
+    return csv.reader(file, dialect=_dialect(start, path))
 
 
 def _dialect(start: str, path: Path) -> type[csv.Dialect]:
     if path.suffix.lower() == ".tsv":
         return csv.excel_tab
-    start = start.lstrip("\r\n")
     line = start.partition("\n")[0]
     if ";" in line and "," not in line:
         return _Semicolons
@@ -96,7 +140,7 @@ class _Semicolons(_Commas):
     delimiter = ";"
 
 
-def _json_lines(file: Iterator[str], path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _json_lines(file: TextIO, path: Path) -> Iterator[_Row]:
     for number, line in enumerate(file, start=1):
         if not line.strip():
             continue
@@ -109,8 +153,16 @@ def _json_lines(file: Iterator[str], path: Path) -> Iterator[tuple[int, dict[str
         yield number, row
 
 
-def _document(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    if path.stat().st_size > MAX_JSON_BYTES:
+def _document(path: Path) -> Iterator[_Row]:
+    size = path.stat().st_size
+    if size > MAX_JSON_BYTES:
+        with path.open("rb") as file:
+            is_list = file.read(_SNIFFED).lstrip().startswith(b"[")
+        if is_list:
+            raise InvalidFile(
+                f"{path.name} has {size:,} bytes, and JSON lists of up to {MAX_JSON_BYTES:,} are "
+                "read; write it as JSON lines (.jsonl)."
+            )
         return
     try:
         document = json.loads(path.read_bytes())

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,7 +12,8 @@ from typing import Any
 from datagen.datasets import table_rows
 from datagen.datasets.labels import label_of
 from datagen.datasets.listing import ENDINGS, UNREAD, Folder, nfc
-from datagen.datasets.parquet import holds_pictures, label_names
+from datagen.datasets.parquet import holds_pictures, label_names, read_schema
+from datagen.datasets.picture_index import PictureIndex, relative_name
 from datagen.datasets.source import (
     CONTAINER_NAMES,
     Entry,
@@ -21,6 +21,7 @@ from datagen.datasets.source import (
     Source,
     in_chunks,
     split_of_folder,
+    split_of_path,
 )
 from datagen.datasets.table_columns import (
     FILE_COLUMNS,
@@ -34,6 +35,8 @@ from datagen.datasets.table_columns import (
 from datagen.errors import InvalidFile
 
 _LOOKED_AT = 20
+# A file whose own name says nothing, by which a folder's split is asked for.
+_NO_NAME = "x"
 _SHOWN_COLUMNS = 20
 _NUMBER = re.compile(r"-?\d+(\.\d*)?([eE][-+]?\d+)?")
 _WHOLE = re.compile(r"-?\d+")
@@ -42,7 +45,7 @@ _TABLE_WORDS = re.compile(
 )
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Table:
     """A table and what its columns mean.
 
@@ -54,8 +57,9 @@ class _Table:
         file, label, split_column: names of the columns; None where there is none.
         one_hot: columns that are classes.
         names: of the classes by number, where the table has them.
-        why: what keeps it from being used.
-        first: the first file that it names.
+        named: the pictures of its rows.
+        unusable: what keeps it from being used; empty if it is used.
+        about_pictures: whether its cells name pictures, there or elsewhere.
     """
 
     path: Path
@@ -65,50 +69,11 @@ class _Table:
     file: str | None = None
     label: str | None = None
     split_column: str | None = None
-    one_hot: list[str] = field(default_factory=list)
+    one_hot: tuple[str, ...] = ()
     names: tuple[str, ...] | None = None
-    why: str = ""
-    first: str = ""
-    speaks_of_pictures: bool = False
-
-
-class _Pictures:
-    """The pictures below a folder, by name."""
-
-    def __init__(self, root: Folder) -> None:
-        self.by_name: dict[str, Path] = {}
-        self._by_stem: dict[str, list[str]] | None = None
-        self._words: frozenset[str] | None = None
-        for folder in root.walk():
-            at = folder.relative(root.path)
-            for name in folder.pictures:
-                own = nfc(name) if at == "." else f"{at}/{nfc(name)}"
-                self.by_name[own] = folder.path / name
-
-    def find(self, name: str, bases: Sequence[str]) -> str | None:
-        """The picture that a row names, with its ending or without; None if none or several."""
-        for base in bases:
-            whole = f"{base}/{name}" if base else name
-            if whole in self.by_name:
-                return whole
-            found = self._stems().get(whole, ())
-            if len(found) == 1:
-                return found[0]
-        return None
-
-    def any_called(self, value: Any) -> bool:
-        """Whether a picture, in whatever folder, is called so, with its ending or without."""
-        if self._words is None:
-            bases = [name.rpartition("/")[2] for name in self.by_name]
-            self._words = frozenset(bases) | {base.rpartition(".")[0] or base for base in bases}
-        return nfc(str(value).strip().replace("\\", "/").rpartition("/")[2]) in self._words
-
-    def _stems(self) -> dict[str, list[str]]:
-        if self._by_stem is None:
-            self._by_stem = {}
-            for name in self.by_name:
-                self._by_stem.setdefault(name.rpartition(".")[0] or name, []).append(name)
-        return self._by_stem
+    named: tuple[Path, ...] = ()
+    unusable: str = ""
+    about_pictures: bool = False
 
 
 def find(root: Folder) -> tuple[Found | None, list[str]]:
@@ -125,13 +90,13 @@ def find(root: Folder) -> tuple[Found | None, list[str]]:
     paths = _candidates(root)
     if not paths or not root.picture_count:
         return None, []
-    pictures = _Pictures(root)
-    tables = [_look(path, folder, root, pictures) for path, folder in paths]
-    usable = [table for table in tables if not table.why]
-    others = [table for table in tables if table.why]
+    pictures = PictureIndex(root)
+    tables = [_read_table(path, folder, root, pictures) for path, folder in paths]
+    usable = [table for table in tables if not table.unusable]
+    others = [table for table in tables if table.unusable]
     if not usable:
         for table in others:
-            if table.speaks_of_pictures:
+            if table.about_pictures:
                 raise InvalidFile(_refusal(table))
         return None, [_unrelated(table) for table in others]
     if len(usable) > 1 and len({table.split for table in usable} - {None}) < len(usable):
@@ -140,10 +105,9 @@ def find(root: Folder) -> tuple[Found | None, list[str]]:
             f"The tables {names} all name pictures; keep one of them, or one for each split, named "
             "train, validation and test."
         )
-    members = [table.path for table in usable]
-    members += [path for table in usable for path in _pictures_of(table, pictures)]
-    found = Found("table", root.path, sorted(set(members)), lambda: _source(root, usable, pictures))
-    notes = [note for table in usable for note in _passed_over(table)]
+    members = {path for table in usable for path in (table.path, *table.named)}
+    found = Found("table", root.path, sorted(members), lambda: _source(root, usable, pictures))
+    notes = [note for table in usable for note in _unread_columns(table)]
     notes += [_unrelated(table) for table in others]
     return found, notes + _left_out(usable, pictures, root)
 
@@ -173,90 +137,87 @@ def _is_other(path: Path) -> bool:
     return False
 
 
-def _look(path: Path, folder: Folder, root: Folder, pictures: _Pictures) -> _Table:
+def _read_table(path: Path, folder: Folder, root: Folder, pictures: PictureIndex) -> _Table:
+    """What a table's columns mean, by their names and by which of them name pictures."""
     head = [row for _, row in islice(table_rows.rows(path), _LOOKED_AT)]
-    if "submission" in path.stem.lower():
-        columns = [str(name) for row in head[:1] for name in row]
-        return _Table(path, columns, [], why="whose name says that its labels are to be filled in")
-    parquet = path.suffix.lower() == ".parquet"
-    columns = (
-        list(table_rows.schema(path).names)
-        if parquet
-        else [str(name) for row in head[:1] for name in row]
-    )
+    columns = table_rows.columns(path)
     table = _Table(path, columns, _bases(folder, root), _split_of_table(path, folder, root))
+    if "submission" in path.stem.lower():
+        why = "whose name says that its labels are to be filled in"
+        return replace(table, unusable=why)
     files = columns_named(columns, FILE_COLUMNS)
-    labels = columns_named(columns, LABEL_COLUMNS)
-    splits = columns_named(columns, SPLIT_COLUMNS)
-    table.split_column = splits[0] if splits else None
-    table.speaks_of_pictures = any(
-        _speaks(value, table, pictures) for row in head for value in row.values()
-    ) or any(_names_pictures(column, head, pictures) for column in columns)
     # Of several columns that could name the file, the one counts whose names are there.
     resolving = [
-        name for name in files if any(_resolved(row.get(name), table, pictures) for row in head)
+        name for name in files if any(pictures.find(row.get(name), table.bases) for row in head)
     ]
-    table.file = next(iter(resolving or files), None)
-    table.label = next((name for name in labels if name != table.file), None)
-    if table.file is not None and table.label is None:
-        table.one_hot = _one_hot(table, head)
-    if table.file is None or (table.label is None and not table.one_hot):
-        missing = "file names" if table.file is None else "labels"
-        table.why = f"none of which is known as a column of {missing}"
-    elif not any(
-        _resolved(row.get(table.file), table, pictures) for _, row in table_rows.rows(path)
-    ):
-        table.first = str(head[0].get(table.file))[:80] if head else ""
-        table.why = "and names no picture that is there"
-    elif parquet and table.label is not None:
-        table.names = label_names(table_rows.schema(path), table.label)
-    return table
+    file = next(iter(resolving or files), None)
+    label = next((name for name in columns_named(columns, LABEL_COLUMNS) if name != file), None)
+    table = replace(
+        table,
+        file=file,
+        label=label,
+        split_column=next(iter(columns_named(columns, SPLIT_COLUMNS)), None),
+        about_pictures=_is_about_pictures(table, head, pictures),
+    )
+    if file is not None and label is None:
+        table = replace(table, one_hot=_one_hot(table, head))
+    return _with_pictures(table, head, pictures)
+
+
+def _with_pictures(
+    table: _Table, head: Sequence[Mapping[str, Any]], pictures: PictureIndex
+) -> _Table:
+    """The table with the pictures of its rows, or with what keeps it from being used."""
+    file = table.file
+    if file is None or (table.label is None and not table.one_hot):
+        missing = "file names" if file is None else "labels"
+        return replace(table, unusable=f"none of which is known as a column of {missing}")
+    found = (pictures.find(row.get(file), table.bases) for _, row in table_rows.rows(table.path))
+    named = tuple(pictures.by_name[name] for name in found if name is not None)
+    if not named:
+        first = f" ({str(head[0].get(file))[:80]!r} for example)" if head else ""
+        return replace(table, unusable=f"and names no picture that is there{first}")
+    return replace(table, named=named, names=_names(table))
+
+
+def _names(table: _Table) -> tuple[str, ...] | None:
+    """The class names by number, which only a Parquet file keeps."""
+    if table.label is None or table.path.suffix.lower() != ".parquet":
+        return None
+    return label_names(read_schema(table.path), table.label)
 
 
 def _bases(folder: Folder, root: Folder) -> list[str]:
     own = folder.relative(root.path)
     bases = ["" if own == "." else own, ""]
-    around = root
-    for above in (folder, *_above(folder)):
-        if above is not root and split_of_folder(above.name):
-            around = above
+    inside = [at for at in (folder, *folder.above()) if at is not root]
+    around = next((at for at in reversed(inside) if split_of_folder(at.name)), root)
     holding = [at for at in around.walk() if at.pictures]
     if len(holding) == 1:
-        inside = holding[0].relative(root.path)
-        bases.append("" if inside == "." else inside)
+        only = holding[0].relative(root.path)
+        bases.append("" if only == "." else only)
     return list(dict.fromkeys(bases))
 
 
-def _above(folder: Folder) -> Iterator[Folder]:
-    while folder.around is not None:
-        folder = folder.around
-        yield folder
-
-
 def _split_of_table(path: Path, folder: Folder, root: Folder) -> str | None:
-    for at in (folder, *_above(folder)):
-        if at is root:
-            break
-        split = split_of_folder(at.name)
-        if split is not None:
-            return split
-    return split_of_folder(_TABLE_WORDS.sub(" ", path.stem))
+    own = split_of_path(folder.path / _NO_NAME, root.path)
+    return own or split_of_folder(_TABLE_WORDS.sub(" ", path.stem))
 
 
-def _one_hot(table: _Table, head: Sequence[Mapping[str, Any]]) -> list[str]:
+def _one_hot(table: _Table, head: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     """The columns that are classes: all but the file's and the split's hold one 1 and else 0."""
     rest = [name for name in table.columns if name not in {table.file, table.split_column}]
     if len(rest) < 2 or not head:  # noqa: PLR2004 - one column would be no choice
-        return []
+        return ()
     named = table.path.name.lower() == "_classes.csv"
     for row in head:
         cells = [is_on(row.get(name)) for name in rest]
         if None in cells or (sum(map(bool, cells)) != 1 and not named):
-            return []
-    return rest
+            return ()
+    return tuple(rest)
 
 
-def _passed_over(table: _Table) -> Iterator[str]:
+def _unread_columns(table: _Table) -> Iterator[str]:
     """What is said of columns that could be the label as well."""
     others = [name for name in columns_named(table.columns, LABEL_COLUMNS) if name != table.label]
     if table.label is not None and others:
@@ -272,9 +233,8 @@ def _passed_over(table: _Table) -> Iterator[str]:
 
 def _refusal(table: _Table) -> str:
     columns = ", ".join(repr(name) for name in table.columns[:_SHOWN_COLUMNS])
-    first = f" ({table.first!r} for example)" if table.first else ""
     return (
-        f"{table.path.name} has the columns {columns}, {table.why}{first}; name its columns "
+        f"{table.path.name} has the columns {columns}, {table.unusable}; name its columns "
         "file_name and label, and write file names from the table's own folder, such as "
         "train_images/0.png."
     )
@@ -282,48 +242,29 @@ def _refusal(table: _Table) -> str:
 
 def _unrelated(table: _Table) -> str:
     columns = ", ".join(repr(name) for name in table.columns[:_SHOWN_COLUMNS])
-    return f"The table {table.path.name} with the columns {columns}, {table.why}, was not read."
+    return (
+        f"The table {table.path.name} with the columns {columns}, {table.unusable}, was not read."
+    )
 
 
-def _speaks(value: Any, table: _Table, pictures: _Pictures) -> bool:
-    """Whether a cell names a picture, there or elsewhere."""
-    if not isinstance(value, str):
-        return False
-    ending = PurePosixPath(value.strip()).suffix.lower()
-    return ending in ENDINGS | UNREAD or _resolved(value, table, pictures) is not None
+def _is_about_pictures(
+    table: _Table, head: Sequence[Mapping[str, Any]], pictures: PictureIndex
+) -> bool:
+    """Whether a cell has the ending of a picture, or most cells of a column are called as one is."""
+    cells = [value for row in head for value in row.values() if isinstance(value, str)]
+    endings = {PurePosixPath(value.strip()).suffix.lower() for value in cells}
+    return bool(endings & (ENDINGS | UNREAD)) or any(
+        _names_pictures(column, head, pictures) for column in table.columns
+    )
 
 
-def _names_pictures(column: str, head: Sequence[Mapping[str, Any]], pictures: _Pictures) -> bool:
-    """Whether most cells of a column are called as pictures are, wherever those lie."""
+def _names_pictures(column: str, head: Sequence[Mapping[str, Any]], pictures: PictureIndex) -> bool:
     values = [row.get(column) for row in head if row.get(column) not in {None, ""}]
-    return 2 * sum(map(pictures.any_called, values)) > len(values)
+    return 2 * sum(map(pictures.has_name, values)) > len(values)
 
 
-def _resolved(value: Any, table: _Table, pictures: _Pictures) -> str | None:
-    name = _inside(value)
-    return None if name is None else pictures.find(name, table.bases)
-
-
-def _inside(value: Any) -> str | None:
-    """The name that a cell holds, if it is a relative one that stays in the folder."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if not isinstance(value, str) or not value.strip() or "\0" in value:
-        return None
-    # Tables of Windows have backslashes.
-    path = PurePosixPath(nfc(value.strip().replace("\\", "/")))
-    return None if path.is_absolute() or ".." in path.parts else path.as_posix()
-
-
-def _pictures_of(table: _Table, pictures: _Pictures) -> Iterator[Path]:
-    for _, row in table_rows.rows(table.path):
-        found = _resolved(row.get(table.file or ""), table, pictures)
-        if found is not None:
-            yield pictures.by_name[found]
-
-
-def _left_out(tables: Sequence[_Table], pictures: _Pictures, root: Folder) -> list[str]:
-    named = {path for table in tables for path in _pictures_of(table, pictures)}
+def _left_out(tables: Sequence[_Table], pictures: PictureIndex, root: Folder) -> list[str]:
+    named = {path for table in tables for path in table.named}
     beside = [path for path in pictures.by_name.values() if path not in named]
     if not beside:
         return []
@@ -334,14 +275,14 @@ def _left_out(tables: Sequence[_Table], pictures: _Pictures, root: Folder) -> li
     ]
 
 
-def _source(root: Folder, tables: Sequence[_Table], pictures: _Pictures) -> Source:
+def _source(root: Folder, tables: Sequence[_Table], pictures: PictureIndex) -> Source:
     names = tables[0].names
     if any(table.names != names for table in tables):
         names = None
     return Source(in_chunks(_entries(root, tables, pictures)), names)
 
 
-def _entries(root: Folder, tables: Sequence[_Table], pictures: _Pictures) -> Iterator[Entry]:
+def _entries(root: Folder, tables: Sequence[_Table], pictures: PictureIndex) -> Iterator[Entry]:
     for table in tables:
         labels: dict[Any, str | None] = {}
         for line, row in table_rows.rows(table.path):
@@ -351,23 +292,23 @@ def _entries(root: Folder, tables: Sequence[_Table], pictures: _Pictures) -> Ite
                     f"{table.path.name} line {line} gives {entry.name[:80]} the label "
                     f"{str(entry.label)[:80]!r}, and an earlier line {labels[entry.data]!r}."
                 )
-                entry = dataclasses.replace(entry, problem=problem)
+                entry = replace(entry, problem=problem)
             yield entry
 
 
 def _entry(
-    root: Folder, table: _Table, line: int, row: Mapping[str, Any], pictures: _Pictures
+    root: Folder, table: _Table, line: int, row: Mapping[str, Any], pictures: PictureIndex
 ) -> Entry:
     where = f"{nfc(table.path.relative_to(root.path).as_posix())} line {line}"
     given = row.get(table.file or "")
-    found = _resolved(given, table, pictures)
+    found = pictures.find(given, table.bases)
     label, wrong = _label(table, row)
-    value = row.get(table.split_column) if table.split_column is not None else None
-    said = str(value).strip() if value is not None else ""
+    value = None if table.split_column is None else row.get(table.split_column)
+    said = "" if value is None else str(value).strip()
     split = split_of_folder(said) if said else table.split or _split_of_file(found)
     shown = str(given)[:80]
     problem = None
-    if _inside(given) is None:
+    if relative_name(given) is None:
         problem = f"{where} names the file {shown!r}; only names inside are read."
     elif found is None:
         problem = f"{where} names {shown}, which does not exist."
@@ -377,17 +318,14 @@ def _entry(
         problem = f"{where} gives {shown} no label."
     elif said and split is None:
         problem = f"{where} names the split {said[:40]!r}; use train, validation or test."
-    data: bytes | Path = pictures.by_name[found] if found is not None else b""
+    data: bytes | Path = b"" if found is None else pictures.by_name[found]
     return Entry(str(given)[:200], label, data, split, problem)
 
 
 def _split_of_file(name: str | None) -> str | None:
     """The split whose folder a file's name begins with."""
-    for part in PurePosixPath(name or "").parts[:-1]:
-        split = split_of_folder(part)
-        if split is not None:
-            return split
-    return None
+    folders = PurePosixPath(name or "").parts[:-1]
+    return next((split for part in folders if (split := split_of_folder(part))), None)
 
 
 def _label(table: _Table, row: Mapping[str, Any]) -> tuple[str | None, str]:

@@ -18,10 +18,10 @@ import google_crc32c
 import numpy as np
 
 from datagen.datasets.archive import LARGEST_PICTURE
-from datagen.datasets.imagefolder import refuse_beside_classes
 from datagen.datasets.labels import label_of
+from datagen.datasets.listing import Folder
 from datagen.datasets.own_export import ClassList, class_list
-from datagen.datasets.source import SPLIT_NAMES, Entry, Found, Source, in_chunks, split_folders
+from datagen.datasets.source import Entry, Found, Source, in_chunks, split_folders, splits_in
 from datagen.datasets.tf_examples import Feature, features_of
 from datagen.errors import InvalidFile
 from datagen.images import encode_png
@@ -43,29 +43,26 @@ _CRC = struct.Struct("<I")
 _GZIP = b"\x1f\x8b\x08"
 
 
-def find(root: Path) -> Found | None:
+def find(root: Folder) -> Found | None:
     """The record files in a folder and in its folders named like splits.
 
     Raises:
-        InvalidFile: class folders beside them, files of several splits in one name, or one of a
-            numbered row of files is missing.
+        InvalidFile: files of several splits in one name, or one of a numbered row of files is
+            missing.
     """
-    folders: dict[Path, str | None] = {root: None, **split_folders(root)}
+    folders: list[tuple[Folder, str | None]] = [(root, None), *split_folders(root)]
     files = {
-        path: _split(path) or split
-        for folder, split in folders.items()
-        for path in sorted(folder.iterdir())
-        if _NAME.fullmatch(path.name) and not path.name.startswith(".") and path.is_file()
+        folder.path / name: _split(name) or split
+        for folder, split in folders
+        for name in folder.files
+        if _NAME.fullmatch(name)
     }
-    if not files:
-        return None
-    refuse_beside_classes(root, list(files))
-    return _found(root, files)
+    return _found(root.path, files) if files else None
 
 
 def find_alone(path: Path) -> Found | None:
     """A record file that is given by itself; names may lie beside it. Raises InvalidFile."""
-    return _found(path.parent, {path: _split(path)}) if _NAME.fullmatch(path.name) else None
+    return _found(path.parent, {path: _split(path.name)}) if _NAME.fullmatch(path.name) else None
 
 
 def _found(root: Path, files: Mapping[Path, str | None]) -> Found:
@@ -75,13 +72,11 @@ def _found(root: Path, files: Mapping[Path, str | None]) -> Found:
     return Found("tfrecord", root, members, lambda: _source(root, files, classes))
 
 
-def _split(path: Path) -> str | None:
+def _split(name: str) -> str | None:
     """The split that a file's name tells: `train-00000-of-00004`, `flowers_test.tfrecord`."""
-    words = re.split(r"[^a-z0-9]+", path.name.lower())
-    found = {SPLIT_NAMES.get(word.rstrip("0123456789")) or SPLIT_NAMES.get(word) for word in words}
-    found.discard(None)
+    found = splits_in(name)
     if len(found) > 1:
-        raise InvalidFile(f"{path.name} is named after more than one split; rename it.")
+        raise InvalidFile(f"{name} is named after more than one split; rename it.")
     return next(iter(found), None)
 
 

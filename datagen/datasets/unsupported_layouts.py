@@ -8,13 +8,14 @@ from collections.abc import Sequence
 
 from datagen.datasets.listing import Folder
 from datagen.errors import InvalidFile
+from datagen.wording import listed
 
 _LABEL_FOLDERS = frozenset({"labels", "label"})
 _MASK_FOLDERS = frozenset({"masks", "mask", "segmentations", "trimaps", "gt", "groundtruth"})
 _TABLES = (".csv", ".tsv", ".jsonl", ".json", ".xlsx", ".xls", ".ods", ".parquet")
 # How much of a JSON file is read to find out what it is.
 _PEEKED = 65_536
-NAMED_TABLES = 3
+NAMED_TABLES = NAMED_FOLDERS = 3
 EXPECTED = (
     "class folders are read, as train/cat/picture.png or cat/picture.png, or a table beside the "
     "pictures with a column of file names and one of labels"
@@ -28,7 +29,7 @@ def no_labels(root: Folder, folders: Sequence[Folder]) -> InvalidFile:
         root: the folder around.
         folders: those in it whose pictures have no labels.
     """
-    names = ", ".join(repr(folder.name) for folder in folders[:3])
+    names = listed([folder.name for folder in folders], NAMED_FOLDERS)
     what = f"The pictures in {names}" if folders else "The pictures"
     return InvalidFile(f"{what} have no labels: {_reason(root)}; {EXPECTED}.")
 
@@ -51,8 +52,8 @@ def _reason(root: Folder) -> str:
         return "this is a layout of pictures and masks, which outline objects"
     tables = [name for name in files if name.lower().endswith(_TABLES)]
     if tables:
-        shown = ", ".join(repr(name) for name in tables[:NAMED_TABLES])
-        return f"there are no class folders, and {shown} could not be used as a table of labels"
+        names = listed(tables, NAMED_TABLES)
+        return f"there are no class folders, and {names} could not be used as a table of labels"
     return "there are no class folders and no table beside them"
 
 
@@ -65,19 +66,10 @@ def is_yolo(folder: Folder) -> bool:
     texts = {_stem(name) for name in folder.files if name.lower().endswith(".txt")}
     if folder.around is None or not texts:
         return False
-    if folder.name.lower() in _LABEL_FOLDERS or any(
-        around.name.lower() in _LABEL_FOLDERS for around in _above(folder)
-    ):
+    *inner, _root = (folder, *folder.above())
+    if any(around.name.lower() in _LABEL_FOLDERS for around in inner):
         return True
     return len(texts & {_stem(name) for name in folder.pictures}) > len(folder.pictures) // 2
-
-
-def _above(folder: Folder) -> list[Folder]:
-    found: list[Folder] = []
-    while folder.around is not None:
-        folder = folder.around
-        found.append(folder)
-    return found[:-1]
 
 
 def _stem(name: str) -> str:

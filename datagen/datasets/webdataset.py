@@ -41,7 +41,7 @@ def find(root: Folder) -> Found | None:
     )
     classes = class_list(root.path, "webdataset")
     if tars:
-        refuse_beside_classes(root.path, tars)
+        refuse_beside_classes(root, tars)
         samples = [path for path in tars if holds_samples(path)]
         if not samples:
             return None

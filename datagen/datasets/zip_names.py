@@ -12,6 +12,7 @@ import zipfile
 import zlib
 
 from datagen.errors import InvalidFile
+from datagen.wording import listed
 
 NAMED = 5
 _UTF8 = 0x800
@@ -63,12 +64,10 @@ class NameDecoder:
         """A sentence about the names that may be wrong, if there are any."""
         if not self._count:
             return []
-        names = ", ".join(repr(name) for name in self._doubtful)
-        more = ", …" if self._count > len(self._doubtful) else ""
         sentence = (
             f"The zip does not say how its names are encoded; {self._count:,} were read as cp437, "
-            f"such as {names}{more}. If they are wrong, name the encoding: --zip-encoding cp932, "
-            "gbk, cp1252 …"
+            f"such as {listed(self._doubtful)}. If they are wrong, name the encoding: "
+            "--zip-encoding cp932, gbk, cp1252 …"
         )
         return [sentence]
 

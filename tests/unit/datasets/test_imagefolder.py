@@ -198,7 +198,7 @@ def test_kinds_that_are_not_read_are_not_left_out_silently(tmp_path):
         ({"train/a/1.png": picture(), "test/a/x.txt": b""}, "'test' has no class folder"),
         (
             {"train/a/1.png": b"", "val/a/1.png": b"", "validation/a/1.png": b""},
-            "val, validation two are the same",
+            "'val' and 'validation' two are the same",
         ),
     ],
 )

@@ -109,7 +109,7 @@ def test_classes_named_like_splits_beside_other_classes_are_noted(tmp_path):
     result, notes = every_way(source, tmp_path / "ways")
 
     assert result["classes"] == ["bus", "car", "train"]
-    assert any("were read as classes: train" in note for note in notes)
+    assert any("were read as classes: 'train'" in note for note in notes)
 
 
 def test_names_between_split_and_class_are_refused(tmp_path):
@@ -150,7 +150,7 @@ def test_folder_with_files_and_no_picture_is_no_class_and_an_empty_one_is(tmp_pa
         (["cat/train/1.png", "cat/test/2.png", "dog/train/3.png"], "'cat' holds the splits"),
         (
             ["train/cat/1.png", "cat/2.png"],
-            "Beside the splits train are other folders: 'cat'",
+            "Beside the splits 'train' are other folders: 'cat'",
         ),
         (["train/cat/1.png", "train/2.png"], "either a class or a split"),
         (["val/cat/1.png", "test/cat/2.png"], "no folder `train`"),
@@ -312,7 +312,7 @@ def test_several_archives_are_named(tmp_path):
     for name in ("train.zip", "test.zip"):
         write(source / name, b"PK\x05\x06" + b"\0" * 18)
 
-    assert "the archives 'test.zip', 'train.zip'" in every_way(source, tmp_path / "ways")[0]
+    assert "the archives 'test.zip' and 'train.zip'" in every_way(source, tmp_path / "ways")[0]
 
 
 def test_two_kinds_of_dataset_in_one_folder_are_refused(tmp_path):

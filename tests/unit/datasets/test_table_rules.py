@@ -277,3 +277,37 @@ def test_table_with_a_blank_first_line_and_spaces_after_commas_is_read(tmp_path)
     write(source / "t.csv", "\n".join(["", '"file", "label"', *lines]) + "\n")
 
     assert every_way(source, tmp_path / "w")[0]["train"] == LABELS
+
+
+def test_table_with_a_heading_alone_is_refused_with_its_columns(tmp_path):
+    source = lay(tmp_path / "in", "images/0.png", "images/1.png")
+    write(source / "labels.csv", "filename,label\n")
+
+    assert "the columns 'filename', 'label'" in every_way(source, tmp_path / "ways")[0]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_unicode_of_spreadsheets_is_read(tmp_path, encoding):
+    source = lay(tmp_path / "in", *FILES)
+    text = table(["file", "label"], zip(FILES, ["dög", "cät", "dög", "ant"], strict=True))
+    write(source / "t.csv", text.encode(encoding))
+
+    assert every_way(source, tmp_path / "ways")[0]["classes"] == ["ant", "cät", "dög"]
+
+
+def test_other_encodings_are_refused_with_a_remedy(tmp_path):
+    source = lay(tmp_path / "in", *FILES)
+    write(source / "t.csv", "file,label\n0.png,dög\n".encode("latin-1"))
+
+    assert "t.csv cannot be read as a table" in every_way(source, tmp_path / "ways")[0]
+    assert "save it as UTF-8" in every_way(source, tmp_path / "again")[0]
+
+
+def test_rows_of_a_parquet_table_are_numbered_through(tmp_path):
+    source = lay(tmp_path / "in", "0.png", "1.png")
+    count = 70_000
+    files = ["0.png"] * (count - 1) + ["gone.png"]
+    pq.write_table(pa.table({"file": files, "label": ["a"] * count}), source / "t.parquet")
+
+    with pytest.raises(InvalidFile, match=f"line {count} names gone.png"):
+        opened(source)
