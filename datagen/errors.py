@@ -41,7 +41,7 @@ class DatagenError(Exception):
     slug: ClassVar[str] = "internal"
     title: ClassVar[str] = "Something went wrong inside datagen"
     # Whether the same may go well later, though nobody changes what was asked for.
-    may_pass: ClassVar[bool] = False
+    retryable: ClassVar[bool] = False
 
     def __init__(self, detail: str, *, field: str | None = None) -> None:
         super().__init__(detail)
@@ -128,7 +128,7 @@ class InFlight(Conflict):
 
     slug = "in-flight"
     title = "The first of these requests is still being done"
-    may_pass = True
+    retryable = True
 
 
 class Gone(DatagenError):
@@ -153,7 +153,7 @@ class TooManyRequests(DatagenError):
     status = 429
     slug = "too-many-requests"
     title = "Too many requests"
-    may_pass = True
+    retryable = True
 
 
 class Unavailable(DatagenError):
@@ -162,7 +162,7 @@ class Unavailable(DatagenError):
     status = 503
     slug = "unavailable"
     title = "A part of the service is away"
-    may_pass = True
+    retryable = True
 
 
 class QueueUnavailable(Unavailable):
@@ -185,7 +185,7 @@ class StorageFailure(DatagenError):
     status = 507
     slug = "storage-failure"
     title = "The storage cannot be written"
-    may_pass = True
+    retryable = True
 
 
 class HomeUnusable(DatagenError):

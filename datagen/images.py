@@ -23,7 +23,7 @@ MAX_PIXELS = 16_777_216
 MAX_SMALL_SIDE = 65_535
 MAX_SMALL_PIXELS = 1 << 28
 _COLOUR_TYPE = {1: 0, 3: 2}
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # After the signature and the first chunk.
 _IDAT_AT = 33
 _END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
@@ -94,7 +94,8 @@ def check_images(images: np.ndarray) -> None:
         raise InvalidRequest(f"Images of shape {images.shape} have no pixels.")
 
 
-def _chunk(kind: bytes, body: bytes) -> bytes:
+def png_chunk(kind: bytes, body: bytes) -> bytes:
+    """A chunk of a PNG: its length, kind, body and checksum."""
     return b"".join(
         (struct.pack(">I", len(body)), kind, body, struct.pack(">I", isal_zlib.crc32(kind + body)))
     )
@@ -128,7 +129,7 @@ def encode_png(images: np.ndarray) -> list[bytes]:
         return []
     _, channels, height, width = images.shape
     size = struct.pack(">IIBBBBB", width, height, 8, _COLOUR_TYPE[channels], 0, 0, 0)
-    head = _SIGNATURE + _chunk(b"IHDR", size)
+    head = PNG_SIGNATURE + png_chunk(b"IHDR", size)
     compress, crc32, pack = isal_zlib.compress, isal_zlib.crc32, struct.Struct(">I").pack
     files = []
     # One compressor call an image is the format's nature: every file is a stream of its own.
@@ -178,7 +179,7 @@ def is_large(size: tuple[int, int]) -> bool:
     return max(size) > MAX_SIDE or size[0] * size[1] > MAX_PIXELS
 
 
-def size_told(size: tuple[int, int], name: str) -> str:
+def too_large_message(size: tuple[int, int], name: str) -> str:
     """The sentence about a picture that is too large to be decoded, without its end."""
     return (
         f"{name} is {size[0]} x {size[1]} pixels; at most {MAX_SIDE} a side and {MAX_PIXELS:,} in "
@@ -186,7 +187,8 @@ def size_told(size: tuple[int, int], name: str) -> str:
     )
 
 
-def _array(image: Image.Image) -> np.ndarray:
+def image_array(image: Image.Image) -> np.ndarray:
+    """A grey or RGB picture of 8 bits as uint8 (C, H, W)."""
     pixels = np.asarray(image)
     if pixels.ndim == 2:  # noqa: PLR2004 - a grey picture has no axis for channels
         return pixels[None]
@@ -198,13 +200,13 @@ def decode_png(data: bytes, name: str = "The image") -> np.ndarray:
     with damage_named(name):
         image = Image.open(io.BytesIO(data), formats=["PNG"])
         if is_large(image.size):
-            raise InvalidFile(f"{size_told(image.size, name)}.")
+            raise InvalidFile(f"{too_large_message(image.size, name)}.")
         if getattr(image, "n_frames", 1) > 1:
             raise InvalidFile(f"{name} is animated; give single pictures.")
         image.load()
     if image.mode not in {"L", "RGB"}:
         raise InvalidFile(f"{name} has the pixel mode {image.mode}; 8-bit grey or RGB is read.")
-    return _array(image)
+    return image_array(image)
 
 
 def decode_pngs(files: Sequence[bytes]) -> np.ndarray:
@@ -216,7 +218,7 @@ def decode_pngs(files: Sequence[bytes]) -> np.ndarray:
 def _decode_own(files: Sequence[bytes]) -> np.ndarray | None:
     """The pixels, if all files are framed as `encode_png` frames them; a tenth of the time."""
     head = files[0][:_IDAT_AT]
-    if not head.startswith(_SIGNATURE) or head[12:16] != b"IHDR":
+    if not head.startswith(PNG_SIGNATURE) or head[12:16] != b"IHDR":
         return None
     width, height, depth, colour, *rest = struct.unpack_from(">IIBBBBB", head, 16)
     channels = {kind: number for number, kind in _COLOUR_TYPE.items()}.get(colour)

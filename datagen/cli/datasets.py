@@ -26,6 +26,7 @@ from datagen.cli.output import (
 from datagen.embedded import Workers
 
 if TYPE_CHECKING:
+    from datagen.client.options import ReadingOptions
     from datagen.schemas import Dataset, DatasetInspection
 
 SHOWN_PROBLEMS = 10
@@ -94,16 +95,16 @@ def add_dataset(
     from datagen.datasets.reading import shares_of  # noqa: PLC0415 - loads numpy
 
     shares = None if split is None else shares_of(split)
+    options: ReadingOptions = {
+        "size": size,
+        "pad": pad,
+        "on_error": on_error.value,
+        "split": shares,
+        "seed": seed,
+        "zip_encoding": zip_encoding,
+    }
     if dry_run:
-        inspection = _inspect(
-            name if source is None else source,
-            size=size,
-            pad=pad,
-            on_error=on_error.value,
-            split=shares,
-            seed=seed,
-            zip_encoding=zip_encoding,
-        )
+        inspection = _inspect(name if source is None else source, options)
         print_json(inspection) if as_json else _print_inspection(inspection)
         return
     if source is None:
@@ -111,22 +112,11 @@ def add_dataset(
             f"No source was given for the dataset {name!r}; give a folder, a file or a URL."
         )
     with connected(Workers.NONE) as connection, progress("uploading", "bytes") as tell:
-        dataset = connection.client.datasets.add(
-            name,
-            source,
-            tell,
-            size=size,
-            pad=pad,
-            on_error=on_error.value,
-            split=shares,
-            seed=seed,
-            license=licence,
-            zip_encoding=zip_encoding,
-        )
+        dataset = connection.client.datasets.add(name, source, tell, license=licence, **options)
     print_json(dataset) if as_json else _print_dataset(dataset)
 
 
-def _inspect(source: str, **options: Any) -> DatasetInspection:
+def _inspect(source: str, options: ReadingOptions) -> DatasetInspection:
     """What a source holds; what lies on this machine is read without a server."""
     from datagen.client.datasets import inspect_here, is_remote  # noqa: PLC0415 - as above
 
@@ -214,7 +204,7 @@ def _print_inspection(
     print_fields(
         {
             **before,
-            "source": report.get("source"),
+            "layout": report.get("source"),
             "shape": "x".join(map(str, dataset.image_shape)),
             "images": sum(map(sum, dataset.counts.values())),
             "splits": ", ".join(f"{split} {sum(own):,}" for split, own in dataset.counts.items()),

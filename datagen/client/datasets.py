@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 from uuid import UUID
 
+from datagen.client.options import ReadingOptions
 from datagen.client.torchvision_source import TORCHVISION, download
 from datagen.client.transfer import in_chunks
 from datagen.client.transport import Transport, quoted
@@ -26,15 +27,15 @@ def is_remote(source: str) -> bool:
     )
 
 
-def inspect_here(
-    source: str, *, split: Mapping[str, float] | None = None, **options: Any
-) -> DatasetInspection:
+def inspect_here(source: str, **options: Unpack[ReadingOptions]) -> DatasetInspection:
     """What a source of this machine holds, without a server; see `Datasets.inspect`."""
     # NumPy and PyArrow take longer to load than all else here.
     from datagen.datasets.opening import open_dataset  # noqa: PLC0415
     from datagen.datasets.reading import DEFAULT_SHARES, ReadOptions  # noqa: PLC0415
 
-    wanted = ReadOptions(shares=split or DEFAULT_SHARES, **options)
+    others: dict[str, Any] = {**options}
+    shares = others.pop("split", None) or DEFAULT_SHARES
+    wanted = ReadOptions(shares=shares, **others)
     with tempfile.TemporaryDirectory(prefix="datagen-inspect-") as folder:
         scratch, packed = Path(folder, "scratch"), Path(folder, "dataset")
         scratch.mkdir()
@@ -52,6 +53,16 @@ def _pack(source: str, packed: Path) -> None:
         pack(Path(source), packed)
 
 
+def _in_query(options: ReadingOptions) -> dict[str, Any]:
+    """Options as the query of an upload says them."""
+    query: dict[str, Any] = {**options}
+    if options.get("split") is not None:
+        query["split"] = ",".join(f"{name}={share:g}" for name, share in query["split"].items())
+    if "pad" in options:
+        query["pad"] = str(options["pad"]).lower()
+    return query
+
+
 class Datasets:
     """Add, list and remove datasets."""
 
@@ -64,13 +75,8 @@ class Datasets:
         source: Path | str,
         progress: Callable[[int, int], None] | None = None,
         *,
-        size: int | None = None,
-        pad: bool = False,
-        on_error: Literal["fail", "skip"] = "fail",
-        split: Mapping[str, float] | None = None,
-        seed: int = 0,
         license: str | None = None,  # noqa: A002 - the word that hubs have for it
-        zip_encoding: str | None = None,
+        **options: Unpack[ReadingOptions],
     ) -> Dataset:
         """Register labelled images under a name.
 
@@ -84,14 +90,8 @@ class Datasets:
                 `sample:mnist`; `torchvision:FashionMNIST`, which is downloaded here; or a URL that
                 the server may read.
             progress: told the bytes that were sent and the bytes of the whole.
-            size: side in pixels that every image is brought to.
-            pad: keep the proportions, and fill up the edges.
-            on_error: whether a file that cannot be read refuses all, or is left out and listed.
-            split: shares of train, validation and test, where the data come with no splits.
-            seed: which images go into which split.
             license: under which exports of the images are by default, such as `cc-by-4.0`.
-            zip_encoding: of the names in a zip that does not say that they are UTF-8, such as
-                `cp932`.
+            options: see `ReadingOptions`.
 
         Raises:
             InvalidFile: files that cannot be read, or images that do not fit together.
@@ -100,22 +100,11 @@ class Datasets:
         """
         text = str(source)
         if is_remote(text):
-            body = {
-                "name": name,
-                "source": text,
-                "size": size,
-                "pad": pad,
-                "on_error": on_error,
-                "split": None if split is None else dict(split),
-                "seed": seed,
-                "license": license,
-                "zip_encoding": zip_encoding,
-            }
+            body = {"name": name, "source": text, "license": license, **options}
             return self._transport.post("/v1/datasets", Dataset, body, patient=True)
         with tempfile.TemporaryDirectory(prefix="datagen-pack-") as folder:
             packed = Path(folder, "dataset")
             _pack(text, packed)
-            shares = None if split is None else ",".join(f"{k}={v:g}" for k, v in split.items())
             length = packed.stat().st_size
             with packed.open("rb") as file:
                 return self._transport.upload(
@@ -124,54 +113,28 @@ class Datasets:
                     in_chunks(file, length, progress),
                     length,
                     name=name,
-                    size=size,
-                    pad=str(pad).lower(),
-                    on_error=on_error,
-                    split=shares,
-                    seed=seed,
                     license=license,
-                    zip_encoding=zip_encoding,
+                    **_in_query(options),
                 )
 
-    def inspect(
-        self,
-        source: Path | str,
-        *,
-        size: int | None = None,
-        pad: bool = False,
-        on_error: Literal["fail", "skip"] = "fail",
-        split: Mapping[str, float] | None = None,
-        seed: int = 0,
-        zip_encoding: str | None = None,
-    ) -> DatasetInspection:
+    def inspect(self, source: Path | str, **options: Unpack[ReadingOptions]) -> DatasetInspection:
         """What `add` would register: layout, classes, splits, counts and notes.
 
         What lies on this machine is read here, by the code that the server reads it with; the
-        server is asked only about what it reads itself. Arguments and errors are those of `add`.
+        server is asked only about what it reads itself. Errors are those of `add`.
+
+        Args:
+            source: as for `add`.
+            options: see `ReadingOptions`.
         """
         text = str(source)
-        if is_remote(text):
-            body = {
-                "name": "inspected",
-                "source": text,
-                "size": size,
-                "pad": pad,
-                "on_error": on_error,
-                "split": None if split is None else dict(split),
-                "seed": seed,
-                "zip_encoding": zip_encoding,
-            }
-            return self._transport.post(
-                "/v1/datasets?dry_run=true", DatasetInspection, body, patient=True
-            )
-        return inspect_here(
-            text,
-            size=size,
-            pad=pad,
-            on_error=on_error,
-            split=split,
-            seed=seed,
-            zip_encoding=zip_encoding,
+        if not is_remote(text):
+            return inspect_here(text, **options)
+        return self._transport.post(
+            "/v1/datasets?dry_run=true",
+            DatasetInspection,
+            {"source": text, **options},
+            patient=True,
         )
 
     def remove(self, reference: UUID | str, *, force: bool = False) -> None:

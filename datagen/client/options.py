@@ -70,6 +70,26 @@ class PreviewOptions(TypedDict, total=False):
     gate: Gate | Mapping[str, Any] | None
 
 
+class ReadingOptions(TypedDict, total=False):
+    """How a dataset is to be read.
+
+    Attributes:
+        size: side in pixels that every image is brought to.
+        pad: keep the proportions, and fill up the edges.
+        on_error: whether a file that cannot be read refuses all, or is left out and listed.
+        split: shares of train, validation and test, where the data come with no splits.
+        seed: which images go into which split.
+        zip_encoding: of the names in a zip that does not say that they are UTF-8, such as `cp932`.
+    """
+
+    size: int | None
+    pad: bool
+    on_error: Literal["fail", "skip"]
+    split: Mapping[str, float] | None
+    seed: int
+    zip_encoding: str | None
+
+
 class ExportOptions(TypedDict, total=False):
     """What an export may be told beside jobs and format.
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from datagen.pictures.opening import HEAD_BYTES, begins_as_picture
+
 # What the reader of pictures decodes.
 ENDINGS = frozenset(
     {
@@ -37,13 +39,12 @@ _LEFTOVER_FOLDERS = frozenset(
 )  # fmt: skip
 _LEFTOVER_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
 _DOCUMENT_ENDINGS = (
-    ".txt", ".md", ".rst", ".yaml", ".yml", ".html", ".htm", ".pdf", ".log", ".toml", ".cfg", ".ini",
-    ".py", ".sh",
+    ".txt", ".md", ".rst", ".yaml", ".yml", ".html", ".htm", ".pdf", ".log", ".toml", ".cfg",
+    ".ini", ".py", ".sh",
 )  # fmt: skip
 _DOCUMENT_NAMES = frozenset(
     {"readme", "license", "licence", "copying", "notice", "citation", "changelog", "authors"}
 )
-_HEADS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
 # Deeper folders are a mistake, or were linked in a circle.
 MAX_DEPTH = 64
 
@@ -73,17 +74,9 @@ def is_picture(path: str) -> bool:
         return ending in ENDINGS or ending in UNREAD
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - likewise
-            return begins_as_picture(file.read(16))
+            return begins_as_picture(file.read(HEAD_BYTES))
     except OSError:
         return False
-
-
-def begins_as_picture(head: bytes) -> bool:
-    """Whether the first 16 bytes of a file are those of a picture that is read."""
-    webp = head.startswith(b"RIFF") and head[8:12] == b"WEBP"
-    # Two letters alone would be too little: a bitmap's reserved bytes are zero besides.
-    bitmap = head.startswith(b"BM") and head[6:10] == b"\0\0\0\0"
-    return head.startswith(_HEADS) or webp or bitmap
 
 
 @dataclass

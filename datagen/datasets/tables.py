@@ -250,7 +250,7 @@ def _unrelated(table: _Table) -> str:
 def _is_about_pictures(
     table: _Table, head: Sequence[Mapping[str, Any]], pictures: PictureIndex
 ) -> bool:
-    """Whether a cell has the ending of a picture, or most cells of a column are called as one is."""
+    """Whether a cell ends as a picture does, or most cells of a column are called as one is."""
     cells = [value for row in head for value in row.values() if isinstance(value, str)]
     endings = {PurePosixPath(value.strip()).suffix.lower() for value in cells}
     return bool(endings & (ENDINGS | UNREAD)) or any(

@@ -11,7 +11,7 @@ import numpy as np
 from datagen.export.info import ExportInfo, JobInfo
 from datagen.export.licences import card_licence
 from datagen.export.naming import folder_names
-from datagen.export.protocol import Format, shifting
+from datagen.export.protocol import Format, missing_before_others
 
 _SIZES = (
     (1_000, "n<1K"),
@@ -182,7 +182,7 @@ def _without(info: ExportInfo) -> Iterator[str]:
     """What to do in splits in which classes are missing."""
     lines = []
     for split, counts in info.counts.items():
-        missing = shifting(counts)
+        missing = missing_before_others(counts)
         if missing:
             names = ", ".join(_cell(info.class_names[label]) for label in missing[:_NAMED])
             lines.append(f"- {split}: {names}{', …' if len(missing) > _NAMED else ''}")

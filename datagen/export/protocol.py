@@ -117,7 +117,7 @@ class Format:
         if not self.by_class:
             return
         for split, own in counts.items():
-            missing = shifting(own)
+            missing = missing_before_others(own)
             if missing:
                 more = f" and of {len(missing) - 1} more classes" if len(missing) > 1 else ""
                 yield (
@@ -127,7 +127,7 @@ class Format:
                 )
 
 
-def shifting(counts: np.ndarray) -> list[int]:
+def missing_before_others(counts: np.ndarray) -> list[int]:
     """Classes without images that stand before one with images: their folders would be counted."""
     present = np.flatnonzero(counts)
     last = int(present[-1]) if len(present) else 0

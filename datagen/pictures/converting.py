@@ -9,10 +9,10 @@ from PIL import Image, TiffImagePlugin
 from PIL.ImageFile import ImageFile
 
 from datagen.errors import InvalidFile
-from datagen.pictures.high_bit_depth import DEEP_FORMATS, EXTRA, SIGNATURE, is_deep, read_deep
-from datagen.pictures.picture import Picture, turned
+from datagen.images import PNG_SIGNATURE, image_array
+from datagen.pictures.high_bit_depth import DEEP_FORMATS, EXTRA, is_deep, read_deep
+from datagen.pictures.picture import ORIENTATION, Picture, checked_orientation, turned
 
-ORIENTATION = 0x0112
 _DEPTH_AT = 24
 _PLAIN = frozenset({"L", "RGB"})
 _OTHER_COLOURS = frozenset({"CMYK", "YCbCr", "LAB", "HSV"})
@@ -66,7 +66,7 @@ def orientation_of(image: ImageFile) -> int:
     # Pillow raises whatever a damaged note leads it into; the picture itself is none the worse.
     except Exception:  # noqa: BLE001
         return 1
-    return found if isinstance(found, int) and 1 <= found <= 8 else 1  # noqa: PLR2004 - as EXIF says
+    return checked_orientation(found)
 
 
 def has_own_colours(image: ImageFile) -> bool:
@@ -78,31 +78,23 @@ def has_own_colours(image: ImageFile) -> bool:
     return b"sRGB" not in profile and "sRGB".encode("utf-16-be") not in profile
 
 
-def array(image: Image.Image) -> np.ndarray:
-    """Grey or RGB of 8 bits as uint8 (C, H, W)."""
-    pixels = np.asarray(image)
-    if pixels.ndim == 2:  # noqa: PLR2004 - a grey picture has no axis for channels
-        return pixels[None]
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
-
-
 def _eight_bits(image: ImageFile, data: bytes, name: str) -> Picture:
     mode, clear = image.mode, "transparency" in image.info
     if mode in _PLAIN and not clear:
-        return Picture(array(image), frozenset())
+        return Picture(image_array(image), frozenset())
     if mode == "1" and not clear:
-        return Picture(array(image.convert("L")), frozenset({"1-bit"}))
+        return Picture(image_array(image.convert("L")), frozenset({"1-bit"}))
     if mode in _OTHER_COLOURS:
-        return Picture(array(image.convert("RGB")), frozenset({"colours"}))
+        return Picture(image_array(image.convert("RGB")), frozenset({"colours"}))
     if mode == "La":
         # Grey that was multiplied with its opacity, which Pillow makes nothing else of.
         grey, opacity = np.asarray(image).astype(np.uint16).transpose(2, 0, 1)
         mixed = np.minimum(grey + 255 - opacity, 255).astype(np.uint8)
         return Picture(mixed[None], frozenset({"transparency"}))
     if mode == "RGBA" and _alpha_means_nothing(image):
-        return Picture(array(image.convert("RGB")), frozenset({"no-alpha"}))
+        return Picture(image_array(image.convert("RGB")), frozenset({"no-alpha"}))
     if mode in _LAID_OVER_WHITE:
-        if clear and data.startswith(SIGNATURE):
+        if clear and data.startswith(PNG_SIGNATURE):
             _scale_clear_grey(image, data[_DEPTH_AT])
         return _over_white(image)
     raise InvalidFile(
@@ -139,4 +131,4 @@ def _over_white(image: ImageFile) -> Picture:
         changes.add("clear")
     white = Image.new("RGBA", paint.size, (255, 255, 255, 255))
     laid = Image.alpha_composite(white, paint).convert("L" if grey else "RGB")
-    return Picture(array(laid), frozenset(changes))
+    return Picture(image_array(laid), frozenset(changes))

@@ -6,8 +6,6 @@ file once more, as if its values were in the other order of bytes.
 
 from __future__ import annotations
 
-import struct
-import zlib
 from collections.abc import Callable
 from typing import cast
 
@@ -16,9 +14,9 @@ from PIL import TiffImagePlugin
 from PIL.ImageFile import ImageFile
 
 from datagen.errors import InvalidFile
+from datagen.images import PNG_SIGNATURE, png_chunk
 from datagen.pictures.picture import Picture
 
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PHOTOMETRIC, PLANAR, BITS, SAMPLE_FORMAT, EXTRA = 262, 284, 258, 339, 338
 _SEPARATE = 2
 _SIGNED = 2
@@ -28,12 +26,6 @@ _OTHER_ORDER = {"B": "L", "L": "B", "N": "B" if np.little_endian else "L"}
 _WHITE = 65535
 
 Opener = Callable[[bytes], ImageFile]
-
-
-def chunk(kind: bytes, body: bytes) -> bytes:
-    """A chunk of a PNG."""
-    check = zlib.crc32(body, zlib.crc32(kind))
-    return b"".join((struct.pack(">I", len(body)), kind, body, struct.pack(">I", check)))
 
 
 def is_deep(image: ImageFile, name: str) -> bool:
@@ -109,7 +101,7 @@ def _grey_and_alpha(data: bytes, opener: Opener) -> np.ndarray:
     """Grey and opacity of 16 bits: in bytes they are laid out as RGBA of 8 bits is."""
     head = bytearray(data[16:29])
     head[8:10] = bytes((8, _RGBA))
-    again = SIGNATURE + chunk(b"IHDR", bytes(head)) + data[33:]
+    again = PNG_SIGNATURE + png_chunk(b"IHDR", bytes(head)) + data[33:]
     found = np.asarray(opener(again)).astype(np.uint16)
     return np.stack([found[..., 0] << 8 | found[..., 1], found[..., 2] << 8 | found[..., 3]])
 

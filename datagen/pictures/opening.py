@@ -9,17 +9,20 @@ from PIL import Image, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
 from datagen.errors import InvalidFile
-from datagen.images import damage_named
+from datagen.images import PNG_SIGNATURE, damage_named
 
 READABLE = ("PNG", "JPEG", "BMP", "DIB", "GIF", "WEBP", "TIFF")
 _JPEG = b"\xff\xd8\xff"
+_BITMAP = b"BM"
 _SIGNATURES = {
-    b"\x89PNG\r\n\x1a\n": "PNG",
+    PNG_SIGNATURE: "PNG",
     b"II*\0": "TIFF",
     b"MM\0*": "TIFF",
     b"GIF8": "GIF",
-    b"BM": "BMP",
+    _BITMAP: "BMP",
 }
+# Enough of a file for `begins_as_picture`.
+HEAD_BYTES = 16
 _SUBFILE = 254
 # A smaller copy, or a mask, of another page.
 _BESIDE = 0b101
@@ -47,6 +50,15 @@ def opened(data: bytes, name: str, formats: Sequence[str] = READABLE) -> ImageFi
                         "not read; save it as PNG of 8 or 16 bits."
                     ) from None
             raise
+
+
+def begins_as_picture(head: bytes) -> bool:
+    """Whether the first bytes of a file are those of a picture that is read."""
+    webp = head.startswith(b"RIFF") and head[8:12] == b"WEBP"
+    if head.startswith(_BITMAP):
+        # Two letters alone would be too little: a bitmap's reserved bytes are zero besides.
+        return head[6:10] == b"\0\0\0\0"
+    return webp or head.startswith((_JPEG, *_SIGNATURES))
 
 
 def _jpeg(data: bytes, name: str) -> ImageFile:

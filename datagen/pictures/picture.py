@@ -33,6 +33,15 @@ class Picture:
         return len(self.pixels) in {2, 4}
 
 
+# The tag of EXIF.
+ORIENTATION = 0x0112
+
+
+def checked_orientation(noted: object) -> int:
+    """An EXIF orientation from 1 to 8; 1, upright, where something else was noted."""
+    return noted if isinstance(noted, int) and 1 <= noted <= 8 else 1  # noqa: PLR2004 - as EXIF says
+
+
 def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Pixels (C, H, W) turned as an EXIF orientation from 1 to 8 says; another changes nothing."""
     steps = {

@@ -16,11 +16,12 @@ import numpy as np
 from PIL import Image
 
 from datagen.errors import InvalidFile
-from datagen.pictures.high_bit_depth import SIGNATURE, chunk, colours_of_16_bits
+from datagen.images import PNG_SIGNATURE, png_chunk
+from datagen.pictures.high_bit_depth import colours_of_16_bits
 from datagen.pictures.opening import opened
+from datagen.pictures.picture import ORIENTATION, checked_orientation
 
 BAND_BYTES = 4 << 20
-ORIENTATION = 0x0112
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 # The kind of colour of 8 bits that has so many bytes a pixel.
 _COLOUR_OF_BYTES = {1: 0, 2: 4, 3: 2, 4: 6}
@@ -80,12 +81,12 @@ def png_orientation(data: bytes) -> int:
             # Pillow raises whatever a damaged note leads it into.
             except Exception:  # noqa: BLE001
                 return 1
-            return found if isinstance(found, int) and 1 <= found <= 8 else 1  # noqa: PLR2004 - as EXIF says
+            return checked_orientation(found)
     return 1
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
-    view, start = memoryview(data), len(SIGNATURE)
+    view, start = memoryview(data), len(PNG_SIGNATURE)
     while start + 12 <= len(data):
         size = int.from_bytes(view[start : start + 4], "big")
         yield bytes(view[start + 4 : start + 8]), view[start + 8 : start + 8 + size]
@@ -101,7 +102,7 @@ def _layout(data: bytes, name: str) -> _Layout:
             "without interlacing."
         )
     size = bits * _SAMPLES[colour]
-    kept = b"".join(chunk(kind, bytes(body)) for kind, body in _chunks(data) if kind in _KEPT)
+    kept = b"".join(png_chunk(kind, bytes(body)) for kind, body in _chunks(data) if kind in _KEPT)
     return _Layout(head, kept, (width * size + 7) // 8, max(1, size // 8))
 
 
@@ -145,5 +146,5 @@ def _unfiltered(filtered: bytes, above: bytes, layout: _Layout, name: str) -> np
 
 
 def _framed(head: bytes, kept: bytes, rows: bytes) -> bytes:
-    body = chunk(b"IDAT", zlib.compress(rows, 0))
-    return b"".join((SIGNATURE, chunk(b"IHDR", head), kept, body, chunk(b"IEND", b"")))
+    body = png_chunk(b"IDAT", zlib.compress(rows, 0))
+    return b"".join((PNG_SIGNATURE, png_chunk(b"IHDR", head), kept, body, png_chunk(b"IEND", b"")))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from datagen.errors import InvalidFile
-from datagen.images import damage_named, is_large, size_told
+from datagen.images import damage_named, is_large, too_large_message
 from datagen.pictures.converting import converted
 from datagen.pictures.large import read_large
 from datagen.pictures.opening import check_single, opened
@@ -32,8 +32,8 @@ def read_picture(data: bytes, name: str, *, small: int | None = None) -> Picture
         if is_large(image.size):
             if small is None:
                 raise InvalidFile(
-                    f"{size_told(image.size, name)}; give a size, such as 32, with which larger "
-                    "ones are read too."
+                    f"{too_large_message(image.size, name)}; give a size, such as 32, with which "
+                    "larger ones are read too."
                 )
             return read_large(image, data, name, small)
         more = check_single(image, name)

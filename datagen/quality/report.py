@@ -97,6 +97,10 @@ class Subject:
         return self.train.class_names
 
 
+# Of the generated images, the real ones to train on, and the held-out real ones.
+_Sets = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
 class NotComputable(Exception):
     """A part of a report that cannot be computed; its text says why."""
 
@@ -144,9 +148,9 @@ def _parts(
     train, held_out = subject.train, subject.held_out
     some = spread_out(len(train), effort.real_images)
     others = spread_out(len(held_out), effort.real_images)
-    cached: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+    cached: dict[str, _Sets] = {}
 
-    def features() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def features() -> _Sets:
         if "all" not in cached:
             _need_classes(train)
             with torch.random.fork_rng(devices=[]):
@@ -163,22 +167,23 @@ def _parts(
                 raise NotComputable("The features are not all numbers.")
         return cached["all"]
 
-    def labels() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def labels() -> _Sets:
         return subject.labels, train.labels[some], held_out.labels[others]
 
-    def held() -> tuple[
-        tuple[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]
-    ]:
-        """Features and labels of the classes that are held out: like is compared with like."""
-        own = [np.isin(each, held_out.labels) for each in labels()]
-        one, two, three = (found[rows] for found, rows in zip(features(), own, strict=True))
-        four, five, six = (each[rows] for each, rows in zip(labels(), own, strict=True))
-        return (one, two, three), (four, five, six)
+    def of_held_out_classes(sets: _Sets) -> _Sets:
+        """Rows of the classes that are held out: like is compared with like."""
+        made, known, others = (
+            values[np.isin(own, held_out.labels)]
+            for values, own in zip(sets, labels(), strict=True)
+        )
+        return made, known, others
 
     return {
         "fidelity": lambda: _fidelity(subject, effort, device, check),
-        "distance": lambda: _distance(*held(), subject.class_names),
-        "coverage": lambda: _coverage(held()[0]),
+        "distance": lambda: _distance(
+            of_held_out_classes(features()), of_held_out_classes(labels()), subject.class_names
+        ),
+        "coverage": lambda: _coverage(of_held_out_classes(features())),
         "copying": lambda: _copying(subject, features(), held_out.labels[others]),
     }
 
@@ -236,8 +241,8 @@ def _told_fidelity(found: Fidelity, names: tuple[str, ...], count: int) -> dict[
 
 
 def _distance(
-    features: tuple[np.ndarray, np.ndarray, np.ndarray],
-    labels: tuple[np.ndarray, np.ndarray, np.ndarray],
+    features: _Sets,
+    labels: _Sets,
     names: tuple[str, ...],
 ) -> dict[str, Any]:
     """Of generated images to real ones; the floor is what as many held-out real ones come to."""
@@ -274,7 +279,7 @@ def _distance(
     return found
 
 
-def _coverage(features: tuple[np.ndarray, np.ndarray, np.ndarray]) -> dict[str, Any]:
+def _coverage(features: _Sets) -> dict[str, Any]:
     made, known, others = features
     size = min(len(made), len(others))
     if min(size, len(known)) <= NEIGHBOURS:
@@ -291,7 +296,7 @@ def _coverage(features: tuple[np.ndarray, np.ndarray, np.ndarray]) -> dict[str, 
 
 def _copying(
     subject: Subject,
-    features: tuple[np.ndarray, np.ndarray, np.ndarray],
+    features: _Sets,
     held_out_labels: np.ndarray,
 ) -> dict[str, Any]:
     train = subject.train

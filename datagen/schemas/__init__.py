@@ -32,6 +32,7 @@ from datagen.schemas.base import (
 from datagen.schemas.datasets import (
     Dataset,
     DatasetCreate,
+    DatasetDryRun,
     DatasetInspection,
     DatasetSource,
 )
@@ -153,6 +154,7 @@ __all__ = [
     "Count",
     "Dataset",
     "DatasetCreate",
+    "DatasetDryRun",
     "DatasetInspection",
     "DatasetSource",
     "DecodeCreate",

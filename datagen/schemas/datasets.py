@@ -47,6 +47,12 @@ class DatasetCreate(DatasetSource):
     name: Name
 
 
+class DatasetDryRun(DatasetSource):
+    """A source that is only to be looked at; a name may be given, as for a dataset."""
+
+    name: Name | None = None
+
+
 class DatasetInspection(Resource):
     """What a source holds, as it would be registered."""
 

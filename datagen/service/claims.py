@@ -115,7 +115,7 @@ def failure_of(policy: Policy, tries: int, error: Exception) -> Failure | None:
         error: what ended this one.
     """
     reason = reason_of(error)
-    if isinstance(error, DatagenError) and not error.may_pass:
+    if isinstance(error, DatagenError) and not error.retryable:
         return Failure(reason, tries, spent=False)
     return Failure(reason, tries, spent=True) if tries >= policy.attempts else None
 

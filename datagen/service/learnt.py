@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -77,6 +78,12 @@ def of_model(session: Session, model: Model) -> Learnt:
     if counts is None and (dataset := _trained_on(session, model)) is not None:
         counts = _of_dataset(dataset) if tuple(dataset.class_names) == names else None
     return Learnt(f"The model {model.name}@{model.version} had", names, counts)
+
+
+def labels_of(session: Session, model_id: UUID) -> tuple[list[str], list[str]]:
+    """Names of the classes that a model has learnt, and a sentence about the others."""
+    known = of_model(session, session.get_one(Model, model_id))
+    return [known.class_names[label] for label in known.labels], known.notes(known.missing)
 
 
 def of_dataset(dataset: Dataset) -> Learnt:

@@ -38,7 +38,6 @@ class ReportWork:
     """All that a worker needs to know to go on with a report that it has claimed.
 
     Attributes:
-        tries: attempts since the last slice that ended as planned.
         splits: of the dataset, each with the SHA-256 of its file; none for `sample:mnist`.
         subject: what the report says of itself.
         learnt: numbers of the classes that the model has learnt.

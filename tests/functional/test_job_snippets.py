@@ -83,7 +83,7 @@ class World:
     engine: Any
     browser: httpx.Client
 
-    def shown(self, job_id: UUID) -> dict[str, str]:
+    def snippets_of(self, job_id: UUID) -> dict[str, str]:
         """What the job's page shows, by its heading."""
         answer = self.browser.get(f"/jobs/{job_id}", headers={"Accept": "text/html"})
         assert answer.status_code == 200, answer.text
@@ -166,7 +166,7 @@ def type_all(world: World, tmp_path: Path) -> Callable[[UUID], list[Any]]:
         known, wanted = set(world.jobs()), world.request(job_id)
         with ExitStack() as stack:
             processes = []
-            for name, text in world.shown(job_id).items():
+            for name, text in world.snippets_of(job_id).items():
                 words = [sys.executable, "-c"] if name == "Python" else ["bash", "-euc"]
                 process = subprocess.Popen(
                     [*words, text], env=environment, cwd=tmp_path, text=True,
@@ -230,7 +230,7 @@ def test_model_that_another_one_hides_is_named_by_its_id(world: World) -> None:
     with Client(world.url, world.key) as client:
         job = client.jobs.create(str(hidden.id), {"3": 1}, gate=None)
         client.jobs.cancel(job.id)
-    assert all(str(hidden.id) in text for text in world.shown(job.id).values())
+    assert all(str(hidden.id) in text for text in world.snippets_of(job.id).values())
 
 
 def test_no_field_of_a_request_is_left_out_of_the_command_line() -> None:

@@ -121,7 +121,7 @@ def refusing() -> Iterator[tuple[str, dict[str, int]]]:
     statuses: dict[str, int] = {}
 
     class Refusing(http.server.BaseHTTPRequestHandler):
-        def answer(self) -> None:
+        def refuse(self) -> None:
             body = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
             self.send_response(statuses[self.command])
             self.send_header("Content-Length", str(len(body) if self.command != "HEAD" else 0))
@@ -129,7 +129,7 @@ def refusing() -> Iterator[tuple[str, dict[str, int]]]:
             if self.command != "HEAD":
                 self.wfile.write(body)
 
-        do_HEAD = do_PUT = answer  # noqa: N815 - the library's names
+        do_HEAD = do_PUT = refuse  # noqa: N815 - the library's names
 
         def log_message(self, *_: object) -> None:
             pass

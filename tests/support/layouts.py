@@ -99,7 +99,7 @@ WAYS: Mapping[str, Callable[[Path, Path], Path]] = {
 }
 
 
-def shown(found: Opened) -> dict[str, Any]:
+def contents(found: Opened) -> dict[str, Any]:
     """Kind, classes, and the classes of each split's images in their order."""
     names = next(iter(found.splits.values())).class_names
     splits = {
@@ -118,7 +118,7 @@ def every_way(source: Path, work: Path, **options: Any) -> tuple[dict[str, Any] 
         own.mkdir(parents=True)
         try:
             found = opened(give(source, own), **options)
-            results[way], notes[way] = shown(found), found.report.notes
+            results[way], notes[way] = contents(found), found.report.notes
         except DatagenError as error:
             results[way], notes[way] = error.detail.replace(f"{source} ", ""), []
     first = results["folder"]

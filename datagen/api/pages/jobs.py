@@ -13,7 +13,6 @@ from datagen.api.backends import Backends, Wired
 from datagen.api.pages.rendering import render
 from datagen.api.pages.snippets import snippets
 from datagen.api.pages.viewers import Viewer
-from datagen.db import tables
 from datagen.db.session import reading
 from datagen.export.formats import formats
 from datagen.schemas import (
@@ -76,8 +75,7 @@ async def new_job(
 def _labels(backends: Backends, chosen: Model) -> tuple[list[str], list[str]]:
     """The labels that a model has learnt, and a sentence about the others."""
     with reading(backends.engine) as session:
-        known = learnt.of_model(session, session.get_one(tables.Model, chosen.id))
-    return [known.class_names[label] for label in known.labels], known.notes(known.missing)
+        return learnt.labels_of(session, chosen.id)
 
 
 def _choices(backends: Backends, viewer: Principal) -> tuple[list[Model], list[Dataset]]:

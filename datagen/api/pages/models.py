@@ -10,7 +10,6 @@ from fastapi import APIRouter, Query, Request, Response
 from datagen.api.backends import Wired
 from datagen.api.pages.rendering import render
 from datagen.api.pages.viewers import Viewer
-from datagen.db import tables
 from datagen.db.session import reading
 from datagen.schemas import Comparison, Dataset, Model, Page
 from datagen.service import comparing, datasets, learnt, models
@@ -51,10 +50,9 @@ async def show_model(reference: str, request: Request, viewer: Viewer, backends:
     def read() -> tuple[Model, list[str], list[str]]:
         with reading(backends.engine) as session:
             model = models.read(session, viewer.owner_id, reference)
-            known = learnt.of_model(session, session.get_one(tables.Model, model.id))
+            labels, notes = learnt.labels_of(session, model.id)
         # While it is trained, nothing is learnt yet.
-        notes = known.notes(known.missing) if model.state == "succeeded" else []
-        return model, [known.class_names[label] for label in known.labels], notes
+        return model, labels, notes if model.state == "succeeded" else []
 
     model, labels, notes = await run_sync(read)
     return render(request, "model.html", viewer, model=model, labels=labels, notes=notes)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, TypeVar
 from uuid import UUID
 
 from anyio.to_thread import run_sync
@@ -27,6 +28,7 @@ from datagen.schemas import (
     NAME_PATTERN,
     Dataset,
     DatasetCreate,
+    DatasetDryRun,
     DatasetInspection,
     License,
     Page,
@@ -114,38 +116,53 @@ async def create_dataset(
     with tempfile.TemporaryDirectory(prefix="datagen-upload-") as given:
         folder = Path(given)
         if request.headers.get("content-type", "").partition(";")[0].strip() == "application/json":
-            wanted = await _wanted(request, backends.settings.max_body_bytes)
+            body = await receive_json(request, backends.settings.max_body_bytes)
             if dry_run:
-                return await _inspected(
-                    answer, datasets.inspect_source, backends.settings, wanted, folder
-                )
-            name, read = wanted.name, _reader(backends, wanted, folder)
-            licence = datasets.licence_of_source(wanted)
+                source = _parsed(body, DatasetDryRun)
+                inspect = partial(datasets.inspect_source, backends.settings, source, folder)
+                return await _inspected(answer, inspect)
+            wanted = _parsed(body, DatasetCreate)
+            name, licence = wanted.name, datasets.licence_of_source(wanted)
+            ingest = partial(
+                datasets.ingest_source, backends.storage, backends.settings, wanted, folder
+            )
         else:
-            if name is None and not dry_run:
-                raise InvalidRequest("The query names no dataset; give it a name.", field="name")
             shares = DEFAULT_SHARES if split is None else shares_of(split)
             options = ReadOptions(size, pad, on_error, shares, seed, zip_encoding)
-            await receive_file(request, folder / "upload")
-            if name is None or dry_run:
-                return await _inspected(answer, datasets.inspect, folder / "upload", options)
-            read = _uploaded(backends, folder / "upload", options)
-            licence = license
-        dataset = await run_sync(_register, backends, asker.owner_id, name, read, licence)
+            if not dry_run:
+                _check_name(name)
+            upload, licence = folder / "upload", license
+            await receive_file(request, upload)
+            if dry_run:
+                return await _inspected(answer, partial(datasets.inspect, upload, options))
+            ingest = partial(datasets.ingest, backends.storage, upload, options)
+        dataset = await run_sync(
+            _register, backends, asker.owner_id, _check_name(name), ingest, licence
+        )
     answer.headers["Location"] = f"{router.prefix}/{dataset.id}"
     return dataset
 
 
+def _check_name(name: str | None) -> str:
+    if name is None:
+        raise InvalidRequest("The query names no dataset; give it a name.", field="name")
+    datasets.check_dataset_name(name)
+    return name
+
+
 async def _inspected(
-    answer: Response, inspect: Callable[..., DatasetInspection], *arguments: Any
+    answer: Response, inspect: Callable[[], DatasetInspection]
 ) -> DatasetInspection:
     answer.status_code = HTTPStatus.OK
-    return await run_sync(inspect, *arguments)
+    return await run_sync(inspect)
 
 
-async def _wanted(request: Request, most: int) -> DatasetCreate:
+_Source = TypeVar("_Source", DatasetCreate, DatasetDryRun)
+
+
+def _parsed(body: bytes, schema: type[_Source]) -> _Source:
     try:
-        return DatasetCreate.model_validate_json(await receive_json(request, most))
+        return schema.model_validate_json(body)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
@@ -154,22 +171,14 @@ async def _wanted(request: Request, most: int) -> DatasetCreate:
         ) from None
 
 
-_Read = Callable[[], datasets.Ingested]
-
-
-def _uploaded(backends: Backends, path: Path, options: ReadOptions) -> _Read:
-    return lambda: datasets.ingest(backends.storage, path, options)
-
-
-def _reader(backends: Backends, wanted: DatasetCreate, folder: Path) -> _Read:
-    return lambda: datasets.ingest_source(backends.storage, backends.settings, wanted, folder)
-
-
 def _register(
-    backends: Backends, owner_id: UUID, name: str, read: _Read, licence: str | None
+    backends: Backends,
+    owner_id: UUID,
+    name: str,
+    ingest: Callable[[], datasets.Ingested],
+    licence: str | None,
 ) -> Dataset:
-    datasets.check_dataset_name(name)
-    ingested = read()
+    ingested = ingest()
     with writing(backends.engine) as session:
         return datasets.take(session, backends.settings, owner_id, name, ingested, licence)
 

@@ -143,17 +143,17 @@ from datagen.datasets.opening import open_dataset
 from datagen.datasets.reading import ReadOptions
 from datagen.datasets.stored import digests_of, write_split
 
-def held():
+def anonymous_mebibytes():
     fields = dict(line.split(":") for line in open("/proc/self/status") if ":" in line)
     return int(fields["RssAnon"].split()[0]) / 1024
 
-most = held()
+most = anonymous_mebibytes()
 before = most
 
 def watch():
     global most
     while True:
-        most = max(most, held())
+        most = max(most, anonymous_mebibytes())
         time.sleep(0.005)
 
 threading.Thread(target=watch, daemon=True).start()

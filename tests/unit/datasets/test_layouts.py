@@ -299,11 +299,11 @@ def test_linked_folders_of_pictures_are_read_and_circles_end(tmp_path):
     (source / "bird").symlink_to(elsewhere)
     (elsewhere / "b" / "round").symlink_to(elsewhere)
 
-    from layouts import as_folder, as_packed, shown  # noqa: PLC0415
+    from layouts import as_folder, as_packed, contents  # noqa: PLC0415
     from reading import opened  # noqa: PLC0415
 
     for give in (as_folder, as_packed):
-        result = shown(opened(give(source, tmp_path)))
+        result = contents(opened(give(source, tmp_path)))
         assert result["train"] == ["bird", "bird", "cat", "dog"]
 
 

@@ -99,7 +99,7 @@ def given_back(folder: Path, work: Path) -> Opened:
     return open_dataset(work / "packed", ReadOptions(shares=WHOLE), work / "scratch")
 
 
-def held(kind: str, counts: dict[str, int]) -> dict[str, int]:
+def splits_in_format(kind: str, counts: dict[str, int]) -> dict[str, int]:
     """The splits that a format has a place for."""
     return {split: count for split, count in counts.items() if split in known_format(kind).splits}
 
@@ -116,7 +116,7 @@ def check_same(found: dict[str, LabelledImages], splits: dict[str, LabelledImage
 @pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
 @pytest.mark.parametrize("kind", sorted(FORMATS))
 def test_classes_are_what_they_were(tmp_path, kind, names):
-    splits = drawn(names, held(kind, ALL), (1, 8, 8))
+    splits = drawn(names, splits_in_format(kind, ALL), (1, 8, 8))
     exported(kind, splits, tmp_path / "out", names)
 
     check_same(given_back(tmp_path / "out", tmp_path).splits, splits)
@@ -137,7 +137,7 @@ def test_classes_are_what_they_were(tmp_path, kind, names):
 def test_images_labels_and_splits_are_what_they_were(tmp_path, kind, shape, counts):
     if shape[0] == 3 and not known_format(kind).rgb:
         shape = (1, 8, 8)
-    splits = drawn(PLAIN, held(kind, counts), shape)
+    splits = drawn(PLAIN, splits_in_format(kind, counts), shape)
     exported(kind, splits, tmp_path / "out", PLAIN)
 
     check_same(given_back(tmp_path / "out", tmp_path).splits, splits)
@@ -146,7 +146,7 @@ def test_images_labels_and_splits_are_what_they_were(tmp_path, kind, shape, coun
 @pytest.mark.parametrize("archive", ["zip", "gztar"])
 @pytest.mark.parametrize("kind", sorted(FORMATS))
 def test_archive_of_an_export_is_what_the_folder_is(tmp_path, kind, archive):
-    splits = drawn(PLAIN, held(kind, ALL), (1, 8, 8))
+    splits = drawn(PLAIN, splits_in_format(kind, ALL), (1, 8, 8))
     exported(kind, splits, tmp_path / "out", PLAIN)
     packed = shutil.make_archive(str(tmp_path / "packed"), archive, tmp_path / "out")
     (tmp_path / "scratch").mkdir()

@@ -26,7 +26,7 @@ from torchvision.datasets import MNIST, ImageFolder
 from datagen.export import parquet, tfrecord
 from datagen.export import webdataset as our_webdataset
 from datagen.export.formats import formats
-from datagen.export.protocol import shifting
+from datagen.export.protocol import missing_before_others
 
 CASES: dict[str, dict[str, int]] = {
     "ordinary": {"cat": 4, "dog": 9, "owl": 5},
@@ -173,7 +173,7 @@ def test_torchvision_numbers_the_class_folders_as_we_do(whole: Any, tmp_path: Pa
     whole.write("imagefolder", tmp_path)
     for split, counts in whole.info.counts.items():
         labels = {stem: label for stem, label, *_ in whole.all_rows(split)}
-        if shifting(counts):
+        if missing_before_others(counts):
             _make_missing(tmp_path, split)
         folder = ImageFolder(str(tmp_path / split), allow_empty=True)
         assert {Path(path).stem: label for path, label in folder.samples} == labels
@@ -208,7 +208,7 @@ def test_timm_numbers_the_class_folders_as_we_do(whole: Any, tmp_path: Path) -> 
     whole.write("imagefolder", tmp_path)
     for split, counts in whole.info.counts.items():
         labels = {stem: label for stem, label, *_ in whole.all_rows(split)}
-        remedy = tmp_path / "folders.txt" if shifting(counts) else None
+        remedy = tmp_path / "folders.txt" if missing_before_others(counts) else None
         found = _as_timm(tmp_path / split, remedy)
         assert {path.stem: label for path, label in found} == labels
 

@@ -205,6 +205,14 @@ def claimed(request, world):
     return Claimed(world, request.param)
 
 
+@pytest.fixture(
+    params=[kind for kind in KINDS if kind is not Run], ids=lambda kind: kind.__name__.lower()
+)
+def requeued(request, world):
+    """Work that `requeue_stale` looks after; a tick of pipelines looks after runs."""
+    return Claimed(world, request.param)
+
+
 def expected_waits(claimed):
     if claimed.kind is Delivery:
         return list(claims.DELIVERY_WAITS)
@@ -281,14 +289,12 @@ def test_worker_that_is_killed_each_time_ends_it_at_the_limit(claimed):
 
 
 @ONE_DATABASE
-def test_silent_workers_row_waits_as_after_any_failure(claimed):
-    if claimed.kind is Run:
-        pytest.skip("the tick of pipelines has another worker told at once")
-    claimed.claim()
-    claimed.let_time_pass()
-    claimed.tick()
-    assert claimed.waits() == expected_waits(claimed)[0]
-    assert "fell silent" in claimed.row.error
+def test_silent_workers_row_waits_as_after_any_failure(requeued):
+    requeued.claim()
+    requeued.let_time_pass()
+    requeued.tick()
+    assert requeued.waits() == expected_waits(requeued)[0]
+    assert "fell silent" in requeued.row.error
 
 
 def test_attempt_that_was_overtaken_changes_nothing(claimed):
@@ -368,36 +374,32 @@ def test_delivery_is_claimed_for_longer_than_a_receiver_may_take(settings):
 
 
 @ONE_DATABASE
-def test_lost_message_of_any_kind_is_sent_again_once(claimed):
-    if claimed.kind is Run:
-        pytest.skip("runs have a tick of their own")
+def test_lost_message_of_any_kind_is_sent_again_once(requeued):
     of = {Batch: (RUN_BATCH, "batch_id"), Export: (RUN_EXPORT, "export_id"),
           Delivery: (DELIVER, "delivery_id")}  # fmt: skip
-    long_ago = timedelta(seconds=claimed.settings.resend_seconds + 5)
-    patient = claimed.settings.model_copy(update={"resend_seconds": 60.0})
-    with writing(claimed.engine) as session:
+    long_ago = timedelta(seconds=requeued.settings.resend_seconds + 5)
+    patient = requeued.settings.model_copy(update={"resend_seconds": 60.0})
+    with writing(requeued.engine) as session:
         session.execute(
-            update(claimed.kind).values(sent_at=now(session) - long_ago - timedelta(seconds=60))
+            update(requeued.kind).values(sent_at=now(session) - long_ago - timedelta(seconds=60))
         )
         sent = requeue_stale(session, patient)
         again = requeue_stale(session, patient)
     assert again == []
-    if claimed.kind in of:
-        task, argument = of[claimed.kind]
-        assert [one.arguments for one in sent if one.task == task] == [{argument: str(claimed.id)}]
+    if requeued.kind in of:
+        task, argument = of[requeued.kind]
+        assert [one.arguments for one in sent if one.task == task] == [{argument: str(requeued.id)}]
     else:
         assert len(sent) == 1
 
 
 @ONE_DATABASE
-def test_row_is_not_claimed_before_its_time_nor_sent(claimed):
-    if claimed.kind is Run:
-        pytest.skip("a run's step waits by its lease")
-    with writing(claimed.engine) as session:
+def test_row_is_not_claimed_before_its_time_nor_sent(requeued):
+    with writing(requeued.engine) as session:
         later = now(session) + timedelta(seconds=60)
-        session.execute(update(claimed.kind).values(available_at=later, sent_at=None))
-        assert claims.unsent(session, claimed.settings, claimed.kind) == []
-    assert claimed.claim() is None
+        session.execute(update(requeued.kind).values(available_at=later, sent_at=None))
+        assert claims.unsent(session, requeued.settings, requeued.kind) == []
+    assert requeued.claim() is None
 
 
 def test_many_rows_that_are_due_are_marked_in_parts(world, monkeypatch):
@@ -412,15 +414,13 @@ def test_many_rows_that_are_due_are_marked_in_parts(world, monkeypatch):
 
 
 @ONE_DATABASE
-def test_tick_leaves_a_living_worker_alone_and_has_what_was_given_back_sent_again(claimed):
-    if claimed.kind is Run:
-        pytest.skip("runs have a tick of their own")
-    number = claimed.claim()
-    claimed.tick()
-    assert (claimed.row.state, claimed.row.attempt) == ("running", number)
-    claimed.let_time_pass()
-    assert claimed.claim() == number + 1
-    with writing(claimed.engine) as session:
-        session.execute(update(claimed.kind).values(sent_at=now(session)))
-        claims.postpone(session, claimed.kind, claimed.id, number + 1, 2.0)
-    assert claimed.row.sent_at is None
+def test_tick_leaves_a_living_worker_alone_and_has_what_was_given_back_sent_again(requeued):
+    number = requeued.claim()
+    requeued.tick()
+    assert (requeued.row.state, requeued.row.attempt) == ("running", number)
+    requeued.let_time_pass()
+    assert requeued.claim() == number + 1
+    with writing(requeued.engine) as session:
+        session.execute(update(requeued.kind).values(sent_at=now(session)))
+        claims.postpone(session, requeued.kind, requeued.id, number + 1, 2.0)
+    assert requeued.row.sent_at is None

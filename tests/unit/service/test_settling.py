@@ -42,7 +42,7 @@ def close(engine, tiny, job, result_of):
 
 
 @pytest.fixture
-def shown(engine, owner, job):
+def job_view(engine, owner, job):
     def read():
         with reading(engine) as session:
             return jobs.read(session, owner.id, job[0].id)
@@ -54,31 +54,31 @@ def tasks(messages):
     return [message.task for message in messages]
 
 
-def test_job_is_settling_from_its_last_image_to_its_end(engine, job, close, shown):
-    assert (shown().state, shown().stage) == ("queued", "waiting")
+def test_job_is_settling_from_its_last_image_to_its_end(engine, job, close, job_view):
+    assert (job_view().state, job_view().stage) == ("queued", "waiting")
     close()
-    assert (shown().state, shown().stage) == ("running", "generating")
+    assert (job_view().state, job_view().stage) == ("running", "generating")
     assert SETTLE_JOB in tasks(close())
-    assert (shown().state, shown().stage) == ("running", "settling")
+    assert (job_view().state, job_view().stage) == ("running", "settling")
     settling.settle(engine, job[0].id)
-    assert (shown().state, shown().stage) == ("succeeded", None)
+    assert (job_view().state, job_view().stage) == ("succeeded", None)
 
 
-def test_job_whose_duplicates_are_made_anew_is_settling(engine, tiny, job, close, shown):
+def test_job_whose_duplicates_are_made_anew_is_settling(engine, tiny, job, close, job_view):
     close()
     close(twice=True)
     messages = settling.settle(engine, job[0].id)
     assert tasks(messages) == ["datagen.run_batch"]
-    assert (shown().state, shown().stage) == ("running", "settling")
+    assert (job_view().state, job_view().stage) == ("running", "settling")
     # While the batch is open again, no other round is begun, and the job does not end.
     assert settling.settle(engine, job[0].id) == []
-    assert shown().state == "running"
+    assert job_view().state == "running"
 
 
-def test_job_that_is_not_whole_is_not_settled(engine, job, close, shown):
+def test_job_that_is_not_whole_is_not_settled(engine, job, close, job_view):
     close()
     assert settling.settle(engine, job[0].id) == []
-    assert (shown().state, shown().stage) == ("running", "generating")
+    assert (job_view().state, job_view().stage) == ("running", "generating")
 
 
 def test_lost_message_of_the_closing_pass_is_sent_again_once(engine, tiny, job, close):

@@ -96,7 +96,7 @@ def record(engine, settings, work, status, error):
         delivering._record(session, settings, work, status, error)
 
 
-def shown(engine, owner, hook):
+def last_delivery(engine, owner, hook):
     with reading(engine) as session:
         return webhooks.list_deliveries(session, owner.id, hook.id, 50, None).items[0]
 
@@ -111,12 +111,15 @@ def test_delivery_that_is_sent_again_has_all_its_attempts_and_shows_those_alone(
 ):
     hook, delivery = ping
     record(engine, settings, claim(engine, settings, delivery), 500, Unavailable("answered 500"))
-    assert (shown(engine, owner, hook).attempt, shown(engine, owner, hook).status) == (1, 500)
+    assert (
+        last_delivery(engine, owner, hook).attempt,
+        last_delivery(engine, owner, hook).status,
+    ) == (1, 500)
     with writing(engine) as session:
         again, messages = webhooks.resend(session, owner.id, hook.id, delivery.id)
     assert (again.state, again.attempt, len(messages)) == ("queued", 0, 1)
     record(engine, settings, claim(engine, settings, delivery), 204, None)
-    ended = shown(engine, owner, hook)
+    ended = last_delivery(engine, owner, hook)
     assert (ended.state, ended.attempt, ended.status, ended.error) == ("succeeded", 1, 204, None)
     with reading(engine) as session:
         assert session.get_one(Delivery, delivery.id).attempt == 2
@@ -133,14 +136,14 @@ def test_worker_of_before_does_not_close_what_was_sent_again(engine, settings, o
     assert claim(engine, settings, delivery).attempt == 2
     record(engine, settings, slow, 500, Unavailable("answered 500"))
     record(engine, settings, slow, 204, None)
-    still = shown(engine, owner, hook)
+    still = last_delivery(engine, owner, hook)
     assert (still.state, still.status) == ("running", None)
 
 
 def test_address_that_is_refused_is_not_tried_for_a_day(engine, settings, owner, ping):
     hook, delivery = ping
     record(engine, settings, claim(engine, settings, delivery), None, Forbidden("Not public."))
-    ended = shown(engine, owner, hook)
+    ended = last_delivery(engine, owner, hook)
     assert (ended.state, ended.error, ended.next_attempt_at) == ("failed", "Not public.", None)
     assert ended.ended_at is not None
 
