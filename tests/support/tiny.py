@@ -7,15 +7,20 @@ from typing import Any
 import numpy as np
 import torch
 
+from datagen.images import LabelledImages
 from datagen.model.autoencoders import Autoencoder, make_generator
 from datagen.model.config import GeneratorConfig, JudgeConfig
 from datagen.model.data import TrainingData
 from datagen.model.header import CheckpointHeader
 from datagen.quality.judge import Judge
+from datagen.quality.report import Effort
 
 CPU = torch.device("cpu")
 SHAPE = (1, 9, 7)
 CLASSES = 3
+CLASS_NAMES = tuple(f"class {number}" for number in range(CLASSES))
+# A quality report within seconds.
+LITTLE_EFFORT = Effort(True, 60, 200, 30, 20, 15, 2, batch_size=32)
 
 
 def tiny_config(**changes: Any) -> GeneratorConfig:
@@ -90,6 +95,12 @@ def striped_images(
     images = random.integers(0, 80, (count, *shape), dtype=np.uint8)
     images[np.arange(count), :, labels % shape[1], :] = 250
     return images, labels
+
+
+def striped_set(count: int, seed: int = 0, names: tuple[str, ...] = CLASS_NAMES) -> LabelledImages:
+    """The same, as a split of a dataset."""
+    images, labels = striped_images(count, seed=seed)
+    return LabelledImages(images, labels, names)
 
 
 def striped_data(count: int, **changes: Any) -> TrainingData:

@@ -10,16 +10,14 @@ from uuid import UUID
 import numpy as np
 import pytest
 from sqlalchemy import update
-from tiny import CLASSES, CPU, striped_images
+from tiny import CLASS_NAMES, LITTLE_EFFORT, striped_set
 
 from datagen.datasets.reading import Opened, ReadReport
 from datagen.db.session import now, reading, writing
 from datagen.db.tables import Model, Report
 from datagen.errors import Conflict, InvalidRequest, NotFound
 from datagen.images import LabelledImages
-from datagen.quality import report as room
-from datagen.quality.report import MEASURE, Effort, Subject, assembled, run_step, step_names
-from datagen.quality.report_page import page
+from datagen.quality.report import step_names
 from datagen.queue import RUN_REPORT
 from datagen.schemas import JobCreate, ReportCreate
 from datagen.service import datasets, jobs, reports
@@ -27,160 +25,17 @@ from datagen.service.stale import requeue_stale
 from datagen.work import reports as work_room
 from datagen.work.reports import run_report
 
-NAMES = tuple(f"class {number}" for number in range(CLASSES))
-LITTLE = Effort(True, 60, 200, 30, 20, 15, 2, batch_size=32)
-
 
 @pytest.fixture(autouse=True)
 def _little_effort(monkeypatch):
-    monkeypatch.setattr(work_room, "QUICK", LITTLE)
+    monkeypatch.setattr(work_room, "QUICK", LITTLE_EFFORT)
     # Tests share the cores already; a second thread each would only wait for the others.
     monkeypatch.setattr(work_room, "all_threads", lambda _: nullcontext())
 
 
-def labelled(count, seed=0, names=NAMES):
-    images, labels = striped_images(count, seed=seed)
-    return LabelledImages(images, labels, names)
-
-
-def subject(images=None, labels=None, *, train=None, held_out=None, gated=False):
-    if images is None:
-        images, labels = striped_images(90, seed=8)
-    return Subject(images, labels, train or labelled(240), held_out or labelled(120, seed=1), gated)
-
-
-def measured(of, effort=LITTLE):
-    steps = {
-        name: json.loads(json.dumps(run_step(name, of, effort, CPU, lambda: None)))
-        for name in step_names(effort)
-    }
-    return assembled(steps, of, effort)
-
-
-def missing(report):
-    return {each["part"]: each["reason"] for each in report["not_computed"]}
-
-
-# --- what is measured ---------------------------------------------------------------------------
-
-
-def test_report_has_every_part_and_is_plain_json():
-    report = measured(subject())
-
-    assert report["not_computed"] == []
-    assert {"fidelity", "distance", "coverage", "copying", "usefulness"} <= set(report)
-    assert report["verdict"]["outcome"] in {"helps", "no_measurable_difference", "hurts"}
-    assert json.loads(json.dumps(report, allow_nan=False)) == report
-    assert report["usefulness"]["held_out"] == 120
-    assert len(report["copying"]["pairs"]) == 10
-    assert np.sum(report["fidelity"]["confusion"]) == 90
-    assert set(report["fidelity"]["per_class"]) == set(NAMES)
-
-
-def test_right_labels_are_told_from_wrong_ones():
-    images, labels = striped_images(150, seed=8)
-    effort = Effort(True, 150, 200, 80, 20, 2, 2, batch_size=32)
-
-    right = run_step(MEASURE, subject(images, labels), effort, CPU, lambda: None)["parts"]
-    wrong = run_step(MEASURE, subject(images, (labels + 1) % CLASSES), effort, CPU, lambda: None)
-
-    assert right["fidelity"]["agreement"] > 0.9
-    assert right["fidelity"]["low"] <= right["fidelity"]["agreement"] <= right["fidelity"]["high"]
-    assert wrong["parts"]["fidelity"]["agreement"] < 0.1
-
-
-def test_planted_copies_and_duplicates_are_counted_and_shown():
-    train = labelled(240)
-    images, labels = striped_images(90, seed=8)
-    own = np.flatnonzero(train.labels == labels[4])[:1]
-    images[4] = train.images[own[0]]
-    images[7] = images[10]
-
-    report = measured(subject(images, labels, train=train))
-
-    assert report["copying"]["copies"] >= 1
-    assert report["copying"]["exact_duplicates"] == 1
-    closest = report["copying"]["pairs"][0]
-    assert (closest["image"], closest["training_row"]) == (4, int(own[0]))
-    assert closest["generated_png"] == closest["real_png"]
-
-
-def test_images_of_one_label_are_measured_but_not_alone():
-    images, labels = striped_images(90, seed=8)
-    one = labels == 1
-
-    report = measured(subject(images[one], labels[one]))
-
-    assert "usefulness.synthetic_alone" in missing(report)
-    assert report["usefulness"]["synthetic_alone"] is None
-    assert report["usefulness"]["gain"]["low"] is not None
-    assert set(report["fidelity"]["per_class"]) == {"class 1"}
-
-
-@pytest.mark.parametrize("count", [1, 2, 5])
-def test_so_few_images_are_told_which_part_lacks_them(count):
-    images, labels = striped_images(90, seed=8)
-
-    report = measured(subject(images[:count], labels[:count]))
-
-    assert "too few" in missing(report)["coverage"]
-    assert "too few" in missing(report)["distance"]
-    assert "fidelity" in report
-    assert page(report | {"subject": told()})
-
-
-def test_real_images_of_one_class_leave_no_verdict():
-    one = labelled(60)
-    train = LabelledImages(one.images, np.zeros_like(one.labels), NAMES)
-    report = measured(subject(train=train, held_out=train))
-
-    assert report["verdict"]["outcome"] == "unknown"
-    assert {"fidelity", "usefulness"} <= set(missing(report))
-
-
-def test_features_that_are_no_numbers_never_reach_the_verdict(monkeypatch):
-    class Spoilt:
-        @classmethod
-        def of(cls, *_):
-            return lambda images: np.full((len(images), 8), np.nan, dtype=np.float32)
-
-    monkeypatch.setattr(room, "Features", Spoilt)
-    report = measured(subject())
-
-    assert set(missing(report)) == {"distance", "coverage", "copying"}
-    assert "not all numbers" in missing(report)["distance"]
-    assert "nan" not in json.dumps(report, allow_nan=False).lower()
-
-
-def told():
-    return {
-        "model": "<b>m</b>@1", "model_digest": "d", "job": None, "sampler": "prior",
-        "temperature": 1.0, "truncation": None, "gate": {"min_score": 0.5}, "seed": 0,
-        "real": "r@1", "real_digest": "e", "images": 90, "training_images": 240,
-        "held_out_images": 120, "device": "cpu",
-    }  # fmt: skip
-
-
-def test_page_shows_all_parts_and_needs_nothing_beside_it():
-    report = measured(subject())
-    html = page(report | {"subject": told()})
-
-    assert report["verdict"]["sentence"] in html
-    assert "<b>m</b>" not in html
-    assert html.count("<section>") == 5
-    assert html.count("data:image/svg+xml") == 5
-    assert html.count("data:image/png") == 20
-    assert "<script" not in html
-    assert "http://" not in html.replace("http://www.w3.org", "")
-    assert "https://" not in html
-
-
-# --- as a task ----------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def dataset(engine, storage, owner):
-    splits = {"train": labelled(240), "test": labelled(120, seed=1)}
+    splits = {"train": striped_set(240), "test": striped_set(120, seed=1)}
     stored = datasets.store(storage, Opened(splits, ReadReport(source="npz")))
     with writing(engine) as session:
         return datasets.register(session, owner.id, "real", stored)
@@ -222,6 +77,18 @@ def job(engine, settings, owner, model, queue, worker, work_off):
     queue.send(messages)
     work_off(worker())
     return made
+
+
+def only(real, *labels):
+    """The images of some labels."""
+    kept = np.isin(real.labels, labels)
+    return LabelledImages(real.images[kept], real.labels[kept], real.class_names)
+
+
+def kept_as(engine, storage, owner, **splits):
+    stored = datasets.store(storage, Opened(splits, ReadReport(source="npz")))
+    with writing(engine) as session:
+        datasets.register(session, owner.id, "partly", stored)
 
 
 def row_of(engine, report):
@@ -268,7 +135,7 @@ def test_report_in_slices_is_the_same_as_in_one(engine, storage, dataset, job, a
     sliced = ask(job=job.id, real="real")
     tasks = run(slice_seconds=0.0)
 
-    assert tasks == len(step_names(LITTLE))
+    assert tasks == len(step_names(LITTLE_EFFORT))
     one, two = (found_in(storage, row_of(engine, each)) for each in (whole, sliced))
     assert one == two
     assert not [key for key in (f.key for f in storage.list("reports/")) if "json" in key]
@@ -311,7 +178,7 @@ def test_labels_that_the_real_images_lack_are_left_out_and_told(
 ):
     names = ("class 0", "class 2", "another")
     splits = {
-        "train": labelled(240, names=names), "test": labelled(90, seed=1, names=names)
+        "train": striped_set(240, names=names), "test": striped_set(90, seed=1, names=names)
     }  # fmt: skip
     stored = datasets.store(storage, Opened(splits, ReadReport(source="npz")))
     with writing(engine) as session:
@@ -320,12 +187,14 @@ def test_labels_that_the_real_images_lack_are_left_out_and_told(
     run()
 
     found = found_in(storage, row_of(engine, asked))
-    assert "class 1" in missing(found)["labels"]
+    assert [one["part"] for one in found["not_computed"] if "class 1" in one["reason"]] == [
+        "labels"
+    ]
     assert set(found["fidelity"]["per_class"]) == {"class 0", "class 2"}
 
 
 def test_real_images_without_a_held_out_split_are_divided(engine, storage, owner, job, ask, run):
-    stored = datasets.store(storage, Opened({"train": labelled(240)}, ReadReport(source="npz")))
+    stored = datasets.store(storage, Opened({"train": striped_set(240)}, ReadReport(source="npz")))
     with writing(engine) as session:
         datasets.register(session, owner.id, "whole", stored)
     asked = ask(job=job.id, real="whole")
@@ -354,8 +223,8 @@ def test_real_images_must_be_named_and_fit(engine, storage, owner, model, job, a
     with pytest.raises(NotFound):
         ask(job=job.id, real="nope")
     for name, images in {
-        "large": LabelledImages(np.zeros((9, 1, 12, 12), np.uint8), np.arange(9) % 3, NAMES),
-        "other": labelled(90, names=("x", "y", "z")),
+        "large": LabelledImages(np.zeros((9, 1, 12, 12), np.uint8), np.arange(9) % 3, CLASS_NAMES),
+        "other": striped_set(90, names=("x", "y", "z")),
     }.items():
         stored = datasets.store(storage, Opened({"train": images}, ReadReport(source="npz")))
         with writing(engine) as session:
@@ -430,22 +299,12 @@ def test_removed_report_is_gone(engine, owner, dataset, job, ask, run):
         reports.read(session, owner.id, asked.id)
 
 
-def only(real, *labels):
-    """The images of some labels."""
-    kept = np.isin(real.labels, labels)
-    return LabelledImages(real.images[kept], real.labels[kept], real.class_names)
-
-
-def kept_as(engine, storage, owner, **splits):
-    stored = datasets.store(storage, Opened(splits, ReadReport(source="npz")))
-    with writing(engine) as session:
-        datasets.register(session, owner.id, "partly", stored)
-
-
 def test_class_without_training_images_is_left_out_and_named(
     engine, storage, owner, model, ask, run
 ):
-    kept_as(engine, storage, owner, train=only(labelled(240), 0, 2), test=labelled(120, seed=1))
+    kept_as(
+        engine, storage, owner, train=only(striped_set(240), 0, 2), test=striped_set(120, seed=1)
+    )
     with writing(engine) as session:
         session.execute(update(Model).values(metrics={"training_images_per_class": [9, 0, 9]}))
     asked = ask(model="stripes", real="partly", images=30)
@@ -467,21 +326,21 @@ def test_class_without_training_images_is_left_out_and_named(
 
 
 def test_class_without_held_out_images_is_named(engine, storage, owner, job, ask, run):
-    held_out = only(labelled(120, seed=1), 0, 2)
-    kept_as(engine, storage, owner, train=labelled(240), test=held_out)
+    held_out = only(striped_set(120, seed=1), 0, 2)
+    kept_as(engine, storage, owner, train=striped_set(240), test=held_out)
     asked = ask(job=job.id, real="partly")
     run()
 
     found = found_in(storage, row_of(engine, asked))
     assert "none held out of 'class 1'" in found["notes"][0]
-    assert set(found["fidelity"]["per_class"]) == set(NAMES)
+    assert set(found["fidelity"]["per_class"]) == set(CLASS_NAMES)
     assert set(found["fidelity"]["evaluator"]["per_class"]) == {"class 0", "class 2"}
 
 
 def test_class_of_one_real_image_is_measured_and_named(engine, storage, owner, job, ask, run):
-    whole = labelled(240)
+    whole = striped_set(240)
     rows = np.flatnonzero((whole.labels != 1) | (np.arange(240) == 1))
-    train = LabelledImages(whole.images[rows], whole.labels[rows], NAMES)
+    train = LabelledImages(whole.images[rows], whole.labels[rows], CLASS_NAMES)
     kept_as(engine, storage, owner, train=train)
     asked = ask(job=job.id, real="partly")
     run()
@@ -495,7 +354,7 @@ def test_real_images_whose_held_out_ones_are_all_of_other_classes_are_divided(
     engine, storage, owner, job, ask, run
 ):
     kept_as(
-        engine, storage, owner, train=only(labelled(240), 0, 2), test=only(labelled(120), 1)
+        engine, storage, owner, train=only(striped_set(240), 0, 2), test=only(striped_set(120), 1)
     )  # fmt: skip
     asked = ask(job=job.id, real="partly")
     run()
