@@ -29,6 +29,25 @@ JOB = JobInfo(
     created_at=datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC),
 )
 SYNTHETIC = Origin(job=JOB.job_id, model=JOB.model_digest, seed=9, sampler="prior")
+# Images of each class, in sets that have broken loaders.
+CASES: dict[str, dict[str, int]] = {
+    "ordinary": {"cat": 4, "dog": 9, "owl": 5},
+    "one class": {"scratch": 6},
+    "twelve classes named by number": {str(number): 2 for number in range(12)},
+    "class named like a split": {"cat": 2, "test": 3, "my-val": 2},
+    "odd names": {
+        "a/b": 2, "..": 1, "ä🦉": 2, "x" * 300: 1, "cat": 2, "Cat": 1, "[*]": 1, "eval": 1, ".": 1
+    },
+    "class without images": {"cat": 3, "dog": 0, "owl": 2},
+    "names in a given order": {"zebra": 2, "train": 1, "Ant": 2, "item10": 1, "item2": 3},
+    "names with white space": {" a  b": 2, "a b": 1, "c\u2028d": 2, "e\u00a0": 1},
+}  # fmt: skip
+SHAPES = [(1, 8, 8), (3, 8, 8)]
+SEVERAL = {
+    "synthetic": {"validation": {"cat": 2}},
+    # No owl in the split test.
+    "real": {"train": {"cat": 3, "owl": 1}, "test": {"cat": 1, "dog": 2}},
+}
 
 
 class Part:
@@ -153,3 +172,21 @@ class Drawn:
         """Export into a folder; the manifest without its files."""
         with FolderSink(folder) as sink:
             return write_export(name, self.splits(batch_size), self.info, sink)
+
+
+def pixels(image: Any, channels: int | None = None) -> np.ndarray:
+    """What a loader read, as uint8 (C, H, W)."""
+    array = np.asarray(image)
+    array = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+    return array if channels is None else array[:channels]
+
+
+def check_images(found: Iterator[tuple[Any, int]], drawn: Any, split: str) -> None:
+    """The pixels and labels that were found are those that were drawn, each once."""
+    channels = drawn.info.image_shape[0]
+    wanted = sorted(
+        (image.tobytes(), label) for _, label, image, _ in drawn.all_rows(split)
+    )  # fmt: skip
+    assert sorted((pixels(image, channels).tobytes(), int(label)) for image, label in found) == (
+        wanted
+    )

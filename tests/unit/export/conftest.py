@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from drawing import Drawn
+from drawing import CASES, SEVERAL, SHAPES, Drawn
 
 
 @pytest.fixture
@@ -18,6 +18,20 @@ def drawn() -> Drawn:
 def draw() -> type[Drawn]:
     """Makes samples of the test's own."""
     return Drawn
+
+
+@pytest.fixture(params=SHAPES, ids=["grey", "rgb"])
+def shape(request: pytest.FixtureRequest) -> tuple[int, int, int]:
+    size: tuple[int, int, int] = request.param
+    return size
+
+
+@pytest.fixture(params=[*CASES, "several splits"])
+def whole(request: pytest.FixtureRequest, draw: Any, shape: tuple[int, int, int]) -> Any:
+    """What is to be exported, in all the cases."""
+    if request.param == "several splits":
+        return draw(CASES["ordinary"], shape=shape, **SEVERAL)
+    return draw(CASES[request.param], shape=shape)
 
 
 @pytest.fixture(scope="session")

@@ -14,62 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import google_crc32c
-import huggingface_hub
-import mlcroissant
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import webdataset
+from drawing import CASES, check_images, pixels
 from PIL import Image
 from torchvision.datasets import MNIST, ImageFolder
 
-from datagen.export import parquet, tfrecord
+from datagen.export import tfrecord
 from datagen.export import webdataset as our_webdataset
-from datagen.export.formats import formats
 from datagen.export.protocol import missing_before_others
-
-CASES: dict[str, dict[str, int]] = {
-    "ordinary": {"cat": 4, "dog": 9, "owl": 5},
-    "one class": {"scratch": 6},
-    "twelve classes named by number": {str(number): 2 for number in range(12)},
-    "class named like a split": {"cat": 2, "test": 3, "my-val": 2},
-    "odd names": {
-        "a/b": 2, "..": 1, "ä🦉": 2, "x" * 300: 1, "cat": 2, "Cat": 1, "[*]": 1, "eval": 1, ".": 1
-    },
-    "class without images": {"cat": 3, "dog": 0, "owl": 2},
-    "names in a given order": {"zebra": 2, "train": 1, "Ant": 2, "item10": 1, "item2": 3},
-    "names with white space": {" a  b": 2, "a b": 1, "c\u2028d": 2, "e\u00a0": 1},
-}  # fmt: skip
-SHAPES = [(1, 8, 8), (3, 8, 8)]
-SEVERAL = {
-    "synthetic": {"validation": {"cat": 2}},
-    # No owl in the split test.
-    "real": {"train": {"cat": 3, "owl": 1}, "test": {"cat": 1, "dog": 2}},
-}
-
-
-@pytest.fixture(params=SHAPES, ids=["grey", "rgb"])
-def shape(request: pytest.FixtureRequest) -> tuple[int, int, int]:
-    size: tuple[int, int, int] = request.param
-    return size
-
-
-@pytest.fixture(params=[*CASES, "several splits"])
-def whole(request: pytest.FixtureRequest, draw: Any, shape: tuple[int, int, int]) -> Any:
-    """What is to be exported, in all the cases."""
-    if request.param == "several splits":
-        return draw(CASES["ordinary"], shape=shape, **SEVERAL)
-    return draw(CASES[request.param], shape=shape)
-
-
-def _pixels(image: Any, channels: int | None = None) -> np.ndarray:
-    array = np.asarray(image)
-    array = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
-    return array if channels is None else array[:channels]
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else value
 
 
 def _by_digest(drawn: Any, split: str) -> dict[str, Any]:
@@ -77,17 +31,6 @@ def _by_digest(drawn: Any, split: str) -> dict[str, Any]:
         hashlib.sha256(image.tobytes()).hexdigest(): (stem, label, synthetic)
         for stem, label, image, synthetic in drawn.all_rows(split)
     }
-
-
-def _same(found: Iterator[tuple[Any, int]], drawn: Any, split: str) -> None:
-    """The pixels and labels that were found are those that were drawn, each once."""
-    channels = drawn.info.image_shape[0]
-    wanted = sorted(
-        (image.tobytes(), label) for _, label, image, _ in drawn.all_rows(split)
-    )  # fmt: skip
-    assert sorted((_pixels(image, channels).tobytes(), int(label)) for image, label in found) == (
-        wanted
-    )
 
 
 @pytest.mark.parametrize("name", ["parquet", "imagefolder"])
@@ -99,11 +42,11 @@ def test_datasets_library_reads_labels_names_and_pixels(
     assert set(loaded) == set(whole.info.counts)
     for split, rows in loaded.items():
         assert rows.features["label"].names == list(whole.names)
-        _same(((row["image"], row["label"]) for row in rows), whole, split)
+        check_images(((row["image"], row["label"]) for row in rows), whole, split)
         kinds = _by_digest(whole, split)
         for row in rows:
-            pixels = _pixels(row["image"], whole.info.image_shape[0])
-            _, _, synthetic = kinds[hashlib.sha256(pixels.tobytes()).hexdigest()]
+            array = pixels(row["image"], whole.info.image_shape[0])
+            _, _, synthetic = kinds[hashlib.sha256(array.tobytes()).hexdigest()]
             assert row["synthetic"] is synthetic
 
 
@@ -146,7 +89,7 @@ def test_datasets_library_streams_webdataset(whole: Any, load_dataset: Any, tmp_
     loaded = load_dataset(tmp_path / "set")
     assert set(loaded) == set(whole.info.counts)
     for split, rows in loaded.items():
-        _same(((row["png"], row["cls"]) for row in rows), whole, split)
+        check_images(((row["png"], row["cls"]) for row in rows), whole, split)
         assert {row["json"]["label_name"] for row in rows} <= set(whole.names)
 
 
@@ -164,7 +107,7 @@ def test_webdataset_reads_its_tars(
             webdataset.WebDataset(tars, shardshuffle=False, empty_check=False).decode("pilrgb" if
             whole.info.image_shape[0] == 3 else "l8")
         )  # fmt: skip
-        _same(((sample["png"], sample["cls"]) for sample in samples), whole, split)
+        check_images(((sample["png"], sample["cls"]) for sample in samples), whole, split)
         stems = [stem for stem, *_ in whole.all_rows(split)]
         assert sorted(sample["__key__"] for sample in samples) == sorted(stems)
 
@@ -177,7 +120,7 @@ def test_torchvision_numbers_the_class_folders_as_we_do(whole: Any, tmp_path: Pa
             _make_missing(tmp_path, split)
         folder = ImageFolder(str(tmp_path / split), allow_empty=True)
         assert {Path(path).stem: label for path, label in folder.samples} == labels
-        _same(
+        check_images(
             ((folder[number][0], label) for number, (_, label) in enumerate(folder.samples)),
             whole,
             split,
@@ -231,7 +174,7 @@ def test_torchvisions_mnist_reads_idx(case: str, draw: Any, tmp_path: Path) -> N
     for split, train in (("train", True), ("test", False)):
         if split in drawn.info.counts:
             found = MNIST(str(tmp_path), train=train)
-            _same(zip(found.data.numpy(), found.targets, strict=True), drawn, split)
+            check_images(zip(found.data.numpy(), found.targets, strict=True), drawn, split)
         else:
             size = (tmp_path / "MNIST" / "raw" / "t10k-images-idx3-ubyte").stat().st_size
             assert size == 16
@@ -247,7 +190,7 @@ def test_numpy_reads_npz_without_pickle(whole: Any, tmp_path: Path) -> None:
                 continue
             images, labels = arrays[f"x_{key}"], arrays[f"y_{key}"]
             assert (images.dtype, labels.dtype) == (np.uint8, np.uint8)
-            _same(zip(images, labels, strict=True), whole, split)
+            check_images(zip(images, labels, strict=True), whole, split)
 
 
 def _examples(path: Path) -> Iterator[dict[str, Any]]:
@@ -311,7 +254,7 @@ def test_records_hold_fiftyones_features(
         assert {row["format"] for row in records} == {b"png"}
         assert all(row["filename"].endswith(b".png") for row in records)
         assert all(place[row["label"].decode()] == row["label_index"] for row in records)
-        _same(
+        check_images(
             ((Image.open(io.BytesIO(row["image_bytes"])), row["label_index"]) for row in records),
             whole,
             split,
@@ -328,7 +271,7 @@ def test_stylegans_rules_are_kept(whole: Any, tmp_path: Path) -> None:
             # What its ImageFolderDataset does: sorted names, a label for every one.
             assert sorted(images) == sorted(labels)
             assert images[0] == "00000/img00000000.png"
-            _same(
+            check_images(
                 ((Image.open(io.BytesIO(archive.read(name))), labels[name]) for name in images),
                 whole,
                 split,
@@ -342,7 +285,7 @@ def test_fiftyones_layout_is_kept(whole: Any, tmp_path: Path) -> None:
         assert document["classes"] == list(whole.names)
         images = {path.stem: path for path in (tmp_path / split / "data").iterdir()}
         assert set(images) == set(document["labels"])
-        _same(
+        check_images(
             ((Image.open(images[stem]), told["label"])
              for stem, told in document["labels"].items()),
             whole,
@@ -361,176 +304,3 @@ def test_class_names_stand_beside_numbers_as_they_are(
     drawn.write(name, tmp_path)
     text = (tmp_path / "classes.txt").read_bytes().decode()
     assert text.split("\n") == [*drawn.names, ""]
-
-
-@pytest.mark.filterwarnings(
-    "ignore:ConjunctiveGraph:DeprecationWarning", "ignore:The inplace keyword:Warning"
-)
-@pytest.mark.parametrize("name", formats())
-def test_croissant_is_valid_and_reads_every_record(name: str, whole: Any, tmp_path: Path) -> None:
-    if name == "idx" and (whole.info.image_shape[0] == 3 or "validation" in whole.info.counts):
-        return
-    whole.write(name, tmp_path)
-    dataset = mlcroissant.Dataset(str(tmp_path / "croissant.json"))
-    assert not dataset.metadata.ctx.issues.errors
-    assert not dataset.metadata.ctx.issues.warnings
-    sets = {
-        record.id: [
-            {key.partition("/")[2]: _text(value) for key, value in row.items()}
-            for row in dataset.records(record.id)
-        ]
-        for record in dataset.metadata.record_sets
-    }
-    assert [(row["label"], row["name"]) for row in sets.pop("labels")] == list(
-        enumerate(whole.names)
-    )
-    counts = whole.info.counts
-    assert {row["name"]: row["images"] for row in sets.pop("splits")} == {
-        split: own.sum() for split, own in counts.items()
-    }
-    if name not in {"fiftyone", "imagefolder", "parquet"}:
-        assert not sets
-        return
-    joined = _joined(name, sets.pop("images"), sets.pop("metadata", []), tmp_path)
-    assert not sets
-    assert len(joined) == whole.info.images_total
-    for split in counts:
-        _same(
-            ((row["image"], row["label"]) for row in joined if row["split"] == split), whole, split
-        )
-
-
-def _joined(
-    name: str, images: list[dict[str, Any]], told: list[dict[str, Any]], root: Path
-) -> list[dict[str, Any]]:
-    """The images with their labels, by the fields that the set's description names."""
-    if name == "parquet":
-        return images
-    key = {"imagefolder": ("split", "file_name"), "fiftyone": ("file",)}[name]
-    labels = {tuple(row[part] for part in key): row for row in told}
-    assert len(labels) == len(told) == len(images)
-    found = []
-    for row in images:
-        assert row["file"].startswith(f"{row['split']}/")
-        other = labels[tuple(row[part] for part in key)]
-        assert other["split"] == row["split"]
-        assert other["digest"] == hashlib.sha256((root / row["file"]).read_bytes()).hexdigest()
-        found.append(other | row)
-    return found
-
-
-@pytest.mark.filterwarnings("ignore:ConjunctiveGraph:DeprecationWarning")
-def test_croissant_says_where_the_images_come_from(draw: Any, tmp_path: Path) -> None:
-    drawn = draw({"a": 2}, real={"train": {"a": 1}}, licence="cc-by-4.0")
-    drawn.write("parquet", tmp_path / "mixed")
-    kept = mlcroissant.Dataset(str(tmp_path / "mixed" / "croissant.json")).metadata.to_json()
-    assert kept["rai:hasSyntheticData"] is True
-    assert kept["license"] == "https://spdx.org/licenses/CC-BY-4.0.html"
-    job, model = drawn.info.jobs[0].job_id, drawn.info.jobs[0].model_digest
-    assert kept["prov:wasGeneratedBy"]["@id"] == f"urn:datagen:job:{job}"
-    assert kept["prov:wasGeneratedBy"]["@type"] == "prov:Activity"
-    assert {entity["@id"] for entity in kept["prov:wasDerivedFrom"]} == {
-        f"urn:datagen:model:{model}",
-        f"urn:datagen:dataset:{'cd' * 32}",
-    }
-
-    draw({"a": 0}, synthetic={"train": {"a": 0}}, real={"train": {"a": 3}}, jobs=()).write(
-        "parquet", tmp_path / "real"
-    )
-    kept = json.loads((tmp_path / "real" / "croissant.json").read_text())
-    assert kept["rai:hasSyntheticData"] is False
-    assert kept["license"] == "unknown"
-    assert "prov:wasGeneratedBy" not in kept
-
-
-@pytest.mark.parametrize("name", ["parquet", "imagefolder", "webdataset"])
-def test_front_matter_of_the_card_names_the_files_of_every_split(
-    name: str, draw: Any, load_dataset: Any, tmp_path: Path
-) -> None:
-    drawn = draw({"cat": 3, "test": 2}, synthetic={"validation": {"cat": 1}, "test": {"test": 1}})
-    drawn.write(name, tmp_path / "set")
-    card = huggingface_hub.DatasetCard.load(tmp_path / "set" / "README.md")
-    data = card.data.to_dict()
-    assert data["task_ids"] == ["multi-class-image-classification"]
-    assert data["annotations_creators"] == ["machine-generated"]
-    assert data["source_datasets"] == ["original"]
-    (config,) = data["configs"]
-    assert [entry["split"] for entry in config["data_files"]] == ["train", "validation", "test"]
-    loaded = load_dataset(tmp_path / "set")
-    assert {split: rows.num_rows for split, rows in loaded.items()} == {
-        "train": 5, "validation": 1, "test": 1
-    }  # fmt: skip
-
-
-def test_front_matter_tells_real_images_from_synthetic_ones(draw: Any, tmp_path: Path) -> None:
-    draw({"cat": 3}, real={"test": {"cat": 2}}).write("idx", tmp_path)
-    data = huggingface_hub.DatasetCard.load(tmp_path / "README.md").data.to_dict()
-    assert data["annotations_creators"] == ["machine-generated", "found"]
-    assert data["source_datasets"] == ["extended|pets"]
-    assert "configs" not in data
-
-
-@pytest.mark.parametrize(
-    ("name", "told"),
-    [
-        ("imagefolder", 'valid="validation"'),
-        ("webdataset", "empty_check=False"),
-        ("webdataset", "Ray"),
-        ("idx", "always the ten digits"),
-        ("idx", "ValueError"),
-        ("tfrecord", "`label_index` (int64"),
-        ("tfrecord", "an index of each file"),
-        ("parquet", "drop that metadata"),
-    ],
-)
-def test_card_says_what_the_usual_loaders_need(
-    name: str, told: str, draw: Any, tmp_path: Path
-) -> None:
-    draw({"cat": 1}, shape=(1, 8, 8)).write(name, tmp_path)
-    assert told in (tmp_path / "README.md").read_text()
-
-
-def test_class_without_images_in_a_split_is_warned_of_and_told_in_the_card(
-    draw: Any, tmp_path: Path
-) -> None:
-    drawn = draw({"cat": 2, "dog": 1, "owl": 2}, synthetic={"test": {"owl": 1, "dog": 0}})
-    drawn.write("imagefolder", tmp_path)
-    layout = formats()["imagefolder"]
-    (warning,) = layout.warnings(drawn.names, drawn.info.counts)
-    assert warning.startswith("The split test has no images of 'cat' and of 1 more classes:")
-    card = (tmp_path / "README.md").read_text()
-    assert "- test: cat, dog" in card
-    assert 'class_map=str(root / "folders.txt")' in card
-    assert not list(formats()["parquet"].warnings(drawn.names, drawn.info.counts))
-    # A class behind all that have images shifts no number.
-    assert not list(layout.warnings(drawn.names, {"train": np.array([2, 1, 0])}))
-
-
-def test_card_tells_renamed_folders(draw: Any, tmp_path: Path) -> None:
-    draw({"test": 1, "cat": 1}).write("imagefolder", tmp_path)
-    assert "| 0 | test | `%74est` |" in (tmp_path / "README.md").read_text()
-    assert "| 1 | cat | `cat` |" in (tmp_path / "README.md").read_text()
-    assert (tmp_path / "folders.txt").read_text() == "%74est\ncat\n"
-    draw({"test": 1, "cat": 1}).write("parquet", tmp_path / "other")
-    assert "%74est" not in (tmp_path / "other" / "README.md").read_text()
-
-
-def test_parquet_is_cut_into_numbered_files(
-    drawn: Any, load_dataset: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("datagen.export.writing.PART_ROWS", 4)
-    monkeypatch.setattr(parquet, "ROWS_PER_FILE", 7)
-    drawn.write("parquet", tmp_path / "set")
-    files = sorted((tmp_path / "set" / "data").iterdir())
-    assert [file.name for file in files] == [
-        f"train-0000{number}-of-00003.parquet" for number in range(3)
-    ]
-    assert [pq.ParquetFile(file).metadata.num_rows for file in files] == [7, 7, 4]
-    assert load_dataset(tmp_path / "set")["train"]["index"][:] == list(range(18))
-
-
-def test_parquet_has_row_groups_that_are_cheap_to_fetch(draw: Any, tmp_path: Path) -> None:
-    draw({"a": 2100}).write("parquet", tmp_path)
-    metadata = pq.ParquetFile(tmp_path / "data" / "train-00000-of-00001.parquet").metadata
-    rows = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
-    assert rows == [1000, 1000, 100]
