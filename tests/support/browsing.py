@@ -7,10 +7,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
 from running import Service, wait_until
+
+from datagen.datasets.sample import load_sample
+from datagen.images import encode_png
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 MISSING = (
@@ -20,6 +24,15 @@ MISSING = (
 FLAGS = ["--no-sandbox", "--headless", "--disable-gpu", "--disable-background-networking"]
 # Kept for whoever wants to look at them; not in the repository.
 SHOTS = Path(__file__).parents[2] / ".artifacts" / "pages"
+RECIPE = {
+    "name": "nightly",
+    "source": {"dataset": "digits"},
+    "model": "mnist",
+    "plan": {"balance": True},
+    "gate": None,
+    "deliver": [{"format": "npz"}],
+    "schedule": {"cron": "0 2 * * *", "timezone": "Europe/Berlin"},
+}
 _TELL = """
 document.addEventListener("securitypolicyviolation", (event) => {
   console.error(`CSP: ${event.violatedDirective} ${event.blockedURI}`);
@@ -78,6 +91,22 @@ class Visit:
         """Close the window; fails where a page did something wrong."""
         self.context.close()
         assert self.wrong == []
+
+
+def class_folders(folders: tuple[str, ...], count: int = 4) -> dict[str, bytes]:
+    """Small pictures of one class in each folder, by the names of their files."""
+    images = load_sample()["train"]
+    files = {}
+    for label, folder in enumerate(folders):
+        rows = np.flatnonzero(images.labels == label)[:count]
+        for row, png in zip(rows, encode_png(images.images[rows]), strict=True):
+            files[f"{folder}/{folder if '<' in folder else 'image'}-{row}.png"] = png
+    return files
+
+
+def images_stored(page: Page) -> int:
+    """What a job's page says of its images now."""
+    return int(page.locator("#whole").evaluate("one => one.value"))
 
 
 # No longer than its module: the driver keeps an event loop running in the thread of the tests.
