@@ -240,11 +240,7 @@ def _told_fidelity(found: Fidelity, names: tuple[str, ...], count: int) -> dict[
     }
 
 
-def _distance(
-    features: _Sets,
-    labels: _Sets,
-    names: tuple[str, ...],
-) -> dict[str, Any]:
+def _distance(features: _Sets, labels: _Sets, names: tuple[str, ...]) -> dict[str, Any]:
     """Of generated images to real ones; the floor is what as many held-out real ones come to."""
     made, known, others = features
     size = min(len(made), len(others))
@@ -294,11 +290,7 @@ def _coverage(features: _Sets) -> dict[str, Any]:
     return {"neighbours": NEIGHBOURS, "images": size, **told(a), "held_out": told(b)}
 
 
-def _copying(
-    subject: Subject,
-    features: _Sets,
-    held_out_labels: np.ndarray,
-) -> dict[str, Any]:
+def _copying(subject: Subject, features: _Sets, held_out_labels: np.ndarray) -> dict[str, Any]:
     train = subject.train
     if min(len(features[1]), len(features[2])) < FEWEST_IMAGES:
         raise NotComputable("There are too few real images to compare with.")
@@ -418,8 +410,7 @@ def _usefulness(
     labels = subject.held_out.labels
     if len(np.unique(labels)) < FEWEST_IMAGES:
         raise NotComputable("The held-out real images are all of one class.")
-    if len(np.unique(subject.train.labels)) < FEWEST_IMAGES:
-        raise NotComputable("The real images are all of one class; nothing can learn from them.")
+    _need_classes(subject.train)
     right = {arm: list(_right(arm, steps, len(labels), effort)) for arm in ARMS}
     gain = difference(right[BOTH], right[REAL], labels)
     alone = None

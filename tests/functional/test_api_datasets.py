@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import gzip
 import io
-import tarfile
 import zipfile
 from typing import Any
 
 import numpy as np
 import pytest
+from layouts import tar_of
 from PIL import Image
 
 pytestmark = pytest.mark.xdist_group("stack")
@@ -16,16 +16,6 @@ pytestmark = pytest.mark.xdist_group("stack")
 def png(value: int, size: int = 8) -> bytes:
     data = io.BytesIO()
     Image.new("L", (size, size), value).save(data, "PNG")
-    return data.getvalue()
-
-
-def tar(files: dict[str, bytes]) -> bytes:
-    data = io.BytesIO()
-    with tarfile.open(fileobj=data, mode="w") as archive:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
     return data.getvalue()
 
 
@@ -41,7 +31,7 @@ def upload(stack: Any, name: str, body: bytes) -> Any:
 
 
 def test_dry_run_answers_with_what_the_body_holds_and_registers_nothing(stack: Any) -> None:
-    answer = stack.http.post("/v1/datasets", params={"dry_run": True}, content=tar(GOOD))
+    answer = stack.http.post("/v1/datasets", params={"dry_run": True}, content=tar_of(GOOD))
 
     assert answer.status_code == 200, answer.text
     assert answer.json()["class_names"] == ["cat", "dog"]
@@ -52,24 +42,26 @@ def test_dry_run_answers_with_what_the_body_holds_and_registers_nothing(stack: A
     )
     assert (named.status_code, named.json()["image_shape"]) == (200, [1, 28, 28])
     assert stack.http.get("/v1/datasets/never-registered").status_code == 404
-    unnamed = stack.http.post("/v1/datasets", content=tar(GOOD))
+    unnamed = stack.http.post("/v1/datasets", content=tar_of(GOOD))
     assert unnamed.status_code == 422
     wrong = stack.http.post(
-        "/v1/datasets", params={"name": "x", "zip_encoding": "klingon"}, content=tar(GOOD)
+        "/v1/datasets",
+        params={"name": "x", "zip_encoding": "klingon"},
+        content=tar_of(GOOD),
     )
     assert (wrong.status_code, "'klingon'" in wrong.text) == (422, True)
 
 
 def test_upload_registers_and_repeats_into_the_same_version(stack: Any) -> None:
-    first = upload(stack, "pets", tar(GOOD))
+    first = upload(stack, "pets", tar_of(GOOD))
     assert first.status_code == 201, first.text
     made = first.json()
     assert made["class_names"] == ["cat", "dog"]
     assert made["image_shape"] == [1, 8, 8]
     assert made["counts"] == {"train": [4, 4]}
     assert first.headers["location"] == f"/v1/datasets/{made['id']}"
-    assert upload(stack, "pets", tar(GOOD)).json()["id"] == made["id"]
-    changed = upload(stack, "pets", tar(GOOD | {"train/dog/9.png": png(255)})).json()
+    assert upload(stack, "pets", tar_of(GOOD)).json()["id"] == made["id"]
+    changed = upload(stack, "pets", tar_of(GOOD | {"train/dog/9.png": png(255)})).json()
     assert changed["version"] == made["version"] + 1
     assert stack.http.get("/v1/datasets/pets").json() == changed
     assert stack.http.get(f"/v1/datasets/pets@{made['version']}").json() == made
@@ -81,12 +73,12 @@ def test_upload_registers_and_repeats_into_the_same_version(stack: Any) -> None:
     "body",
     [
         b"not a tar",
-        tar(GOOD)[:700],
-        tar(GOOD | {"train/dog/../../../evil.png": png(1)}),
-        tar(GOOD | {"/etc/evil.png": png(1)}),
-        tar(GOOD | {"train/dog/bad.png": png(1)[:40]}),
-        tar(GOOD | {"train/dog/big.png": png(1, size=9)}),
-        tar({}),
+        tar_of(GOOD)[:700],
+        tar_of(GOOD | {"train/dog/../../../evil.png": png(1)}),
+        tar_of(GOOD | {"/etc/evil.png": png(1)}),
+        tar_of(GOOD | {"train/dog/bad.png": png(1)[:40]}),
+        tar_of(GOOD | {"train/dog/big.png": png(1, size=9)}),
+        tar_of({}),
     ],
     ids=["no-tar", "truncated", "climbs", "absolute", "broken-image", "other-size", "empty"],
 )
@@ -99,8 +91,8 @@ def test_bad_upload_is_422_and_registers_nothing(stack: Any, body: bytes) -> Non
 
 
 def test_upload_without_name_or_body_is_refused(stack: Any) -> None:
-    assert stack.http.post("/v1/datasets", content=tar(GOOD)).json()["field"] == "name"
-    assert upload(stack, "No Name", tar(GOOD)).json()["field"] == "name"
+    assert stack.http.post("/v1/datasets", content=tar_of(GOOD)).json()["field"] == "name"
+    assert upload(stack, "No Name", tar_of(GOOD)).json()["field"] == "name"
     assert upload(stack, "empty", b"").status_code == 400
 
 
@@ -132,24 +124,26 @@ def test_the_same_images_are_the_same_dataset_whatever_they_come_as(stack: Any, 
             pixels[position] = np.asarray(image)
         labels.append(name.split("/")[1])
     body = {
-        "tar": lambda: tar(GOOD),
-        "tar.gz": lambda: gzip.compress(tar(GOOD)),
+        "tar": lambda: tar_of(GOOD),
+        "tar.gz": lambda: gzip.compress(tar_of(GOOD)),
         "zip": lambda: zipped(GOOD),
         "npz": lambda: arrays(x_train=pixels, y_train=np.array(labels)),
     }[kind]()
     made = upload(stack, f"as-{kind}", body)
     assert made.status_code == 201, made.text
-    plain = upload(stack, "as-tar", tar(GOOD)).json()
+    plain = upload(stack, "as-tar", tar_of(GOOD)).json()
     assert made.json()["digest"] == plain["digest"]
     assert made.json()["report"]["source"] == ("npz" if kind == "npz" else "imagefolder")
 
 
 def test_query_says_how_to_read(stack: Any) -> None:
     mixed = {f"cat/{n}.png": png(n, size=6 + n) for n in range(10)} | {"cat/bad.png": b"bad"}
-    plain = upload(stack, "mixed", tar(mixed))
+    plain = upload(stack, "mixed", tar_of(mixed))
     assert plain.status_code == 422
     wanted = {"size": 6, "pad": True, "on_error": "skip", "split": "train=0.5,test=0.5", "seed": 3}
-    made = stack.http.post("/v1/datasets", params={"name": "mixed", **wanted}, content=tar(mixed))
+    made = stack.http.post(
+        "/v1/datasets", params={"name": "mixed", **wanted}, content=tar_of(mixed)
+    )
     assert made.status_code == 201, made.text
     assert made.json()["counts"] == {"train": [5], "test": [5]}
     assert made.json()["image_shape"] == [1, 6, 6]
@@ -159,7 +153,7 @@ def test_query_says_how_to_read(stack: Any) -> None:
     for wrong, field in (({"size": 0}, "size"), ({"pad": True}, "pad"), ({"split": "x"}, "split"),
                          ({"on_error": "shrug"}, "on_error"), ({"seed": -1}, "seed")):  # fmt: skip
         answer = stack.http.post(
-            "/v1/datasets", params={"name": "mixed", **wrong}, content=tar(mixed)
+            "/v1/datasets", params={"name": "mixed", **wrong}, content=tar_of(mixed)
         )
         assert (answer.status_code, answer.json()["field"]) == (422, field), answer.text
 
@@ -206,12 +200,12 @@ def test_json_that_is_none_is_refused(stack: Any) -> None:
 
 
 def test_removed_dataset_is_gone(stack: Any) -> None:
-    upload(stack, "short-lived", tar(GOOD))
+    upload(stack, "short-lived", tar_of(GOOD))
     assert stack.http.delete("/v1/datasets/short-lived").status_code == 204
     assert stack.http.get("/v1/datasets/short-lived").status_code == 404
     assert stack.http.delete("/v1/datasets/short-lived").status_code == 404
     for number in range(2):
-        upload(stack, "many", tar(GOOD | {"train/dog/9.png": png(250 + number)}))
+        upload(stack, "many", tar_of(GOOD | {"train/dog/9.png": png(250 + number)}))
     answer = stack.http.delete("/v1/datasets/many")
     assert answer.status_code == 409
     assert "many@1, many@2" in answer.json()["detail"]

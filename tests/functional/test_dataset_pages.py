@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import re
-import tarfile
 from pathlib import Path
 
 import pytest
 from browsing import Visit, browser, class_folders, playwright, service, visit
+from layouts import tar_of
 from playwright.sync_api import expect
 from running import Service
 
@@ -19,21 +18,11 @@ pytestmark = [pytest.mark.xdist_group("pages"), pytest.mark.timeout(600)]
 HARMFUL = "<img src=x onerror=alert(1)>"
 
 
-def tarred(files: dict[str, bytes]) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as archive:
-        for name, data in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(data)
-            archive.addfile(entry, io.BytesIO(data))
-    return out.getvalue()
-
-
 def test_good_archive_becomes_a_dataset_and_a_broken_one_a_sentence(
     service: Service, visit: Visit
 ) -> None:
     page = visit.go("/datasets")
-    broken = tarred(class_folders(("cat", "dog")) | {"cat/no.png": b"this is no picture"})
+    broken = tar_of(class_folders(("cat", "dog")) | {"cat/no.png": b"this is no picture"})
     page.locator("#file").set_input_files(
         {"name": "pets.tar", "mimeType": "application/x-tar", "buffer": broken}
     )
@@ -66,7 +55,7 @@ def test_names_that_are_code_are_shown_as_text(service: Service, visit: Visit) -
     page = visit.go("/datasets")
     page.locator("#file").set_input_files(
         {"name": "odd.tar", "mimeType": "application/x-tar",
-         "buffer": tarred(class_folders((HARMFUL, "dog")))}
+         "buffer": tar_of(class_folders((HARMFUL, "dog")))}
     )  # fmt: skip
     page.get_by_role("button", name="Upload").click()
     expect(page.get_by_role("heading", name="odd@1")).to_be_visible()

@@ -41,6 +41,17 @@ def write(path: Path, content: str | bytes) -> None:
     path.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def tar_of(files: Mapping[str, bytes]) -> bytes:
+    """A tar of files by their names, in the given order."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return out.getvalue()
+
+
 def as_folder(source: Path, _work: Path) -> Path:
     return source
 

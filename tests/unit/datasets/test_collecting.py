@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from layouts import lay
 from PIL import Image
 from reading import opened
 
@@ -21,14 +22,6 @@ def picture(value=7, size=(4, 3), mode="L", kind="PNG", **options):
     out = io.BytesIO()
     Image.new(mode, size, value if mode == "L" else (value,) * 3).save(out, kind, **options)
     return out.getvalue()
-
-
-def tree(root, files):
-    for name, content in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return root
 
 
 def dancing():
@@ -50,7 +43,7 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_file_that_cannot_be_read_refuses_the_dataset_by_name(tmp_path, name):
-    tree(tmp_path, {"a/good.png": picture(), f"a/{name}": BAD[name]})
+    lay(tmp_path, **{"a/good.png": picture(), f"a/{name}": BAD[name]})
 
     with pytest.raises(InvalidFile, match=name) as raised:
         opened(tmp_path)
@@ -60,7 +53,7 @@ def test_file_that_cannot_be_read_refuses_the_dataset_by_name(tmp_path, name):
 
 def test_files_that_cannot_be_read_are_left_out_when_asked_and_listed(tmp_path):
     good = {f"a/good{number}.png": picture(number) for number in range(3)}
-    tree(tmp_path, good | {f"a/{name}": content for name, content in BAD.items()})
+    lay(tmp_path, **(good | {f"a/{name}": content for name, content in BAD.items()}))
 
     found = opened(tmp_path, on_error="skip")
     assert found.splits["train"].images[:, 0, 0, 0].tolist() == [0, 1, 2]
@@ -70,14 +63,14 @@ def test_files_that_cannot_be_read_are_left_out_when_asked_and_listed(tmp_path):
 
 
 def test_dataset_of_which_nothing_is_left_is_refused(tmp_path):
-    tree(tmp_path, {f"a/{name}": content for name, content in BAD.items()})
+    lay(tmp_path, **{f"a/{name}": content for name, content in BAD.items()})
 
     with pytest.raises(InvalidFile, match="no image that can be read"):
         opened(tmp_path, on_error="skip")
 
 
 def test_five_problems_are_named_and_the_rest_is_not_read(tmp_path):
-    tree(tmp_path, {f"a/{number}.png": b"x" for number in range(9)})
+    lay(tmp_path, **{f"a/{number}.png": b"x" for number in range(9)})
 
     with pytest.raises(InvalidFile) as raised:
         opened(tmp_path)
@@ -126,7 +119,7 @@ def test_what_was_done_to_images_is_told(tmp_path):
     Image.new("RGBA", (4, 3), (0, 0, 0, 0)).save(clear, "PNG")
     deep = io.BytesIO()
     Image.fromarray(np.full((3, 4), 65535, dtype=np.uint16)).save(deep, "PNG")
-    tree(tmp_path, {"a/1.png": clear.getvalue(), "a/2.png": deep.getvalue()})
+    lay(tmp_path, **{"a/1.png": clear.getvalue(), "a/2.png": deep.getvalue()})
 
     notes = " ".join(opened(tmp_path).report.notes)
     assert "Images with transparency, which was laid over white: 1." in notes

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import numpy as np
 import pytest
+from layouts import lay
 from PIL import Image
 from reading import read
 
@@ -21,16 +21,8 @@ def picture(value: int = 7, *, size: tuple[int, int] = (4, 3), mode: str = "L") 
     return out.getvalue()
 
 
-def tree(root: Path, files: dict[str, bytes]) -> Path:
-    for name, content in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return root
-
-
 def test_class_folders_alone_are_the_training_split(tmp_path):
-    tree(tmp_path, {"dog/1.png": picture(1), "cat/2.png": picture(2), "dog/0.png": picture(3)})
+    lay(tmp_path, **{"dog/1.png": picture(1), "cat/2.png": picture(2), "dog/0.png": picture(3)})
 
     found = read(tmp_path)
 
@@ -42,9 +34,9 @@ def test_class_folders_alone_are_the_training_split(tmp_path):
 
 
 def test_splits_share_the_classes_of_all(tmp_path):
-    tree(
+    lay(
         tmp_path,
-        {
+        **{
             "train/b/1.png": picture(1),
             "val/a/1.png": picture(2),
             "test/c/1.png": picture(3),
@@ -90,13 +82,13 @@ def test_classes_named_by_number_are_in_the_order_of_the_numbers():
 
 
 def test_classes_named_like_splits_are_classes(tmp_path):
-    tree(tmp_path, {f"{name}/1.png": picture() for name in ("train", "test", "cat")})
+    lay(tmp_path, **{f"{name}/1.png": picture() for name in ("train", "test", "cat")})
 
     assert read(tmp_path)["train"].class_names == ("cat", "test", "train")
 
 
 def test_one_class_is_enough_and_another_may_be_empty(tmp_path):
-    tree(tmp_path, {"train/only/1.png": picture()})
+    lay(tmp_path, **{"train/only/1.png": picture()})
     (tmp_path / "train" / "none").mkdir()
 
     found = read(tmp_path)["train"]
@@ -106,9 +98,9 @@ def test_one_class_is_enough_and_another_may_be_empty(tmp_path):
 
 
 def test_hidden_files_and_files_that_are_no_pictures_count_for_nothing(tmp_path):
-    tree(
+    lay(
         tmp_path,
-        {
+        **{
             "a/1.png": picture(),
             "a/.2.png": b"",
             "a/notes.txt": b"x",
@@ -141,7 +133,7 @@ def test_many_kinds_of_pictures_are_read(tmp_path):
 @pytest.mark.parametrize("order", [("L", "RGB"), ("RGB", "L")])
 def test_grey_images_become_colour_beside_colour(tmp_path, order):
     for number, mode in enumerate(order):
-        tree(tmp_path, {f"a/{number}.png": picture(90, mode=mode)})
+        lay(tmp_path, **{f"a/{number}.png": picture(90, mode=mode)})
 
     found = read(tmp_path)["train"]
 
@@ -152,7 +144,7 @@ def test_grey_images_become_colour_beside_colour(tmp_path, order):
 
 def test_images_of_other_sizes_are_listed(tmp_path):
     sizes = {"a/0": (4, 3), "a/1": (5, 3), "b/0": (4, 9), "b/1": (4, 3)}
-    tree(tmp_path, {f"{name}.png": picture(size=size) for name, size in sizes.items()})
+    lay(tmp_path, **{f"{name}.png": picture(size=size) for name, size in sizes.items()})
 
     with pytest.raises(
         InvalidFile, match=r"a/0\.png is 4 x 3.*a/1\.png is 5 x 3.*b/0\.png is 4 x 9"
@@ -161,7 +153,7 @@ def test_images_of_other_sizes_are_listed(tmp_path):
 
 
 def test_splits_of_different_sizes_are_refused(tmp_path):
-    tree(tmp_path, {"train/a/0.png": picture(), "test/a/0.png": picture(size=(9, 9))})
+    lay(tmp_path, **{"train/a/0.png": picture(), "test/a/0.png": picture(size=(9, 9))})
 
     with pytest.raises(InvalidFile, match=r"test/a/0\.png is 9 x 9"):
         read(tmp_path)
@@ -170,8 +162,8 @@ def test_splits_of_different_sizes_are_refused(tmp_path):
 def test_all_broken_images_are_named(tmp_path):
     whole = picture(mode="RGB", size=(40, 40))
     broken = {"zero": b"", "cut": whole[: len(whole) // 2], "text": b"no picture"}
-    tree(tmp_path, {f"a/{name}.png": content for name, content in broken.items()})
-    tree(tmp_path, {"a/good.png": whole})
+    lay(tmp_path, **{f"a/{name}.png": content for name, content in broken.items()})
+    lay(tmp_path, **{"a/good.png": whole})
 
     with pytest.raises(InvalidFile) as raised:
         read(tmp_path)
@@ -182,7 +174,7 @@ def test_all_broken_images_are_named(tmp_path):
 
 
 def test_kinds_that_are_not_read_are_not_left_out_silently(tmp_path):
-    tree(tmp_path, {"a/1.png": picture(), "a/2.ppm": b"P6 1 1 255\n\0\0\0"})
+    lay(tmp_path, **{"a/1.png": picture(), "a/2.ppm": b"P6 1 1 255\n\0\0\0"})
 
     with pytest.raises(InvalidFile, match=r"a/2\.ppm"):
         read(tmp_path)
@@ -203,14 +195,14 @@ def test_kinds_that_are_not_read_are_not_left_out_silently(tmp_path):
     ],
 )
 def test_trees_that_mean_nothing_are_explained(tmp_path, files, told):
-    tree(tmp_path, files)
+    lay(tmp_path, **files)
 
     with pytest.raises(InvalidFile, match=told):
         read(tmp_path)
 
 
 def test_class_names_that_cannot_be_shown_are_refused(tmp_path):
-    tree(tmp_path, {"a\nb/1.png": picture()})
+    lay(tmp_path, **{"a\nb/1.png": picture()})
 
     with pytest.raises(InvalidFile, match=r"a\\nb"):
         read(tmp_path)
@@ -218,7 +210,7 @@ def test_class_names_that_cannot_be_shown_are_refused(tmp_path):
 
 def test_more_pixels_than_fit_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(limits, "MAX_PIXEL_BYTES", 30)
-    tree(tmp_path, {f"a/{number}.png": picture() for number in range(3)})
+    lay(tmp_path, **{f"a/{number}.png": picture() for number in range(3)})
 
     with pytest.raises(InvalidFile, match="36 bytes"):
         read(tmp_path)

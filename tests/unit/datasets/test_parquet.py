@@ -73,7 +73,8 @@ def test_names_and_plain_bytes_will_do(tmp_path):
 
 
 def test_the_datasets_library_writes_what_is_read(tmp_path):
-    datasets = pytest.importorskip("datasets")
+    import datasets  # noqa: PLC0415 - it reads its settings when it is imported
+
     features = datasets.Features(
         {"image": datasets.Image(), "label": datasets.ClassLabel(names=["x", "b", "c"])}
     )

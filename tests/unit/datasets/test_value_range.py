@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from images_made import deep_png, saved, tiff
+from layouts import lay
 from PIL import Image
 from reading import opened
 
@@ -19,14 +20,6 @@ def npz(path, values, **splits):
         arrays |= {f"x_{name}": own, f"y_{name}": LABELS[: len(own)]}
     np.savez(path / "a.npz", **(arrays or {"images": values, "labels": LABELS[: len(values)]}))
     return opened(path / "a.npz")
-
-
-def picture_tree(path, files):
-    for name, data in files.items():
-        file = path / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(data)
-    return path
 
 
 def levels(found, split="train"):
@@ -137,7 +130,7 @@ def test_pictures_of_16_bits_are_scaled_together_and_those_of_8_stay(tmp_path):
         "test/b/0.png": saved(Image.new("L", (4, 4), 200), "PNG"),
     }
 
-    found = opened(picture_tree(tmp_path, files))
+    found = opened(lay(tmp_path, **files))
     assert levels(found) == [0, 6, 249, 125]
     assert levels(found, "test") == [12, 200]
     assert any("12-bit values in uint16, scaled by 4095: 5 images" in n for n in found.report.notes)
@@ -148,7 +141,7 @@ def test_colour_of_16_bits_is_rounded_and_not_cut(tmp_path):
     values = np.zeros((1, 2, 3), np.uint16)
     values[0, 0], values[0, 1] = (65535, 250, 40_000), (1000, 254, 128)
 
-    found = opened(picture_tree(tmp_path, {"a/0.png": deep_png(values)}))
+    found = opened(lay(tmp_path, **{"a/0.png": deep_png(values)}))
     expected = np.rint(values / 257).transpose(2, 0, 1)
     assert found.splits["train"].images[0].tolist() == expected.tolist()
 
@@ -156,7 +149,7 @@ def test_colour_of_16_bits_is_rounded_and_not_cut(tmp_path):
 def test_fractions_in_a_tiff_are_scaled(tmp_path):
     values = np.linspace(0, 1, 16, dtype=np.float32).reshape(4, 4, 1)
 
-    found = opened(picture_tree(tmp_path, {"a/0.tif": tiff(values, 1)}))
+    found = opened(lay(tmp_path, **{"a/0.tif": tiff(values, 1)}))
     assert found.splits["train"].images.ravel().tolist() == np.rint(values * 255).ravel().tolist()
 
 
@@ -166,7 +159,7 @@ def test_picture_with_a_value_that_is_no_number_is_left_out_when_asked(tmp_path)
     files = {"a/good.tif": tiff(good, 1), "a/bad.tif": tiff(bad, 1)}
 
     with pytest.raises(InvalidFile, match=r"a/bad\.tif has values that are no numbers"):
-        opened(picture_tree(tmp_path, files))
+        opened(lay(tmp_path, **files))
     found = opened(tmp_path, on_error="skip")
     assert (len(found.splits["train"]), found.report.skipped_count) == (1, 1)
 
@@ -178,14 +171,14 @@ def test_masks_of_0_and_1_are_stretched_unless_one_image_is_brighter(tmp_path, l
     if late:
         files["b/0.png"] = saved(Image.new("L", (4, 4), 9), "PNG")
 
-    found = opened(picture_tree(tmp_path, files))
+    found = opened(lay(tmp_path, **files))
     assert found.splits["train"].images[0, 0, 0].tolist() == [1 if late else 255, 0, 0, 0]
 
 
 def test_masks_are_resized_before_they_are_scaled(tmp_path):
     ramp = np.repeat([[0, 1]], 16, axis=1).repeat(32, axis=0).astype(np.uint8)
 
-    found = opened(picture_tree(tmp_path, {"a/0.png": saved(Image.fromarray(ramp), "PNG")}), size=5)
+    found = opened(lay(tmp_path, **{"a/0.png": saved(Image.fromarray(ramp), "PNG")}), size=5)
     row = found.splits["train"].images[0, 0, 2].tolist()
     assert row[0] < 10
     assert row[-1] > 245
@@ -196,7 +189,7 @@ def test_masks_are_resized_before_they_are_scaled(tmp_path):
 def test_deep_images_are_resized_before_they_are_scaled(tmp_path, pad):
     ramp = np.linspace(0, 4095, 64).reshape(1, 64, 1).repeat(64, axis=0).astype(np.uint16)
 
-    found = opened(picture_tree(tmp_path, {"a/0.png": deep_png(ramp)}), size=8, pad=pad)
+    found = opened(lay(tmp_path, **{"a/0.png": deep_png(ramp)}), size=8, pad=pad)
     row = found.splits["train"].images[0, 0, 4].astype(int)
     assert np.all(np.abs(row - (np.arange(8) + 0.5) * 255 / 8) < 3)
 
@@ -207,5 +200,5 @@ def test_colour_that_comes_late_is_no_matter_to_those_that_wait(tmp_path):
         "b/0.png": saved(Image.new("RGB", (4, 4), (1, 2, 3)), "PNG"),
     }
 
-    images = opened(picture_tree(tmp_path, files)).splits["train"].images
+    images = opened(lay(tmp_path, **files)).splits["train"].images
     assert images[:, :, 0, 0].tolist() == [[255] * 3, [1, 2, 3]]

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import io
 import json
-import tarfile
 
 import pytest
+from layouts import tar_of, write
 from PIL import Image
 from reading import opened, read
 
@@ -18,12 +18,7 @@ def picture(value: int = 7) -> bytes:
 
 
 def shard(path, members):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as tar:
-        for name, content in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
+    write(path, tar_of(dict(members)))
 
 
 def samples(start, labels, ending="cls"):

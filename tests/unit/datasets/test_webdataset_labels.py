@@ -1,12 +1,10 @@
 from __future__ import annotations
 
 import gzip
-import io
 import json
-import tarfile
 
 import pytest
-from layouts import every_way, picture, write
+from layouts import every_way, picture, tar_of, write
 from reading import opened, read
 
 from datagen.errors import InvalidFile
@@ -14,17 +12,14 @@ from datagen.errors import InvalidFile
 
 def shard(path, samples):
     """A tar of samples: for each its files by their endings."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        for number, parts in enumerate(samples):
-            for ending, data in {"png": picture(number * 9), **parts}.items():
-                info = tarfile.TarInfo(f"{number:04}.{ending}")
-                content = data if isinstance(data, bytes) else str(data).encode()
-                info.size = len(content)
-                tar.addfile(info, io.BytesIO(content))
-    data = out.getvalue()
-    path.write_bytes(gzip.compress(data) if path.name.endswith("gz") else data)
+    data = tar_of(
+        {
+            f"{number:04}.{ending}": data if isinstance(data, bytes) else str(data).encode()
+            for number, parts in enumerate(samples)
+            for ending, data in {"png": picture(number * 9), **parts}.items()
+        }
+    )
+    write(path, gzip.compress(data) if path.name.endswith("gz") else data)
 
 
 def labels(source):

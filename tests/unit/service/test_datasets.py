@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import io
-import tarfile
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+from layouts import tar_of
 from sqlalchemy import func, select
 
 from datagen.datasets.reading import Opened, ReadOptions, ReadReport
@@ -161,19 +160,17 @@ def test_spoilt_images_are_told(engine, storage, owner, splits, spoil, word):
         datasets.load_split(storage, prefix, "train")
 
 
-def tar_of(path, images):
-    with tarfile.open(path, "w") as tar:
-        for number, (label, data) in enumerate(
-            zip(images.labels, encode_png(images.images), strict=True)
-        ):
-            entry = tarfile.TarInfo(f"{images.class_names[label]}/{number}.png")
-            entry.size = len(data)
-            tar.addfile(entry, io.BytesIO(data))
+def class_folders(images):
+    files = encode_png(images.images)
+    return {
+        f"{images.class_names[label]}/{number}.png": png
+        for number, (label, png) in enumerate(zip(images.labels, files, strict=True))
+    }
 
 
 def test_uploaded_class_folders_become_a_dataset(engine, storage, owner, tmp_path):
     images = images_of(30)
-    tar_of(tmp_path / "upload.tar", images)
+    (tmp_path / "upload.tar").write_bytes(tar_of(class_folders(images)))
 
     ingested = datasets.ingest(storage, tmp_path / "upload.tar", ReadOptions())
     with writing(engine) as session:
