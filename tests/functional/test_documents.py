@@ -39,10 +39,17 @@ def test_readme_from_its_ten_lines_to_training_code(stack: Any, tmp_path: Path) 
 
 
 def test_guide_to_the_api(stack: Any, tmp_path: Path) -> None:
-    head, job, python, awaited, told = blocks("docs/api.md")
+    head, job, upload, python, awaited, told = blocks("docs/api.md")
     printed = run(Block("docs/api.md", job.line, "sh", head.text + job.text), stack, tmp_path)
     assert "data: {" in printed
     assert (tmp_path / "first.png").read_bytes()[:4] == b"\x89PNG"
+    # The block above leaves its header behind, and both are one session of a shell.
+    lines = head.text + job.text.splitlines()[0] + "\n" + upload.text
+    printed = run(Block("docs/api.md", upload.line, "sh", lines), stack, tmp_path)
+    inspected, created = printed.replace("}{", "}\n{").splitlines()[-2:]
+    assert '"source":"imagefolder"' in inspected
+    assert '"id"' not in inspected
+    assert stack.http.get("/v1/datasets/pets").json()["id"] in created
     run(python, stack, tmp_path)
     assert (tmp_path / "out" / "manifest.json").is_file()
     assert "succeeded [0, 1, 2]" in run(awaited, stack, tmp_path)

@@ -107,11 +107,10 @@ async def create_dataset(
 ) -> Dataset | DatasetInspection:
     """Register labelled images as the body, or from where the server may read them.
 
-    The body is a tar, a tar.gz, a zip, an NPZ or a Parquet file, known by its first bytes: class
-    folders, MNIST's IDX files, arrays, Parquet in the layout of `datasets`, WebDataset tars, or
-    pictures with a CSV or JSONL table. With `Content-Type: application/json` it names a `source`,
-    and all else stands in it too. The same images again under the same name answer with the same
-    dataset; others become its next version.
+    The body is a tar, a tar.gz, a zip, an NPZ or a Parquet file, known by its first bytes, in any
+    layout that datagen reads. With `Content-Type: application/json` it names a `source`, and all
+    else stands in it too. The same images again under the same name answer with the same dataset;
+    others become its next version.
     """
     with tempfile.TemporaryDirectory(prefix="datagen-upload-") as given:
         folder = Path(given)
