@@ -143,7 +143,7 @@ def _read_table(path: Path, folder: Folder, root: Folder, pictures: PictureIndex
     columns = table_rows.columns(path)
     table = _Table(path, columns, _bases(folder, root), _split_of_table(path, folder, root))
     if "submission" in path.stem.lower():
-        why = "whose name says that its labels are to be filled in"
+        why = "and its name says that its labels are to be filled in"
         return replace(table, unusable=why)
     files = columns_named(columns, FILE_COLUMNS)
     # Of several columns that could name the file, the one counts whose names are there.
@@ -232,19 +232,19 @@ def _unread_columns(table: _Table) -> Iterator[str]:
 
 
 def _refusal(table: _Table) -> str:
-    columns = ", ".join(repr(name) for name in table.columns[:_SHOWN_COLUMNS])
     return (
-        f"{table.path.name} has the columns {columns}, {table.unusable}; name its columns "
-        "file_name and label, and write file names from the table's own folder, such as "
-        "train_images/0.png."
+        f"{table.path.name} {_why_unusable(table)}; name its columns file_name and label, and "
+        "write file names from the table's own folder, such as train_images/0.png."
     )
 
 
 def _unrelated(table: _Table) -> str:
+    return f"The table {table.path.name} was not read: it {_why_unusable(table)}."
+
+
+def _why_unusable(table: _Table) -> str:
     columns = ", ".join(repr(name) for name in table.columns[:_SHOWN_COLUMNS])
-    return (
-        f"The table {table.path.name} with the columns {columns}, {table.unusable}, was not read."
-    )
+    return f"has the columns {columns}, {table.unusable}"
 
 
 def _is_about_pictures(
@@ -259,7 +259,7 @@ def _is_about_pictures(
 
 
 def _names_pictures(column: str, head: Sequence[Mapping[str, Any]], pictures: PictureIndex) -> bool:
-    values = [row.get(column) for row in head if row.get(column) not in {None, ""}]
+    values = [row[column] for row in head if row.get(column) not in (None, "")]
     return 2 * sum(map(pictures.has_name, values)) > len(values)
 
 

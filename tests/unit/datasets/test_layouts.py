@@ -356,4 +356,7 @@ def test_tables_that_were_not_used_are_named_where_labels_are_missing(tmp_path):
     source = lay(tmp_path / "in", "images/0.png", "images/1.png")
     write(source / "prices.csv", "item,price\nx,3\n")
 
-    assert "prices.csv with the columns 'item', 'price'" in every_way(source, tmp_path / "ways")[0]
+    assert (
+        "prices.csv was not read: it has the columns 'item', 'price'"
+        in every_way(source, tmp_path / "ways")[0]
+    )
