@@ -51,18 +51,24 @@ def _choice(annotations: list[Any], where: str) -> str | None:
     for annotation in annotations:
         if not isinstance(annotation, dict) or annotation.get("was_cancelled"):
             continue
-        for result in annotation.get("result") or ():
-            value = result.get("value") if isinstance(result, dict) else None
-            choices = value.get("choices") if isinstance(value, dict) else None
-            if not isinstance(choices, list):
-                raise InvalidFile(
-                    f"{where} of Label Studio holds a result of the type "
-                    f"{str((result or {}).get('type'))[:40]!r}; single choices are read."
-                )
-            chosen.update(str(choice) for choice in choices)
+        results = annotation.get("result") or []
+        for result in results if isinstance(results, list) else [results]:
+            chosen.update(_choices(result, where))
     if len(chosen) > 1:
         raise InvalidFile(
             f"{where} of Label Studio has the choices {', '.join(sorted(chosen))[:200]}; one an "
             "image is needed."
         )
     return chosen.pop() if chosen else None
+
+
+def _choices(result: Any, where: str) -> list[str]:
+    whole = result if isinstance(result, dict) else {}
+    value = whole.get("value")
+    choices = value.get("choices") if isinstance(value, dict) else None
+    if not isinstance(choices, list):
+        kind = str(whole.get("type", "unknown"))[:40]
+        raise InvalidFile(
+            f"{where} of Label Studio holds a result of the type {kind!r}; single choices are read."
+        )
+    return [str(choice) for choice in choices]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-from datagen.errors import InvalidFile, StorageFailure
+from datagen.errors import InvalidFile
 
 MAX_PIXEL_BYTES = 1 << 40
 # Control characters, and the halves of characters that stand for bytes which are no UTF-8.
@@ -20,20 +17,6 @@ def check_name(name: str, what: str) -> None:
         raise InvalidFile(
             f"{what} {name!a} has characters in its name that cannot be shown; rename it."
         )
-
-
-@contextmanager
-def full_disk_named() -> Iterator[None]:
-    """Say in a sentence that the disk for temporary files is full. Raises StorageFailure."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
-            raise
-        raise StorageFailure(
-            "The disk for temporary files was full while the dataset was read; free space is "
-            "needed there, or another folder in TMPDIR."
-        ) from error
 
 
 def check_room(count: int, shape: tuple[int, ...]) -> None:

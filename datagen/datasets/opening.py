@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-import struct
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from datagen.datasets.archive import MAX_ENTRIES, unpack_archive
 from datagen.datasets.collecting import collect
 from datagen.datasets.detect import ARCHIVE, WANTED, find_dataset
-from datagen.datasets.limits import full_disk_named
+from datagen.datasets.failures import full_disk_named, library_errors_named
 from datagen.datasets.reading import Opened, ReadOptions, ReadReport
 from datagen.datasets.source import Found
 from datagen.datasets.splitting import arrange
@@ -47,34 +43,11 @@ def open_dataset(source: Path, options: ReadOptions, scratch: Path) -> Opened:
         InvalidFile: no dataset, or files that cannot be read or do not fit together.
         StorageFailure: the disk is full.
     """
-    with full_disk_named(), _surprises_named():
+    with full_disk_named(), library_errors_named():
         found, notes = _found(source, options, scratch)
         report = ReadReport(source=found.kind, notes=list(dict.fromkeys([*notes, *found.notes])))
         collected = collect(found.read(), options, scratch, report)
         return arrange(collected, options, scratch, report)
-
-
-@contextmanager
-def _surprises_named() -> Iterator[None]:
-    """Refuse input that leads the libraries which read it into an error of their own.
-
-    Whatever a user sends is refused in a sentence; the log keeps where the error came from.
-    """
-    try:
-        yield
-    except (
-        ArithmeticError,
-        LookupError,
-        RecursionError,
-        TypeError,
-        ValueError,
-        struct.error,
-    ) as error:
-        logging.getLogger(__name__).warning("a source could not be read", exc_info=True)
-        raise InvalidFile(
-            f"The source cannot be read: {type(error).__name__}, {str(error)[:200]}; it is "
-            "damaged, or of a kind that is not known."
-        ) from error
 
 
 def _found(source: Path, options: ReadOptions, scratch: Path) -> tuple[Found, list[str]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from datagen.datasets.archive import notes_header
 from datagen.datasets.detect import ARCHIVE, WANTED, find_alone, find_dataset
+from datagen.datasets.failures import library_errors_named
 from datagen.datasets.opening import single_file
 from datagen.datasets.source import Found
 from datagen.datasets.table_rows import TEXT_TABLE_ENDINGS
@@ -33,14 +34,17 @@ def pack(source: Path, out: Path) -> None:
     if source.suffix.lower() in TEXT_TABLE_ENDINGS and source.is_file():
         source = source.absolute().parent
     try:
-        # Of these the name and what lies beside them say more than what is in them.
-        found = find_alone(source) if source.is_file() else None
-        if found is None and source.is_file():
-            _copy(source, out)
-            return
-        if found is None and not source.is_dir():
-            raise InvalidFile(f"{source} does not exist; give a folder or file of labelled images.")
-        found = found or find_dataset(source)
+        with library_errors_named():
+            # Of these the name and what lies beside them say more than what is in them.
+            found = find_alone(source) if source.is_file() else None
+            if found is None and source.is_file():
+                _copy(source, out)
+                return
+            if found is None and not source.is_dir():
+                raise InvalidFile(
+                    f"{source} does not exist; give a folder or file of labelled images."
+                )
+            found = found or find_dataset(source)
     except OSError as error:
         raise InvalidFile(f"{error.filename} cannot be read: {error.strerror}.") from error
     if found is None:

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from datagen import bundled, schemas
-from datagen.datasets.limits import full_disk_named
+from datagen.datasets.failures import full_disk_named
 from datagen.datasets.names import Names
 from datagen.datasets.opening import open_dataset
 from datagen.datasets.reading import DEFAULT_SHARES, Opened, ReadOptions, ReadReport

@@ -163,6 +163,9 @@ def test_label_studios_choices_are_labels(tmp_path):
         (task(0, "a", "b"), "task 1 of Label Studio has the choices a, b"),
         (task(0, [1, 2], kind="rectanglelabels"), "of the type 'rectanglelabels'"),
         (task(0), "line 1 gives 0.png no label"),
+        (task(0) | {"annotations": [{"result": "a"}]}, "of the type 'unknown'"),
+        (task(0) | {"annotations": [{"result": 7}]}, "of the type 'unknown'"),
+        (task(0) | {"annotations": ["a"]}, "line 1 gives 0.png no label"),
     ],
 )
 def test_label_studios_other_results_are_refused(tmp_path, wrong, told):

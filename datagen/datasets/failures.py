@@ -1,0 +1,54 @@
+"""Errors of the disk, and of the libraries that read files, said in a sentence."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from datagen.errors import InvalidFile, StorageFailure
+
+_log = logging.getLogger(__name__)
+# Whoever set up no logs gets the sentence alone, and no traceback beside it.
+_log.addHandler(logging.NullHandler())
+
+
+@contextmanager
+def full_disk_named() -> Iterator[None]:
+    """Say in a sentence that the disk for temporary files is full. Raises StorageFailure."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        raise StorageFailure(
+            "The disk for temporary files was full while the dataset was read; free space is "
+            "needed there, or another folder in TMPDIR."
+        ) from error
+
+
+@contextmanager
+def library_errors_named() -> Iterator[None]:
+    """Refuse input that leads the libraries which read it into an error of their own.
+
+    Whatever a user sends is refused in a sentence; the log keeps where the error came from. Raises
+    InvalidFile.
+    """
+    try:
+        yield
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+        struct.error,
+    ) as error:
+        _log.warning("a source could not be read", exc_info=True)
+        raise InvalidFile(
+            f"The source cannot be read: {type(error).__name__}, {str(error)[:200]}; it is "
+            "damaged, or of a kind that is not known."
+        ) from error
