@@ -10,7 +10,7 @@ TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long format lint types imports unit bench-throughput bench-ingest bench-training bench-export bench-api bench-pipelines bench-quality bench-colour docs-figures docs-screenshots bundled sample clean
+.PHONY: help demo test test-long format lint types imports unit bench-throughput bench-ingest bench-pictures bench-training bench-export bench-api bench-pipelines bench-quality bench-colour docs-figures docs-screenshots bundled sample clean
 
 help: ## Show what can be made
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ bench-throughput: $(DEMO_STAMP) ## Images per second: bare loop, service and a p
 
 bench-ingest: $(DEMO_STAMP) ## Images per second that datasets are read at, from files of several kinds
 	$(BIN)/python benchmarks/ingest.py
+
+bench-pictures: $(DEMO_STAMP) ## Seconds and memory that one large picture takes while it is scaled down
+	$(BIN)/python benchmarks/large_pictures.py
 
 bench-training: $(DEMO_STAMP) ## Training against Pythae's trainer, and the base preset's curve: make bench-training MNIST=DIR
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps pythae==0.1.2
