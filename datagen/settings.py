@@ -146,6 +146,12 @@ class Settings(BaseSettings):
         pattern=r"^[1-9]\d{0,8}/(second|minute|hour|day)$",
         description="Requests that a key may make, such as 600/minute; any number by default.",
     )
+    wrong_key_limit: str | None = Field(
+        default="30/minute",
+        pattern=r"^[1-9]\d{0,8}/(second|minute|hour|day)$",
+        description="Wrong keys that may come from an address before it has to wait; any number if "
+        "empty.",
+    )
     max_body_bytes: int = Field(
         default=1_000_000, ge=1024, description="Largest body of a request, uploads aside."
     )
@@ -170,6 +176,7 @@ class Settings(BaseSettings):
         "api_key",
         "dataset_roots",
         "rate_limit",
+        "wrong_key_limit",
         "profile",
         mode="before",
     )

@@ -41,6 +41,7 @@ from datagen.service import (
     run_work,
     running,
     settling,
+    sign_ins,
     stale,
     sweep,
     webhooks,
@@ -192,6 +193,7 @@ def sweep_storage(**_unknown: Any) -> None:
     with writing(own.engine) as session:
         messages = job_changes.expire(session)
         replays.expire(session)
+        sign_ins.expire(session)
         webhooks.expire(session)
     own.queue.send(messages)
     sweep.sweep(own.engine, own.storage, own.settings)

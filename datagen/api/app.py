@@ -86,12 +86,13 @@ def create_app(
         redoc_url=None,
     )
     app.state.backends = backends
-    app.state.callers = Callers(backends)
+    app.state.rates = Rates(settings)
+    app.state.callers = Callers(backends, app.state.rates)
+    app.state.replays = Replays(backends)
     app.state.looks = Looks()
     app.state.asking = Asking(backends)
     app.state.events = Events(backends)
     app.state.metrics = Metrics(backends)
-    app.state.rates = Rates(settings)
     install_error_answers(app)
     install_openapi(app)
     rooms = (
@@ -107,13 +108,6 @@ def create_app(
     app.mount("/", pages_app(app.state))
     # The last one added is the first that a request meets.
     app.add_middleware(Conditional)
-    app.add_middleware(
-        Replays,
-        backends=backends,
-        callers=app.state.callers,
-        uploads=UPLOAD_PATHS,
-        secrets=(keys.router.prefix, keys.me_router.prefix, webhooks.router.prefix),
-    )
     app.add_middleware(BodyLimit, limit_of=_body_limits(settings))
     if is_loopback(host):
         app.add_middleware(HostGuard, extra_hosts=_named_hosts(settings))

@@ -2,12 +2,14 @@
 
 One poller a process reads the revisions of the jobs that somebody listens to, all at once, and the
 whole of those that have changed. An event is the job as it then is and its id is the job's
-revision, so whoever was away for a while loses nothing by what it did not see.
+revision, so whoever was away for a while loses nothing by what it did not see. The poller looks at
+who listens, too: a stream ends soon after its key or session does.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -21,9 +23,12 @@ from datagen.api.backends import Backends
 from datagen.api.logs import log
 from datagen.db.session import reading
 from datagen.schemas import ENDED, Job
-from datagen.service import following
+from datagen.service import following, sign_ins
+from datagen.service.keys import Principal
 
 POLL_SECONDS = 0.5
+# A key or session that ends closes its streams within this and a poll.
+ADMISSION_SECONDS = 1.0
 HEARTBEAT_SECONDS = 15.0
 # Told to browsers: how soon to come back after the connection broke.
 RETRY_MILLISECONDS = 2000
@@ -49,7 +54,9 @@ class Told:
 class Listener:
     """Somebody who follows a job: what waits to be sent, and a bell."""
 
-    def __init__(self) -> None:
+    def __init__(self, asker: Principal) -> None:
+        self.asker = asker
+        self.admitted = True
         self._bell = asyncio.Event()
         self._waiting: Told | None = None
 
@@ -60,6 +67,12 @@ class Listener:
 
     def wake(self) -> None:
         """Have it look up, though nothing is to be sent."""
+        self._bell.set()
+
+    def dismiss(self) -> None:
+        """Send nothing more: the key or the session has ended."""
+        self.admitted = False
+        self._waiting = None
         self._bell.set()
 
     async def next(self) -> Told | None:
@@ -81,20 +94,22 @@ class Events:
         self._listeners: dict[UUID, set[Listener]] = defaultdict(set)
         self._revisions: dict[UUID, int] = {}
         self._poller: asyncio.Task[None] | None = None
+        self._looked_at = 0.0
         self._closing = False
 
     async def stream(
-        self, job_id: UUID, revision: int, job: Job, seen: int
+        self, asker: Principal, job_id: UUID, revision: int, job: Job, seen: int
     ) -> AsyncIterator[bytes]:
-        """Events of a job until it has ended; whether somebody may see it is asked before.
+        """Events of a job until it has ended, or whoever follows it may no longer.
 
         Args:
+            asker: who follows it, and may do so now.
             job_id: the job.
             revision: the one that `job` was read at.
             job: as it is now.
             seen: the last revision that the listener has, or -1.
         """
-        listener = Listener()
+        listener = Listener(asker)
         self._join(job_id, revision, listener)
         state = ""
         try:
@@ -105,6 +120,8 @@ class Events:
                 state = job.state
             while not self._closing:
                 told = await listener.next()
+                if not listener.admitted:
+                    return
                 if told is None:
                     yield KEEPALIVE_COMMENT
                     continue
@@ -143,7 +160,28 @@ class Events:
                     self._revisions[job_id] = told.revision
                 for listener in self._listeners.get(job_id, ()):
                     listener.tell(told)
+            await self._dismiss()
             await asyncio.sleep(POLL_SECONDS)
+
+    async def _dismiss(self) -> None:
+        """End the streams of those who would not be admitted now."""
+        if time.monotonic() < self._looked_at + ADMISSION_SECONDS:
+            return
+        everybody = [one for listeners in self._listeners.values() for one in listeners]
+        try:
+            admitted = await run_sync(self._admitted, {one.asker for one in everybody})
+        except SQLAlchemyError as error:
+            # Nothing is read for them either while the database is away.
+            log.warning("listeners_not_looked_at", error=type(error).__name__)
+            return
+        self._looked_at = time.monotonic()
+        for listener in everybody:
+            if listener.asker not in admitted:
+                listener.dismiss()
+
+    def _admitted(self, askers: set[Principal]) -> frozenset[Principal]:
+        with reading(self._backends.engine) as session:
+            return sign_ins.still_admitted(session, askers, "read")
 
     def _changed(self, known: dict[UUID, int]) -> Sequence[tuple[UUID, Told]]:
         with reading(self._backends.engine) as session:

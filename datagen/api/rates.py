@@ -1,4 +1,4 @@
-"""Rate limits, by key: counted in the broker, so that all processes count together.
+"""Rate limits by key, and of wrong keys by address: counted in the broker, by all processes.
 
 They fail open: while the broker is away nobody is refused. Quotas do not; they are in the database.
 """
@@ -9,8 +9,9 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import IPv6Address, IPv6Network, ip_address
 
-from limits import RateLimitItem, parse
+from limits import RateLimitItem, WindowStats, parse
 from limits.errors import StorageError
 from limits.storage import RedisStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
@@ -36,15 +37,15 @@ NOTHING = Taken({})
 
 
 class Rates:
-    """The limit of one application; none where the settings name none."""
+    """The limits of one application; none where the settings name none."""
 
     def __init__(self, settings: Settings) -> None:
-        self._limit: RateLimitItem | None = None
+        self._limit = _parsed(settings.rate_limit)
+        self._wrong_keys = _parsed(settings.wrong_key_limit)
         self._limiter: SlidingWindowCounterRateLimiter | None = None
         self._silent_until = 0.0
-        if settings.rate_limit is None or settings.broker_url is None:
+        if settings.broker_url is None:
             return
-        self._limit = parse(settings.rate_limit)
         url = redis_url(settings.broker_url)
         storage = RedisStorage(
             f"redis+{url}" if url.startswith("unix:") else url,
@@ -56,22 +57,22 @@ class Rates:
 
     @property
     def counts(self) -> bool:
-        """Whether there is a limit."""
-        return self._limiter is not None
+        """Whether requests of a key are limited."""
+        return self._limiter is not None and self._limit is not None
+
+    @property
+    def counts_wrong_keys(self) -> bool:
+        """Whether wrong keys from an address are limited."""
+        return self._limiter is not None and self._wrong_keys is not None
 
     def take(self, key_id: str) -> Taken:
         """Count one request of a key."""
-        limit, limiter = self._limit, self._limiter
-        if limit is None or limiter is None or time.monotonic() < self._silent_until:
+        limit = self._limit
+        found = self._window(limit, "key", key_id, count=True)
+        if limit is None or found is None:
             return NOTHING
-        try:
-            allowed = limiter.hit(limit, "key", key_id)
-            window = limiter.get_window_stats(limit, "key", key_id)
-        except StorageError as error:
-            self._silent_until = time.monotonic() + PAUSE_SECONDS
-            log.warning("rates_not_counted", error=str(error.__cause__ or error)[:200])
-            return NOTHING
-        seconds = max(1, math.ceil(window.reset_time - time.time()))
+        allowed, window = found
+        seconds = _seconds_until(window)
         headers = {
             "RateLimit-Limit": str(limit.amount),
             "RateLimit-Remaining": str(max(0, window.remaining)),
@@ -84,3 +85,54 @@ class Rates:
             f"{seconds} s, or have DATAGEN_RATE_LIMIT raised."
         )
         return Taken({**headers, "Retry-After": str(seconds)}, refusal)
+
+    def count_wrong_key(self, address: str) -> None:
+        """Count one wrong key that came from an address."""
+        self._window(self._wrong_keys, "wrong-key", _network(address), count=True)
+
+    def wrong_keys_of(self, address: str) -> Taken:
+        """Whether an address may try another key."""
+        limit = self._wrong_keys
+        found = self._window(limit, "wrong-key", _network(address), count=False)
+        if limit is None or found is None or found[0]:
+            return NOTHING
+        seconds = _seconds_until(found[1])
+        refusal = (
+            f"More than {limit.amount} wrong keys came from your address within "
+            f"{limit.get_expiry()} s; wait {seconds} s."
+        )
+        return Taken({"Retry-After": str(seconds)}, refusal)
+
+    def _window(
+        self, limit: RateLimitItem | None, kind: str, name: str, *, count: bool
+    ) -> tuple[bool, WindowStats] | None:
+        """Whether one more is allowed, and the window; None where nobody counts."""
+        limiter = self._limiter
+        if limit is None or limiter is None or time.monotonic() < self._silent_until:
+            return None
+        try:
+            allowed = (limiter.hit if count else limiter.test)(limit, kind, name)
+            return allowed, limiter.get_window_stats(limit, kind, name)
+        except StorageError as error:
+            self._silent_until = time.monotonic() + PAUSE_SECONDS
+            log.warning("rates_not_counted", error=str(error.__cause__ or error)[:200])
+            return None
+
+
+def _parsed(limit: str | None) -> RateLimitItem | None:
+    return None if limit is None else parse(limit)
+
+
+def _seconds_until(window: WindowStats) -> int:
+    return max(1, math.ceil(window.reset_time - time.time()))
+
+
+def _network(address: str) -> str:
+    """An address as it is counted: whoever has one of IPv6 has all of its /64."""
+    try:
+        found = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    return (
+        str(IPv6Network((found, 64), strict=False)) if isinstance(found, IPv6Address) else address
+    )

@@ -12,6 +12,7 @@ from anyio.to_thread import run_sync
 from sqlalchemy import text
 
 from datagen.api.backends import Backends
+from datagen.api.logs import log
 from datagen.db.migrate import check
 from datagen.db.session import reading
 from datagen.errors import DatagenError, Unavailable
@@ -19,6 +20,7 @@ from datagen.queue import redis_url
 from datagen.schemas import Readiness
 
 SECONDS_PER_PART = 2.0
+OK, UNAVAILABLE = "ok", "unavailable"
 # Whoever asks without a key, and often, must not make the storage write and the broker answer; but
 # who waits for the service to come up is to learn of it at once.
 READY_REMEMBERED, UNREADY_REMEMBERED = 1.0, 0.1
@@ -91,10 +93,19 @@ async def look_at_parts(backends: Backends, looks: Looks) -> Readiness:
         async with anyio.create_task_group() as group:
             for part in PARTS:
                 group.start_soon(look, part)
-        ready = all(answer == "ok" for answer in answers.values())
-        looks.found = Readiness(ready=ready, parts={part: answers[part] for part in PARTS})
+        ready = all(answer == OK for answer in answers.values())
+        found = Readiness(ready=ready, parts={part: answers[part] for part in PARTS})
+        if not ready and found != looks.found:
+            log.warning("not_ready", **found.parts)
+        looks.found = found
         looks.fresh_until = time.monotonic() + (READY_REMEMBERED if ready else UNREADY_REMEMBERED)
         return looks.found
+
+
+def without_reasons(found: Readiness) -> Readiness:
+    """Which parts answer, and nothing else: no user, host, folder or name of a database."""
+    parts = {part: OK if state == OK else UNAVAILABLE for part, state in found.parts.items()}
+    return Readiness(ready=found.ready, parts=parts)
 
 
 def _answer(look: Callable[[Backends], None], backends: Backends) -> str:
@@ -105,4 +116,4 @@ def _answer(look: Callable[[Backends], None], backends: Backends) -> str:
     except Exception as error:  # noqa: BLE001 - whatever a driver raises, the part is away
         # Its text may hold an address or a password; the kind says enough to whoever asks.
         return f"does not answer ({type(error).__name__})"
-    return "ok"
+    return OK

@@ -7,9 +7,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import Request, Response
-from fastapi.routing import APIRoute
 from starlette.types import Message
 
+from datagen.api.auth import ScopedRoute
 from datagen.api.uploads import receive_json
 from datagen.recipes import MAX_BYTES, MEDIA_TYPES, read_recipe
 
@@ -23,7 +23,7 @@ YAML_BODY = {
 }
 
 
-class RecipeRoute(APIRoute):
+class RecipeRoute(ScopedRoute):
     """A route whose body may be YAML."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

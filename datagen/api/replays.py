@@ -1,172 +1,223 @@
-"""`Idempotency-Key`: a POST that comes again is answered as it was the first time."""
+"""`Idempotency-Key`: a POST that comes again is answered as it was the first time.
+
+An answer belongs to one key or session, and to one request: method, path, query, type and bytes of
+the body, and the scope that the route needs. The body is hashed while the route reads it, so that
+an upload of any size is compared without being held.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from uuid import UUID
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
 
 from anyio.to_thread import run_sync
+from pydantic import BaseModel
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Message, Receive, Scope, Send
 
-from datagen.api.auth import Callers
 from datagen.api.backends import Backends
 from datagen.api.errors import problem_response
 from datagen.api.logs import log
 from datagen.db.session import writing
-from datagen.errors import Conflict, DatagenError, Unauthorized
+from datagen.errors import Conflict, DatagenError
+from datagen.schemas import SHOWN_ONCE
 from datagen.service import replays
-from datagen.service.replays import Answer
+from datagen.service.keys import Principal
+from datagen.service.replays import Answer, Stored
 
 HEADER = "idempotency-key"
 REPLAYED = (b"idempotency-replayed", b"true")
-# What says nothing of the request itself: it was not done, and may be done later.
+# Statuses that say nothing of the request itself: it was not done, and may be done later.
 _NOT_DONE = frozenset({401, 403, 408, 413, 429})
-_SERVER_ERRORS = 500
-# Answers are small; whatever is not, is not kept.
+_ERRORS, _SERVER_ERRORS = 400, 500
+# Answers are small; whatever is not, is not stored.
 LARGEST_ANSWER = 1 << 20
-_KEPT_HEADERS = ("content-type", "location")
+# Of a body that a route has refused without reading it, no more than this is read.
+MOST_READ_AFTER_REFUSAL = 1 << 16
+_STORED_HEADERS = ("content-type", "location")
+
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+def shows_secret(model: Any) -> bool:
+    """Whether answers of this type hold something that is shown once, and so never stored."""
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        return False
+    extras = [field.json_schema_extra for field in model.model_fields.values()]
+    return any(isinstance(extra, dict) and extra.get(SHOWN_ONCE) for extra in extras)
+
+
+@dataclass(frozen=True)
+class Once:
+    """A request that is to be done once.
+
+    Attributes:
+        caller: the key or the session that sends it.
+        key: its `Idempotency-Key`.
+        head: a hash of all that makes it the same request, the body aside.
+        secret: whether its answer is never to be stored.
+    """
+
+    caller: str
+    key: str
+    head: bytes
+    secret: bool
+
+
+class _HashedBody:
+    """The body of a request, hashed while somebody reads it."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._hash = hashlib.sha256()
+        self.whole = False
+
+    @property
+    def digest(self) -> bytes:
+        return self._hash.digest()
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._hash.update(message.get("body", b""))
+            self.whole = self.whole or not message.get("more_body", False)
+        return message
+
+    async def read(self, most: int | None = None) -> None:
+        """Read what nobody has read yet, or so many bytes of it. Raises ClientDisconnect."""
+        count = 0
+        while not self.whole and (most is None or count < most):
+            message = await self.receive()
+            if message["type"] != "http.request":
+                raise ClientDisconnect
+            count += len(message.get("body", b""))
 
 
 class Replays:
-    """Does a POST with an `Idempotency-Key` once, and answers the others as the first."""
+    """Does a POST with an `Idempotency-Key` once, and answers repeats as the first one."""
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        backends: Backends,
-        callers: Callers,
-        uploads: frozenset[str],
-        secrets: tuple[str, ...],
-    ) -> None:
-        """Wrap an application.
+    def __init__(self, backends: Backends) -> None:
+        """Answers are stored in the database of these backends."""
+        self._backends = backends
+
+    @staticmethod
+    def once(asker: Principal, scope: str, key: str, request: Request, *, secret: bool) -> Once:
+        """What makes a request the same as another one.
 
         Args:
-            app: what does the requests.
-            backends: where answers are kept.
-            callers: who hold the keys.
-            uploads: paths whose bodies are too large to be held; their length stands for them.
-            secrets: beginnings of the paths whose answers hold what is shown once.
+            asker: who sends it.
+            scope: that its route needs.
+            key: its `Idempotency-Key`.
+            request: the request, of which the body is not read.
+            secret: whether its answer is never to be stored.
         """
-        self._app, self._backends, self._callers = app, backends, callers
-        self._uploads, self._secrets = uploads, secrets
+        parts = (
+            request.method,
+            request.url.path,
+            request.url.query,
+            request.headers.get("content-type", ""),
+            scope,
+        )
+        head = hashlib.sha256("\0".join(parts).encode(errors="surrogatepass")).digest()
+        return Once(asker.caller, key, head, secret)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        key = Headers(scope=scope).get(HEADER) if scope["type"] == "http" else None
-        if key is None or scope["method"] != "POST":
-            await self._app(scope, receive, send)
-            return
-        owner_id = await self._owner_of(Headers(scope=scope).get("authorization", ""))
-        if owner_id is None:
-            await self._app(scope, receive, send)
-            return
-        fingerprint, receive = await self._read(scope, receive)
+    async def serve(self, once: Once, app: App, scope: Scope, receive: Receive, send: Send) -> None:
+        """Have `app` do a request that is new, or answer one that comes again."""
+        body = _HashedBody(receive)
         try:
-            kept = await run_sync(self._begin, owner_id, key, fingerprint)
+            stored = await run_sync(self._begin, once)
+            if stored is not None:
+                await body.read()
+                replays.refuse_other(once.key, stored, body.digest)
         except DatagenError as error:
             await problem_response(error)(scope, receive, send)
             return
-        if kept is not None:
-            await self._tell_again(kept, scope, receive, send)
-            return
-        await self._do(owner_id, key, scope, receive, send)
+        if stored is None:
+            await self._do(once, body, app, scope, send)
+        else:
+            await _answer_again(stored.answer, scope, receive, send)
 
-    async def _owner_of(self, authorization: str) -> UUID | None:
-        kind, _, text = authorization.partition(" ")
-        if kind.lower() != "bearer":
-            return None
-        try:
-            return (await self._callers.principal(text.strip())).owner_id
-        except Unauthorized:
-            return None
-
-    async def _read(self, scope: Scope, receive: Receive) -> tuple[bytes, Receive]:
-        """The request's fingerprint, and a `receive` that gives its body again."""
-        headers = Headers(scope=scope)
-        told = [scope["method"], scope["path"], scope["query_string"].decode("latin-1")]
-        digest = hashlib.sha256("\0".join(told).encode())
-        if scope["path"] in self._uploads and headers.get("content-type") != "application/json":
-            digest.update(headers.get("content-length", "").encode())
-            return digest.digest(), receive
-        parts: list[Message] = []
-        while True:
-            message = await receive()
-            parts.append(message)
-            if message["type"] != "http.request" or not message.get("more_body"):
-                break
-            digest.update(message.get("body", b""))
-        digest.update(parts[-1].get("body", b""))
-
-        async def again() -> Message:
-            return parts.pop(0) if parts else await receive()
-
-        return digest.digest(), again
-
-    def _begin(self, owner_id: UUID, key: str, fingerprint: bytes) -> Answer | None:
+    def _begin(self, once: Once) -> Stored | None:
         with writing(self._backends.engine) as session:
-            return replays.begin(session, owner_id, key, fingerprint)
+            return replays.begin(session, once.caller, once.key, once.head)
 
-    async def _tell_again(self, kept: Answer, scope: Scope, receive: Receive, send: Send) -> None:
-        if kept.body is None:
-            error = Conflict(
-                "The first request with this Idempotency-Key was done, and its answer is not kept."
-            )
-            await problem_response(error)(scope, receive, send)
-            return
-        headers = [(name.encode(), value.encode()) for name, value in kept.headers.items()]
-        length = (b"content-length", str(len(kept.body)).encode())
-        await send(
-            {
-                "type": "http.response.start",
-                "status": kept.status,
-                "headers": [*headers, length, REPLAYED],
-            }
-        )
-        await send({"type": "http.response.body", "body": kept.body})
+    async def _do(self, once: Once, body: _HashedBody, app: App, scope: Scope, send: Send) -> None:
+        answer = _Gathered()
 
-    async def _do(
-        self, owner_id: UUID, key: str, scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        status, headers, body, large = 0, {}, bytearray(), False
-
-        async def noted(message: Message) -> None:
-            nonlocal status, headers, large
+        async def gathered(message: Message) -> None:
             if message["type"] == "http.response.start":
-                status = message["status"]
-                found = Headers(raw=message["headers"])
-                headers = {name: found[name] for name in _KEPT_HEADERS if name in found}
+                answer.start(message)
+                refused = answer.status >= _ERRORS
+                await body.read(MOST_READ_AFTER_REFUSAL if refused else None)
             elif message["type"] == "http.response.body":
-                body.extend(message.get("body", b""))
-                large = large or len(body) > LARGEST_ANSWER
+                answer.add(message.get("body", b""))
                 if not message.get("more_body"):
-                    # Before the last byte goes: whoever has the answer finds it kept.
-                    await run_sync(keep)
+                    # Before the last byte goes: whoever has the answer finds it stored.
+                    await run_sync(self._end, once, body, answer)
             await send(message)
 
-        def keep() -> None:
-            done = status < _SERVER_ERRORS and status not in _NOT_DONE
-            hidden = large or self._shows_secret(scope["path"])
-            answer = Answer(status, headers, None if hidden else bytes(body))
-            with writing(self._backends.engine) as session:
-                if done:
-                    replays.finish(session, owner_id, key, answer)
-                else:
-                    replays.forget(session, owner_id, key)
-
         try:
-            await self._app(scope, receive, noted)
+            await app(scope, body.receive, gathered)
         except BaseException:
-            if status == 0:
-                await run_sync(self._forget, owner_id, key)
+            if answer.status == 0:
+                await run_sync(self._forget, once)
             raise
 
-    def _shows_secret(self, path: str) -> bool:
-        return path in self._secrets or (
-            path.startswith(self._secrets) and path.endswith("/rotate")
-        )
-
-    def _forget(self, owner_id: UUID, key: str) -> None:
-        log.warning("a request with an Idempotency-Key was not answered", key=key[:40])
+    def _end(self, once: Once, body: _HashedBody, answer: _Gathered) -> None:
+        done = answer.status < _SERVER_ERRORS and answer.status not in _NOT_DONE
         with writing(self._backends.engine) as session:
-            replays.forget(session, owner_id, key)
+            # What was refused unread cannot be compared with what comes again.
+            if done and body.whole:
+                stored = answer.stored(hidden=once.secret and answer.status < _ERRORS)
+                replays.finish(session, once.caller, once.key, body.digest, stored)
+            else:
+                replays.forget(session, once.caller, once.key)
+
+    def _forget(self, once: Once) -> None:
+        log.warning("a request with an Idempotency-Key was not answered", key=once.key[:40])
+        with writing(self._backends.engine) as session:
+            replays.forget(session, once.caller, once.key)
+
+
+class _Gathered:
+    """An answer on its way to the client."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self._headers: dict[str, str] = {}
+        self._body = bytearray()
+        self._large = False
+
+    def start(self, message: Message) -> None:
+        self.status = message["status"]
+        found = Headers(raw=message["headers"])
+        self._headers = {name: found[name] for name in _STORED_HEADERS if name in found}
+
+    def add(self, part: bytes) -> None:
+        self._large = self._large or len(self._body) + len(part) > LARGEST_ANSWER
+        if not self._large:
+            self._body.extend(part)
+
+    def stored(self, *, hidden: bool) -> Answer:
+        body = None if hidden or self._large else bytes(self._body)
+        return Answer(self.status, self._headers, body)
+
+
+async def _answer_again(answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:
+    if answer.body is None:
+        place = answer.headers.get("location")
+        created = "" if place is None else f"; it created {place}"
+        error = Conflict(
+            "The first request with this Idempotency-Key was done, and its answer is not stored"
+            f"{created}. For another answer, send a new key."
+        )
+        await problem_response(error)(scope, receive, send)
+        return
+    headers = [(name.encode(), value.encode()) for name, value in answer.headers.items()]
+    length = (b"content-length", str(len(answer.body)).encode())
+    start = {"status": answer.status, "headers": [*headers, length, REPLAYED]}
+    await send({"type": "http.response.start", **start})
+    await send({"type": "http.response.body", "body": answer.body})

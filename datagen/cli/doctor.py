@@ -230,7 +230,12 @@ def _server(settings: Settings) -> str:
         raise _Skip("none runs; `datagen up` starts one")
     import httpx  # noqa: PLC0415 - slow to load
 
-    parts = httpx.get(f"{url}/readyz", timeout=ANSWER_SECONDS).json()["parts"]
+    from datagen.client.address import find_address  # noqa: PLC0415 - likewise
+
+    key = find_address(settings, url, None).api_key
+    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+    answer = httpx.get(f"{url}/readyz", headers=headers, timeout=ANSWER_SECONDS)
+    parts = answer.json()["parts"]
     told = f"{url}: {', '.join(f'{part} {state}' for part, state in parts.items())}"
     theirs = httpx.get(f"{url}/openapi.json", timeout=ANSWER_SECONDS).json()["info"]["version"]
     if theirs != version("datagen"):

@@ -78,15 +78,27 @@ class SignIn(Table):
     expires_at: Mapped[datetime]
 
 
+class EndedSession(Table):
+    """A session of the web page that was ended before its time, by a hash of its text."""
+
+    __tablename__ = "ended_sessions"
+
+    digest: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
+    expires_at: Mapped[datetime] = mapped_column(UtcDateTime(), index=True)
+
+
 class Replay(Table):
     """The first answer to a request with an `Idempotency-Key`; none yet while it is being done."""
 
     __tablename__ = "replays"
 
-    owner_id: Mapped[UUID] = mapped_column(ForeignKey("owners.id"), primary_key=True)
+    # The key or the session that sent it: `Principal.caller`.
+    caller: Mapped[str] = mapped_column(String(100), primary_key=True)
     key: Mapped[str] = mapped_column(String(200), primary_key=True)
-    # Of method, path, query and body: another request may not take the same key.
-    fingerprint: Mapped[bytes] = mapped_column(LargeBinary(32))
+    # Of method, path, query, type of the body and scope; and of the body, once it was read whole.
+    # Another request may not take the same key.
+    head: Mapped[bytes] = mapped_column(LargeBinary(32))
+    body_digest: Mapped[bytes | None] = mapped_column(LargeBinary(32))
     status: Mapped[int | None]
     headers: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     body: Mapped[bytes | None]

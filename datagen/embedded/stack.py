@@ -163,7 +163,7 @@ class EmbeddedStack:
         deadline = time.monotonic() + READY_SECONDS
         missing = "no answer"
         while time.monotonic() < deadline:
-            ready, missing = _ask(listener, path)
+            ready, missing = _ask(listener, path, self.api_key)
             if ready:
                 return
             for name in (programs.API, programs.BROKER):
@@ -273,11 +273,11 @@ def _url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _ask(listener: socket.socket, path: str) -> tuple[bool, str]:
+def _ask(listener: socket.socket, path: str, key: str) -> tuple[bool, str]:
     """Whether the API is ready, and what it says if it is not; no proxy stands between."""
     connection = http.client.HTTPConnection(*_address(listener), timeout=5.0)
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers={"Authorization": f"Bearer {key}"})
         answer = connection.getresponse()
         body: Any = json.loads(answer.read())
     except (OSError, ValueError, http.client.HTTPException) as error:

@@ -49,6 +49,9 @@ ClassOrder = Annotated[
         "(numbers by their size)."
     ),
 ]
+# Marks a field, in the OpenAPI document too, whose answer is never stored: it is shown once.
+SHOWN_ONCE = "x-shown-once"
+ShownOnce = Annotated[str, Field(json_schema_extra={SHOWN_ONCE: True})]
 Count = Annotated[int, Field(ge=1, le=MAX_IMAGES, strict=True)]
 
 
@@ -112,7 +115,9 @@ class Readiness(Resource):
     """Which parts of the service answer."""
 
     ready: bool
-    parts: dict[str, str] = Field(description="Part, and 'ok' or what is wrong with it.")
+    parts: dict[str, str] = Field(
+        description="Part, and 'ok' or 'unavailable'; an administrator's key shows what is wrong."
+    )
 
 
 class Problem(Resource):

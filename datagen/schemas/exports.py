@@ -18,6 +18,7 @@ from datagen.schemas.base import (
     Request,
     Resource,
     Seed,
+    ShownOnce,
     State,
 )
 
@@ -203,5 +204,5 @@ class LinkCreate(Request):
 class Link(Resource):
     """A link by which an export can be downloaded without a key."""
 
-    url: str
+    url: ShownOnce
     expires_at: datetime

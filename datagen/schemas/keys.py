@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from datagen.schemas.base import MAX_IMAGES, Name, Request, Resource
+from datagen.schemas.base import MAX_IMAGES, Name, Request, Resource, ShownOnce
 
 Scope = Literal["read", "write", "admin"]
 LONGEST_KEY = 10 * 366 * 86_400
@@ -89,7 +89,9 @@ class Key(Resource):
 class KeyMade(Key):
     """A new key, and the only copy of its text."""
 
-    key: str = Field(description="`dg_<id>_<secret>`; kept as a hash alone, so never shown again.")
+    key: ShownOnce = Field(
+        description="`dg_<id>_<secret>`; kept as a hash alone, so never shown again."
+    )
 
 
 class QuotaUsed(Resource):
@@ -102,7 +104,7 @@ class QuotaUsed(Resource):
 class SignInLink(Resource):
     """A link that signs in to the web page once."""
 
-    url: str
+    url: ShownOnce
     expires_at: datetime
 
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, Field
 
-from datagen.schemas.base import Request, Resource, State
+from datagen.schemas.base import Request, Resource, ShownOnce, State
 
 Event = Literal[
     "job.succeeded", "job.failed", "job.cancelled",
@@ -78,7 +78,7 @@ class Webhook(Resource):
 class WebhookMade(Webhook):
     """A webhook with its secret, shown when it is made or replaced."""
 
-    secret: str = Field(
+    secret: ShownOnce = Field(
         description="`whsec_…`: signatures are made by it as standardwebhooks.com describes."
     )
 

@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -48,12 +48,28 @@ _WITH_OWNER = (
 
 @dataclass(frozen=True)
 class Principal:
-    """Who asks, by which key."""
+    """Who asks, by which key.
+
+    Attributes:
+        owner_id: whose things they are.
+        owner_name: as the owner is called.
+        key_id: the key, or the one that the session was begun with.
+        scopes: how far it reaches.
+        session: a hash of the session's text; empty where the key itself was sent.
+        ends_at: when the session ends.
+    """
 
     owner_id: UUID
     owner_name: str
     key_id: str
     scopes: frozenset[str]
+    session: str = ""
+    ends_at: datetime | None = None
+
+    @property
+    def caller(self) -> str:
+        """The key or the session, as one text."""
+        return f"{self.key_id}:{self.session}" if self.session else self.key_id
 
 
 def create_key(
@@ -268,14 +284,26 @@ def principal_of(session: Session, key_id: str) -> Principal:
     return Principal(owner.id, owner.name, key.id, frozenset(key.scopes))
 
 
+def valid_scopes(session: Session, key_ids: Collection[str]) -> dict[str, frozenset[str]]:
+    """Of these keys those that are valid now, and how far each of them reaches."""
+    moment = now(session)
+    rows = session.scalars(select(ApiKey).where(ApiKey.id.in_(sorted(key_ids))))
+    return {row.id: frozenset(row.scopes) for row in rows if _state(row, moment) == "valid"}
+
+
+def reaches(scopes: Collection[str], scope: str) -> bool:
+    """Whether scopes reach as far as `scope`: admin does all, write also reads."""
+    needed = SCOPES.index(scope)
+    return any(SCOPES.index(held) >= needed for held in scopes)
+
+
 def require(principal: Principal, scope: str) -> None:
     """Refuse a key that does not reach as far as `scope`: admin does all, write also reads.
 
     Raises:
         Forbidden: the key's scopes are smaller.
     """
-    needed = SCOPES.index(scope)
-    if not any(SCOPES.index(held) >= needed for held in principal.scopes):
+    if not reaches(principal.scopes, scope):
         held_scopes = ", ".join(sorted(principal.scopes))
         raise Forbidden(f"This needs a key with the scope {scope!r}; yours has {held_scopes}.")
 

@@ -1,14 +1,13 @@
 """Replays: a request that is sent twice with one `Idempotency-Key` is done once.
 
 The first request writes a row before it is done, and its answer into that row afterwards; whoever
-comes second finds one or the other. Rows are kept for a day.
+comes second finds one or the other. Rows are stored for a day.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from uuid import UUID
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
@@ -26,21 +25,29 @@ LONGEST_KEY = 200
 
 @dataclass(frozen=True)
 class Answer:
-    """What a request was answered with; no body where it is not to be told again."""
+    """The answer to a request; no body where it must not be stored."""
 
     status: int
     headers: dict[str, str]
     body: bytes | None
 
 
-def begin(session: Session, owner_id: UUID, key: str, fingerprint: bytes) -> Answer | None:
+@dataclass(frozen=True)
+class Stored:
+    """The first answer, and a hash of the body that it was given to."""
+
+    body_digest: bytes
+    answer: Answer
+
+
+def begin(session: Session, caller: str, key: str, head: bytes) -> Stored | None:
     """The first answer to a request, or None to whoever is to do it now.
 
     Args:
         session: in a transaction of its own.
-        owner_id: who asks; keys of two owners have nothing to do with each other.
+        caller: the key or session that sends it; two of them have nothing to do with each other.
         key: the client's own.
-        fingerprint: of the request, 32 bytes: the same key must mean the same request.
+        head: a hash of all that makes it the same request, the body aside; 32 bytes.
 
     Raises:
         InvalidRequest: the key was used for another request, or cannot be one.
@@ -52,59 +59,61 @@ def begin(session: Session, owner_id: UUID, key: str, fingerprint: bytes) -> Ans
             field="Idempotency-Key",
         )
     moment = now(session)
+    own = (Replay.caller == caller, Replay.key == key)
     session.execute(
         delete(Replay).where(
-            Replay.owner_id == owner_id,
-            Replay.key == key,
+            *own,
             (Replay.created_at < moment - KEPT)
             | (Replay.status.is_(None) & (Replay.created_at < moment - LOST_AFTER)),
         )
     )
-    made = insert_if_absent(
-        session,
-        Replay,
-        owner_id=owner_id,
-        key=key,
-        fingerprint=fingerprint,
-        created_at=moment,
-    )
-    if made:
+    if insert_if_absent(session, Replay, caller=caller, key=key, head=head, created_at=moment):
         return None
-    row = session.scalars(
-        select(Replay).where(Replay.owner_id == owner_id, Replay.key == key)
-    ).one()
-    if row.fingerprint != fingerprint:
-        raise InvalidRequest(
-            f"The Idempotency-Key {key[:40]!r} was used for another request; take a new one for "
-            "this.",
-            field="Idempotency-Key",
-        )
-    if row.status is None:
+    row = session.scalars(select(Replay).where(*own)).one()
+    if row.head != head:
+        raise _other_request(key)
+    if row.status is None or row.body_digest is None:
         raise InFlight(
             f"The first request with the Idempotency-Key {key[:40]!r} is still being done; ask "
             "again in a moment."
         )
-    return Answer(row.status, row.headers or {}, row.body)
+    return Stored(row.body_digest, Answer(row.status, row.headers or {}, row.body))
 
 
-def finish(session: Session, owner_id: UUID, key: str, answer: Answer) -> None:
-    """Keep the answer that the request got."""
-    session.execute(
-        update(Replay)
-        .where(Replay.owner_id == owner_id, Replay.key == key)
-        .values(status=answer.status, headers=answer.headers, body=answer.body)
+def refuse_other(key: str, stored: Stored, body_digest: bytes) -> None:
+    """Refuse a request with another body than the first one's. Raises InvalidRequest."""
+    if stored.body_digest != body_digest:
+        raise _other_request(key)
+
+
+def _other_request(key: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"The Idempotency-Key {key[:40]!r} was used for another request; take a new one for this.",
+        field="Idempotency-Key",
     )
 
 
-def forget(session: Session, owner_id: UUID, key: str) -> None:
-    """Let the request be done again: nothing came of it."""
+def finish(session: Session, caller: str, key: str, body_digest: bytes, answer: Answer) -> None:
+    """Store the answer that the request got."""
     session.execute(
-        delete(Replay).where(
-            Replay.owner_id == owner_id, Replay.key == key, Replay.status.is_(None)
+        update(Replay)
+        .where(Replay.caller == caller, Replay.key == key)
+        .values(
+            body_digest=body_digest,
+            status=answer.status,
+            headers=answer.headers,
+            body=answer.body,
         )
     )
 
 
+def forget(session: Session, caller: str, key: str) -> None:
+    """Let the request be done again: nothing came of it."""
+    session.execute(
+        delete(Replay).where(Replay.caller == caller, Replay.key == key, Replay.status.is_(None))
+    )
+
+
 def expire(session: Session) -> None:
-    """Drop answers that are no longer told again."""
+    """Delete answers that are no longer given again."""
     session.execute(delete(Replay).where(Replay.created_at < now(session) - KEPT))

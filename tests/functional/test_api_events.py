@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,45 @@ def test_another_owners_job_has_no_events(stack: Any) -> None:
     headers = {"Authorization": f"Bearer {key}"}
     assert httpx.get(stack.url + path, headers=headers, trust_env=False).status_code == 404
     assert httpx.get(stack.url + path, trust_env=False).status_code == 401
+
+
+@pytest.fixture
+def long_job(stack: Any) -> Iterator[str]:
+    """The path of a job that goes on; nothing ends its events but the one who listens."""
+    path = f"/v1/jobs/{job(stack, 1_000_000)['id']}"
+    yield path
+    stack.http.post(f"{path}/cancel")
+
+
+SAME_SITE = {"Sec-Fetch-Site": "same-origin"}
+
+
+@pytest.mark.parametrize("end", ["revoke", "sign-out", "expire"])
+def test_stream_ends_soon_after_its_key_or_session(stack: Any, long_job: str, end: str) -> None:
+    wanted = {"owner": "local", "scopes": ["read"]} | ({"expires_in": 3} if end == "expire" else {})
+    made = stack.http.post("/v1/keys", json=wanted).json()
+    headers = {"Authorization": f"Bearer {made['key']}"}
+    with httpx.Client(base_url=stack.url, trust_env=False, timeout=30) as http:
+        if end == "sign-out":
+            answer = http.post("/sign-in", data={"key": made["key"]}, headers=SAME_SITE)
+            # By hand, since signing out takes it from the client.
+            headers = {"Cookie": answer.headers["set-cookie"].partition(";")[0]}
+            http.cookies.clear()
+        with http.stream("GET", f"{long_job}/events", headers=headers) as response:
+            lines = response.iter_lines()
+            assert any(line.startswith("event") for line in lines)
+            if end == "revoke":
+                assert stack.http.post(f"/v1/keys/{made['id']}/revoke").status_code == 200
+            elif end == "sign-out":
+                left = http.post("/sign-out", headers=headers | SAME_SITE)
+                assert left.status_code == 303
+            ended = time.monotonic()
+            for _ in lines:
+                pass
+        if end != "expire":
+            # Two seconds are promised; the rest is for a machine that does much else.
+            assert time.monotonic() - ended < 4
+        assert http.get(f"{long_job}/events", headers=headers).status_code == 401
 
 
 def test_stream_ends_where_its_job_is_removed(stack: Any) -> None:

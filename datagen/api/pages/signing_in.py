@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from http import HTTPStatus
 from urllib.parse import parse_qs, urlsplit
 
@@ -37,7 +38,7 @@ async def sign_in(request: Request, backends: Wired, callers: Knowing) -> Respon
     form = parse_qs((await receive_json(request, MOST_BYTES)).decode(errors="replace"))
     wanted, key = _inner(_first(form, "next") or "/"), _first(form, "key").strip()
     try:
-        principal = await callers.principal(key)
+        principal = await callers.by_key(request, key)
     except Unauthorized as error:
         return render(
             request, "sign-in.html", None, HTTPStatus.UNAUTHORIZED, next=wanted, error=error.detail
@@ -63,9 +64,18 @@ async def sign_in_by_link(token: str, request: Request, backends: Wired) -> Resp
 
 
 @router.post("/sign-out")
-async def sign_out(request: Request) -> Response:
-    """Have the browser forget the session."""
+async def sign_out(request: Request, backends: Wired, callers: Knowing) -> Response:
+    """End the session, and have the browser forget it."""
     refuse_other_sites(request)
+    text = request.cookies.get(COOKIE)
+
+    def end() -> None:
+        with writing(backends.engine) as session, suppress(Unauthorized):
+            sign_ins.end(session, text or "")
+
+    if text is not None:
+        await run_sync(end)
+        callers.forget()
     answer = RedirectResponse("/sign-in", HTTPStatus.SEE_OTHER)
     answer.delete_cookie(COOKIE, path="/", httponly=True, samesite="lax")
     return answer

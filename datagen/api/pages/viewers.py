@@ -17,7 +17,7 @@ async def _viewer(request: Request, callers: Knowing) -> Principal:
     session = request.cookies.get(COOKIE)
     if session is None:
         raise Unauthorized("You are not signed in.")
-    found = await callers.signed_in(session)
+    found = await callers.by_session(request, session)
     request.state.viewer = found
     keys.require(found, "read")
     return found

@@ -14,7 +14,7 @@ from anyio.to_thread import run_sync
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import ValidationError
 
-from datagen.api.auth import Reader, Writer
+from datagen.api.auth import Reader, ScopedRoute, Writer
 from datagen.api.backends import Backends, Wired
 from datagen.api.openapi import problems
 from datagen.api.paging import Paged
@@ -36,7 +36,7 @@ from datagen.schemas import (
 )
 from datagen.service import datasets
 
-router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
+router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=ScopedRoute)
 
 _FILE = {"schema": {"type": "string", "format": "binary"}}
 _BODY = {

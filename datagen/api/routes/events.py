@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.sse import EventSourceResponse
 
-from datagen.api.auth import Reader
+from datagen.api.auth import Reader, ScopedRoute
 from datagen.api.backends import Wired
 from datagen.api.events import Events
 from datagen.api.openapi import problems
@@ -16,7 +16,7 @@ from datagen.db.session import reading
 from datagen.schemas import ENDED, Job
 from datagen.service import following
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=ScopedRoute)
 
 
 def _read(job_id: UUID, backends: Wired, asker: Reader) -> tuple[int, Job]:
@@ -45,6 +45,7 @@ def _events(request: Request) -> Events:
 )
 async def follow_job(
     job_id: UUID,
+    asker: Reader,
     found: Annotated[tuple[int, Job], Depends(_read)],
     events: Annotated[Events, Depends(_events)],
     last_event_id: Annotated[
@@ -60,4 +61,4 @@ async def follow_job(
         # A browser comes back to a stream that ended, until it is told that there is no more.
         return Response(status_code=204)
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return EventSourceResponse(events.stream(job_id, revision, job, seen), headers=headers)
+    return EventSourceResponse(events.stream(asker, job_id, revision, job, seen), headers=headers)

@@ -6,14 +6,16 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Query, Response
 
-from datagen.api.auth import Reader, Writer
+from datagen.api.auth import Reader, ScopedRoute, Writer
 from datagen.api.backends import Backends, Wired
 from datagen.api.openapi import problems
 from datagen.db.session import reading, writing
 from datagen.schemas import Figures, FiguresCreate
 from datagen.service import figures
 
-router = APIRouter(prefix="/v1/models/{reference}/figures", tags=["models"])
+router = APIRouter(
+    prefix="/v1/models/{reference}/figures", tags=["models"], route_class=ScopedRoute
+)
 
 RETRY_SECONDS = 2
 DatasetQuery = Annotated[

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from datagen.api.auth import Reader
+from datagen.api.auth import Reader, ScopedRoute
 from datagen.api.openapi import problems
 from datagen.export.formats import formats
 from datagen.schemas import Format, Page
 
-router = APIRouter(prefix="/v1/formats", tags=["exports"])
+router = APIRouter(prefix="/v1/formats", tags=["exports"], route_class=ScopedRoute)
 
 
 @router.get("", summary="List export formats", responses=problems())

@@ -10,7 +10,7 @@ from uuid import UUID
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import AwareDatetime
 
-from datagen.api.auth import Reader, Writer
+from datagen.api.auth import Reader, ScopedRoute, Writer
 from datagen.api.backends import Wired
 from datagen.api.openapi import problems
 from datagen.api.paging import Paged
@@ -28,7 +28,7 @@ from datagen.schemas import (
 from datagen.service import job_changes, job_plans, jobs, samples
 from datagen.service.common import MAX_PAGE
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=ScopedRoute)
 
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="Items on a page.")]
 Cursor = Annotated[str | None, Query(max_length=400, description="`next_cursor` of a page.")]

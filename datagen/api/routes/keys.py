@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from datagen.api.auth import ADMINS_ALONE, Admin, Knowing, Reader
+from datagen.api.auth import ADMINS_ALONE, Admin, Knowing, Reader, ScopedRoute
 from datagen.api.backends import Wired
 from datagen.api.openapi import problems
 from datagen.api.paging import Paged
@@ -15,8 +15,10 @@ from datagen.db.session import reading, writing
 from datagen.schemas import Key, KeyCreate, KeyMade, KeyRotate, Me, Page, SignInLink
 from datagen.service import keys, sign_ins
 
-router = APIRouter(prefix="/v1/keys", tags=["keys"], dependencies=[ADMINS_ALONE])
-me_router = APIRouter(prefix="/v1/me", tags=["keys"])
+router = APIRouter(
+    prefix="/v1/keys", tags=["keys"], route_class=ScopedRoute, dependencies=[ADMINS_ALONE]
+)
+me_router = APIRouter(prefix="/v1/me", tags=["keys"], route_class=ScopedRoute)
 
 KeyId = Annotated[str, Path(max_length=80, description="The part between `dg_` and the secret.")]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from datagen.api.auth import ADMINS_ALONE
+from datagen.api.auth import ADMINS_ALONE, ScopedRoute
 from datagen.api.openapi import problems
 
-router = APIRouter(tags=["service"], dependencies=[ADMINS_ALONE])
+router = APIRouter(tags=["service"], route_class=ScopedRoute, dependencies=[ADMINS_ALONE])
 
 
 @router.get(

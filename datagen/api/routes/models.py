@@ -11,7 +11,7 @@ from uuid import UUID
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Query, Request, Response
 
-from datagen.api.auth import Reader, Writer
+from datagen.api.auth import Reader, ScopedRoute, Writer
 from datagen.api.backends import Backends, Wired
 from datagen.api.downloads import answered, stored
 from datagen.api.openapi import problems
@@ -23,7 +23,7 @@ from datagen.schemas import Comparison, Model, ModelChange, ModelCreate, Name, P
 from datagen.service import comparing, models, transfer
 from datagen.storage import CHUNK_BYTES
 
-router = APIRouter(prefix="/v1/models", tags=["models"])
+router = APIRouter(prefix="/v1/models", tags=["models"], route_class=ScopedRoute)
 
 
 @router.post("", status_code=202, summary="Train a model", responses=problems(404, 409, 413))

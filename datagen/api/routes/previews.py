@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from sqlalchemy.orm import Session
 
 from datagen.api.asking import Asking
-from datagen.api.auth import Reader
+from datagen.api.auth import Reader, ScopedRoute
 from datagen.api.backends import Backends, Wired
 from datagen.api.openapi import problems
 from datagen.db.session import reading
@@ -22,7 +22,7 @@ from datagen.schemas import DecodeCreate, Pictured, Preview, PreviewCreate
 from datagen.service import previews
 from datagen.service.previews import Asked
 
-router = APIRouter(prefix="/v1/models", tags=["models"])
+router = APIRouter(prefix="/v1/models", tags=["models"], route_class=ScopedRoute)
 
 
 def _asking(request: Request) -> Asking:

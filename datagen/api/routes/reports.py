@@ -7,7 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
 
-from datagen.api.auth import Reader, Writer
+from datagen.api.auth import Reader, ScopedRoute, Writer
 from datagen.api.backends import Wired
 from datagen.api.openapi import problems
 from datagen.api.paging import Paged
@@ -16,7 +16,7 @@ from datagen.db.session import reading, writing
 from datagen.schemas import Page, Report, ReportCreate
 from datagen.service import reports
 
-router = APIRouter(prefix="/v1/reports", tags=["reports"])
+router = APIRouter(prefix="/v1/reports", tags=["reports"], route_class=ScopedRoute)
 
 _FILES: dict[str, dict[str, str]] = {
     name.partition(";")[0]: {} for name in reports.MEDIA_TYPES.values()

@@ -6,14 +6,14 @@ from uuid import UUID
 
 from fastapi import APIRouter
 
-from datagen.api.auth import Reader, Writer
+from datagen.api.auth import Reader, ScopedRoute, Writer
 from datagen.api.backends import Wired
 from datagen.api.openapi import problems
 from datagen.db.session import reading, writing
 from datagen.schemas import Run
 from datagen.service import runs
 
-router = APIRouter(prefix="/v1/runs", tags=["pipelines"])
+router = APIRouter(prefix="/v1/runs", tags=["pipelines"], route_class=ScopedRoute)
 
 
 @router.get("/{run_id}", summary="Read a run", responses=problems(404))

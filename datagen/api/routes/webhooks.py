@@ -6,7 +6,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Response
 
-from datagen.api.auth import Reader, Writer
+from datagen.api.auth import Reader, ScopedRoute, Writer
 from datagen.api.backends import Wired
 from datagen.api.openapi import problems
 from datagen.api.paging import Paged
@@ -15,7 +15,7 @@ from datagen.db.session import reading, writing
 from datagen.schemas import Delivery, Page, Webhook, WebhookCreate, WebhookMade
 from datagen.service import webhooks
 
-router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
+router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], route_class=ScopedRoute)
 
 
 @router.post("", status_code=201, summary="Be told of what ends", responses=problems(409))

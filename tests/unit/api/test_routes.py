@@ -2,89 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine, update
-from starlette.testclient import TestClient
+from application import ANY_ID, RECIPE, Api, bodies
+from sqlalchemy import update
 
-from datagen.api.app import create_app
 from datagen.db.session import writing
 from datagen.db.tables import ApiKey, Dataset, Job, JobLabel, Model, Report
-from datagen.queue import MemoryQueue
 from datagen.service import keys
-from datagen.settings import Settings
-
-RECIPE = {
-    "name": "nightly", "source": {"dataset": "d"}, "model": "m", "plan": {"fill": 5}
-}  # fmt: skip
-ANY_ID = "00000000-0000-7000-8000-000000000000"
-
-
-class Api:
-    """A client for the application, with keys of every kind."""
-
-    def __init__(self, client: TestClient, queue: MemoryQueue, engine: Engine) -> None:
-        self.client, self.queue, self.engine = client, queue, engine
-        self.key = self.new_key("me", "admin")
-
-    def new_key(self, owner: str, *scopes: str, expires_at: datetime | None = None) -> str:
-        with writing(self.engine) as session:
-            return keys.create_key(session, owner, scopes, expires_at=expires_at)
-
-    def __call__(self, method: str, path: str, *, key: str | None = None, **more: Any) -> Any:
-        headers = {"Authorization": f"Bearer {key or self.key}"}
-        return self.client.request(method, path, headers=headers, **more)
-
-    def job(self, **wanted: Any) -> Any:
-        answer = self("POST", "/v1/jobs", json={"model": "mnist", "all": 1, **wanted})
-        assert answer.status_code == 202, answer.text
-        return answer.json()
-
-    def routes(self) -> list[tuple[str, str]]:
-        """Method and path of every route under /v1, with ids that nobody has."""
-        found = []
-        for template, methods in self.client.get("/openapi.json").json()["paths"].items():
-            if template.startswith("/v1"):
-                path = template.replace("{index}", "0").replace("{reference}", "nobodys")
-                path = path.replace("{job_id}", ANY_ID).replace("{export_id}", ANY_ID)
-                path = path.replace("{run_id}", ANY_ID)
-                path = path.replace("{name}", "loss.png").replace("{kind}", "png")
-                found += [(method.upper(), path) for method in methods]
-        return found
-
-
-@pytest.fixture
-def api(settings: Settings, engine: Engine) -> Iterator[Api]:
-    queue = MemoryQueue()
-    app = create_app(settings, queue=queue)
-    with TestClient(app, base_url="http://127.0.0.1") as client:
-        yield Api(client, queue, engine)
-
-
-def bodies(path: str) -> dict[str, Any]:
-    """A body that each route can read, so that the key alone decides."""
-    known: dict[str, dict[str, Any]] = {
-        "/v1/jobs": {"json": {"model": "mnist", "all": 1}},
-        "/v1/exports": {"json": {"job": ANY_ID, "format": "parquet"}},
-        "/v1/models": {"json": {"name": "m", "dataset": "d"}},
-        "/v1/datasets": {"params": {"name": "d"}, "content": b"tar"},
-        "/v1/keys": {"json": {"owner": "o"}},
-        "/v1/webhooks": {"json": {"url": "https://h.example/"}},
-        "/v1/pipelines": {"json": RECIPE},
-        "validate": {"json": RECIPE},
-        "extend": {"json": {"all": 1}},
-        "rotate": {"json": {}},
-        "preview": {"json": {"all": 1}},
-        "nobodys": {"json": {"visibility": "public"}},
-        "figures": {"json": {}},
-        "links": {"json": {}},
-        "decode": {"json": {"latents": [[0.0]], "labels": ["0"]}},
-    }
-    return known.get(path) or known.get(path.rpartition("/")[2], {})
 
 
 def test_keys_that_do_not_open_are_401_on_every_route(api: Api) -> None:
@@ -334,16 +261,18 @@ def test_odd_text_in_a_body_is_refused_in_words(api: Api) -> None:
     assert answer.status_code == 422
 
 
-def test_ready_says_which_part_is_away(api: Api) -> None:
-    found = api.client.get("/readyz")
-    assert found.status_code == 503
-    parts = found.json()["parts"]
-    assert parts == {
-        "database": "ok",
-        "schema": "ok",
-        "storage": "ok",
-        "broker": "DATAGEN_BROKER_URL names none",
-    }
+def test_ready_says_which_part_is_away_and_what_is_wrong_to_administrators_alone(api: Api) -> None:
+    fine = {"database": "ok", "schema": "ok", "storage": "ok"}
+    writer = api.new_key("me", "write")
+    for answer in (
+        api.client.get("/readyz"),
+        api("GET", "/readyz", key=writer),
+        api("GET", "/readyz", key="nonsense"),
+    ):
+        assert answer.status_code == 503
+        assert answer.json()["parts"] == {**fine, "broker": "unavailable"}
+    parts = api("GET", "/readyz").json()["parts"]
+    assert parts == {**fine, "broker": "DATAGEN_BROKER_URL names none"}
 
 
 def test_every_body_has_an_example_that_the_route_takes(api: Api) -> None:

@@ -9,20 +9,20 @@ from datagen.db.session import now, reading, writing
 from datagen.db.tables import Replay
 from datagen.errors import InFlight, InvalidRequest
 from datagen.service import replays
-from datagen.service.replays import Answer
+from datagen.service.replays import Answer, Stored
 
-PRINT = b"f" * 32
+CALLER, HEAD, BODY = "abc", b"h" * 32, b"b" * 32
 ANSWER = Answer(202, {"location": "/v1/jobs/1"}, b"{}")
 
 
-def begin(engine, owner, key="k", fingerprint=PRINT):
+def begin(engine, key="k", head=HEAD, caller=CALLER):
     with writing(engine) as session:
-        return replays.begin(session, owner.id, key, fingerprint)
+        return replays.begin(session, caller, key, head)
 
 
-def finish(engine, owner, key="k"):
+def finish(engine, key="k"):
     with writing(engine) as session:
-        replays.finish(session, owner.id, key, ANSWER)
+        replays.finish(session, CALLER, key, BODY, ANSWER)
 
 
 def age(engine, **by):
@@ -30,58 +30,72 @@ def age(engine, **by):
         session.execute(update(Replay).values(created_at=now(session) - timedelta(**by)))
 
 
-def test_second_request_gets_the_answer_of_the_first(engine, owner):
-    assert begin(engine, owner) is None
+def test_second_request_gets_the_answer_of_the_first(engine):
+    assert begin(engine) is None
     with pytest.raises(InFlight, match="still being done"):
-        begin(engine, owner)
-    finish(engine, owner)
-    assert begin(engine, owner) == ANSWER
+        begin(engine)
+    finish(engine)
+    assert begin(engine) == Stored(BODY, ANSWER)
 
 
-def test_request_that_came_to_nothing_may_be_done_again(engine, owner):
-    begin(engine, owner)
+def test_answer_belongs_to_one_caller(engine):
+    begin(engine)
+    finish(engine)
+    assert begin(engine, caller="abd") is None
+    assert begin(engine, caller="abc:session") is None
+
+
+def test_request_that_came_to_nothing_may_be_done_again(engine):
+    begin(engine)
     with writing(engine) as session:
-        replays.forget(session, owner.id, "k")
-    assert begin(engine, owner) is None
+        replays.forget(session, CALLER, "k")
+    assert begin(engine) is None
 
 
-def test_answer_is_forgotten_after_a_day(engine, owner):
-    begin(engine, owner)
-    finish(engine, owner)
+def test_answer_is_forgotten_after_a_day(engine):
+    begin(engine)
+    finish(engine)
     age(engine, hours=23)
-    assert begin(engine, owner) == ANSWER
+    assert begin(engine) == Stored(BODY, ANSWER)
     age(engine, hours=25)
-    assert begin(engine, owner) is None
+    assert begin(engine) is None
 
 
-def test_request_whose_process_was_lost_is_done_again_after_a_while(engine, owner):
-    begin(engine, owner)
+def test_request_whose_process_was_lost_is_done_again_after_a_while(engine):
+    begin(engine)
     age(engine, minutes=14)
     with pytest.raises(InFlight):
-        begin(engine, owner)
+        begin(engine)
     age(engine, minutes=16)
-    assert begin(engine, owner) is None
+    assert begin(engine) is None
 
 
-def test_old_answers_are_dropped(engine, owner):
-    begin(engine, owner, "old")
+def test_old_answers_are_dropped(engine):
+    begin(engine, "old")
     age(engine, hours=25)
-    begin(engine, owner, "new")
+    begin(engine, "new")
     with writing(engine) as session:
         replays.expire(session)
     with reading(engine) as session:
         assert session.scalars(select(Replay.key)).all() == ["new"]
 
 
-def test_other_request_under_the_same_key_is_refused(engine, owner):
-    begin(engine, owner)
+def test_other_request_under_the_same_key_is_refused(engine):
+    begin(engine)
     with pytest.raises(InvalidRequest, match="used for another request"):
-        begin(engine, owner, fingerprint=b"g" * 32)
+        begin(engine, head=b"g" * 32)
+
+
+def test_other_body_under_the_same_key_is_refused():
+    stored = Stored(BODY, ANSWER)
+    replays.refuse_other("k", stored, BODY)
+    with pytest.raises(InvalidRequest, match="used for another request"):
+        replays.refuse_other("k", stored, b"c" * 32)
 
 
 @pytest.mark.parametrize("key", ["", "x" * 201, "\n", "é"])
-def test_key_that_cannot_be_one_is_refused(engine, owner, key):
+def test_key_that_cannot_be_one_is_refused(engine, key):
     with pytest.raises(InvalidRequest, match="printable ASCII"):
-        begin(engine, owner, key)
+        begin(engine, key)
     with reading(engine) as session:
         assert session.scalar(select(func.count()).select_from(Replay)) == 0

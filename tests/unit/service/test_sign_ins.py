@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import select, update
 
 from datagen.db.session import now, reading, writing
-from datagen.db.tables import ApiKey, SignIn
+from datagen.db.tables import ApiKey, EndedSession, SignIn
 from datagen.errors import Unauthorized
 from datagen.service import keys, sign_ins
 
@@ -31,7 +32,10 @@ def opened(engine, text):
 
 def test_session_is_its_keys_holder_and_reaches_as_far(engine, asker):
     text, ends = begun(engine, asker)
-    assert opened(engine, text) == asker
+    found = opened(engine, text)
+    assert replace(found, session="", ends_at=None) == asker
+    assert found.ends_at == ends
+    assert found.caller != asker.caller
     with reading(engine) as session:
         assert ends - now(session) <= sign_ins.LASTS
 
@@ -91,4 +95,61 @@ def test_link_that_is_over_or_none_signs_nobody_in(engine, asker):
             sign_ins.use_link(session, wrong)
     with writing(engine) as session:
         sign_ins.make_link(session, asker)
+        sign_ins.expire(session)
         assert len(session.scalars(select(SignIn)).all()) == 1
+
+
+def test_session_that_was_ended_opens_nothing_and_others_do(engine, asker):
+    text, _ = begun(engine, asker)
+    with writing(engine) as session:
+        session.execute(update(ApiKey).values(scopes=["read", "write"]))
+    with writing(engine) as session:
+        sign_ins.end(session, text)
+        sign_ins.end(session, text)
+    with pytest.raises(Unauthorized, match="no longer"):
+        opened(engine, text)
+    with writing(engine) as session:
+        sign_ins.expire(session)
+    with pytest.raises(Unauthorized, match="no longer"):
+        opened(engine, text)
+    with writing(engine) as session, pytest.raises(Unauthorized):
+        sign_ins.end(session, text[:-1] + "x")
+
+
+def test_ended_sessions_are_forgotten_once_they_are_over(engine, asker, monkeypatch):
+    text, ends = begun(engine, asker)
+    with writing(engine) as session:
+        sign_ins.end(session, text)
+    monkeypatch.setattr(sign_ins, "now", lambda _session: ends)
+    with writing(engine) as session:
+        sign_ins.expire(session)
+        assert session.scalars(select(EndedSession)).all() == []
+
+
+@pytest.mark.parametrize("end", ["revoked", "expired", "narrowed", "signed out", "over"])
+def test_whoever_would_not_be_admitted_now_is_left_out(engine, asker, end, monkeypatch):
+    text, ends = begun(engine, asker)
+    by_session = opened(engine, text)
+    with writing(engine) as session:
+        bystander = keys.authenticate(session, keys.create_key(session, "me", ["admin"]))
+    everybody = {asker, by_session, bystander}
+
+    def admitted():
+        with reading(engine) as session:
+            return sign_ins.still_admitted(session, everybody, "read")
+
+    assert admitted() == everybody
+    changes = {
+        "revoked": {"revoked_at": ends},
+        "expired": {"expires_at": ends - sign_ins.LASTS},
+        "narrowed": {"scopes": []},
+    }
+    with writing(engine) as session:
+        if end in changes:
+            own = update(ApiKey).where(ApiKey.id == asker.key_id)
+            session.execute(own.values(changes[end]))
+        elif end == "signed out":
+            sign_ins.end(session, text)
+    if end == "over":
+        monkeypatch.setattr(sign_ins, "now", lambda _session: ends)
+    assert admitted() == ({bystander} if end in changes else {bystander, asker})
