@@ -88,12 +88,12 @@ class Rates:
 
     def count_wrong_key(self, address: str) -> None:
         """Count one wrong key that came from an address."""
-        self._window(self._wrong_keys, "wrong-key", _network(address), count=True)
+        self._window(self._wrong_keys, "wrong-key", network_of(address), count=True)
 
     def wrong_keys_of(self, address: str) -> Taken:
         """Whether an address may try another key."""
         limit = self._wrong_keys
-        found = self._window(limit, "wrong-key", _network(address), count=False)
+        found = self._window(limit, "wrong-key", network_of(address), count=False)
         if limit is None or found is None or found[0]:
             return NOTHING
         seconds = _seconds_until(found[1])
@@ -127,7 +127,7 @@ def _seconds_until(window: WindowStats) -> int:
     return max(1, math.ceil(window.reset_time - time.time()))
 
 
-def _network(address: str) -> str:
+def network_of(address: str) -> str:
     """An address as it is counted: whoever has one of IPv6 has all of its /64."""
     try:
         found = ip_address(address.partition("%")[0])

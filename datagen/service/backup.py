@@ -4,6 +4,10 @@ Rows are read in one transaction, so they fit each other; files are copied after
 the rows name is among them, unless it was removed meanwhile. The manifest is written last: a folder
 without one is no backup. Rows lie as Parquet, one file a table, whatever the database was, so a
 backup of SQLite can be restored into PostgreSQL.
+
+What signs sessions and download links is left out, and so are links that sign in and the answers to
+requests that may come again: whoever reads a backup cannot sign in with it. After it is restored,
+people sign in again, and download links that were given away before end.
 """
 
 from __future__ import annotations
@@ -45,6 +49,8 @@ MANIFEST = "backup.json"
 ROWS_AT_ONCE = 10_000
 # What work has stored; uploads under way are nobody's yet.
 PREFIXES = ("jobs/", "exports/", "training/", "figures/", "reports/", "datasets/", "models/")
+# Tables of what lets somebody in for a while.
+LEFT_OUT = frozenset({"secrets", "sign_ins", "ended_sessions", "replays"})
 Tell = Callable[[str, int], None]
 
 
@@ -79,7 +85,7 @@ def backup(engine: Engine, storage: Storage, folder: Path, tell: Tell) -> dict[s
                 incoming / "tables" / f"{table.name}.parquet",
                 tell,
             )
-            for table in Table.metadata.sorted_tables
+            for table in _backed_up()
         }
     files = _copy_out(storage, incoming / "files", tell)
     manifest = {
@@ -120,7 +126,7 @@ def restore(engine: Engine, storage: Storage, folder: Path, tell: Tell) -> dict[
         for table in reversed(Table.metadata.sorted_tables):
             # The first start of a service makes rows of its own.
             session.execute(table.delete())
-        for table in Table.metadata.sorted_tables:
+        for table in _backed_up():
             done = 0
             for rows in _read_rows(folder / "tables" / f"{table.name}.parquet", table):
                 session.execute(insert(table), rows)
@@ -143,6 +149,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not {"datagen", "revision", "tables", "files"} <= set(found):
         raise InvalidFile(f"{folder} is no backup: {MANIFEST} lacks fields; take another.")
     return found
+
+
+def _backed_up() -> list[Rows]:
+    return [table for table in Table.metadata.sorted_tables if table.name not in LEFT_OUT]
 
 
 def _refuse_rows(engine: Engine) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
 from datagen.api.app import create_app
+from datagen.api.rates import network_of
 from datagen.db.migrate import upgrade
 from datagen.db.session import open_engine, writing
 from datagen.embedded import programs, valkey
@@ -71,6 +73,63 @@ def test_each_key_has_a_limit_of_its_own(tmp_path: Path, broker_url: str) -> Non
             }
             assert 429 in statuses
         assert http.get("/healthz").status_code == 200
+
+
+def test_repeated_and_refused_requests_count(tmp_path: Path, broker_url: str) -> None:
+    with client(tmp_path, broker_url, "6/hour") as http:
+        made = http.post("/v1/keys", json={"owner": "other", "scopes": ["write"]}).json()["key"]
+        headers = {"Authorization": f"Bearer {made}", "Idempotency-Key": "k"}
+        job = {"model": "mnist", "all": 1}
+        answers = [
+            http.post("/v1/jobs", json=job, headers=headers),
+            http.post("/v1/jobs", json=job, headers=headers),
+            http.post("/v1/jobs", json=job | {"seed": 1}, headers=headers),
+            http.post("/v1/keys", json={"owner": "x"}, headers=headers),
+            http.post("/v1/jobs", content=b"no JSON", headers=headers),
+            http.post("/v1/jobs", json={}, headers=headers),
+            http.post("/v1/jobs", json=job, headers=headers),
+        ]
+    assert [one.status_code for one in answers] == [202, 202, 422, 403, 422, 422, 429]
+    assert answers[1].headers["idempotency-replayed"] == "true"
+    assert [one.headers["ratelimit-remaining"] for one in answers] == list("5432100")
+
+
+def test_wrong_keys_are_limited_by_address_and_known_ones_still_open(
+    tmp_path: Path, broker_url: str
+) -> None:
+    with client(tmp_path, broker_url, None) as http:
+        assert http.get("/v1/me").status_code == 200
+        other = http.post("/v1/keys", json={"owner": "other"}).json()["key"]
+
+        def ask(key: str) -> Any:
+            return http.get("/v1/me", headers={"Authorization": f"Bearer {key}"})
+
+        # The same wrong key again and again is no guessing.
+        assert {ask("dg_a_" + "x" * 43).status_code for _ in range(50)} == {401}
+        wrong = [ask(f"dg_a_{number:043}") for number in range(40)]
+        refused = [answer for answer in wrong if answer.status_code == 429]
+        assert [answer.status_code for answer in wrong[:29]] == [401] * 29
+        assert len(refused) == 11
+        assert 0 < int(refused[0].headers["retry-after"]) <= 120
+        assert "wrong keys came from your address" in refused[0].json()["detail"]
+        assert ask(other).status_code == 429
+        sign_in = {"key": other}
+        site = {"Sec-Fetch-Site": "same-origin"}
+        assert http.post("/sign-in", data=sign_in, headers=site).status_code == 429
+        assert http.get("/v1/me").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("address", "counted"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("testclient", "testclient"),
+    ],
+)
+def test_address_of_ipv6_is_counted_with_its_network(address: str, counted: str) -> None:
+    assert network_of(address) == counted
 
 
 def test_no_limit_is_told_where_none_is_set(tmp_path: Path, broker_url: str) -> None:

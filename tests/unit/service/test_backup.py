@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 
+import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import func, select
 
 from datagen.db.migrate import upgrade
-from datagen.db.session import open_engine, reading
-from datagen.db.tables import Job, Table
-from datagen.errors import Conflict, InvalidFile
-from datagen.service import backup, checking, jobs
+from datagen.db.session import open_engine, reading, writing
+from datagen.db.tables import Job, Secret, Table
+from datagen.errors import Conflict, InvalidFile, Unauthorized
+from datagen.service import backup, checking, jobs, keys, links, replays, sign_ins
+from datagen.service.replays import Answer
 from datagen.storage import FileStorage
 
 
@@ -52,6 +54,34 @@ def test_restored_service_is_the_one_that_was_backed_up(engine, owner, job, made
     assert [found.problem for found in checking.check(other, files)] == [None] * 3
     with reading(other) as session:
         assert jobs.read(session, owner.id, job.id).images_stored == 10
+
+
+def test_backup_lets_nobody_in(engine, storage, owner, tmp_path, elsewhere):
+    with writing(engine) as session:
+        asker = keys.authenticate(session, keys.create_key(session, "me", ["admin"]))
+        token, _ = sign_ins.make_link(session, asker)
+        cookie, _ = sign_ins.begin(session, asker)
+        links.signature(session, owner.id, "zip", 1)
+        secrets = session.scalars(select(Secret.value)).all()
+        replays.begin(session, asker.caller, "k", b"h" * 32)
+        replays.finish(session, asker.caller, "k", b"b" * 32, Answer(202, {}, b"answer-of-mine"))
+    folder = tmp_path / "quiet"
+    backup.backup(engine, storage, folder, silent)
+    written = b"".join(
+        str(pq.read_table(path).to_pylist()).encode() for path in folder.glob("tables/*.parquet")
+    )
+    assert b"'me'" in written
+    assert len(secrets) == 2
+    for secret in (
+        token.encode(),
+        b"answer-of-mine",
+        *(str(one)[2:-1].encode() for one in secrets),
+    ):
+        assert secret not in written
+    other, files = elsewhere
+    backup.restore(other, files, folder, silent)
+    with writing(other) as session, pytest.raises(Unauthorized):
+        sign_ins.principal_of(session, cookie)
 
 
 def test_backup_appears_whole_and_replaces_nothing(engine, storage, made):
