@@ -15,7 +15,7 @@ from campaign.watch import WITHOUT_SUCCESS
 
 pytestmark = pytest.mark.xdist_group("stack")
 
-CASES, LINKED, SEED = 800, 100, 17
+CASES, LINKED, SEED = 700, 60, 17
 
 
 def test_generated_requests_never_fail_and_show_nothing_of_another_owner(stack: Any) -> None:

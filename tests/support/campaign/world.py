@@ -18,7 +18,7 @@ from campaign.requests import Ref
 
 SCOPES = ("write", "admin", "read")
 # Small enough that a campaign's jobs are done by one worker beside it.
-QUOTAS = {"quota_images": 3000, "quota_jobs": 40, "quota_uploads": 12, "quota_bytes": 200_000_000}
+QUOTAS = {"quota_images": 20_000, "quota_jobs": 40, "quota_uploads": 20, "quota_bytes": 200_000_000}
 NOBODYS = "00000000-0000-7000-8000-00000000000f"
 HOOK = "https://receiver.invalid/hook"
 _LOCATION = re.compile(r"/v1/(\w+)/([^/]+)")
@@ -159,7 +159,7 @@ class Founder:
         }
         job = world.take("jobs", self._made(http, "/v1/jobs", wanted)["id"])
         world.markers.add(f"{name}-vis-17")
-        long = self._made(http, "/v1/jobs", {"model": "mnist", "all": 100})["id"]
+        long = self._made(http, "/v1/jobs", {"model": "mnist", "all": 20})["id"]
         ended = http.post(f"/v1/jobs/{world.take('jobs', long)}/cancel")
         assert ended.status_code == 200, ended.text
         self._take_files(world, http)
