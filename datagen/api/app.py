@@ -17,7 +17,7 @@ from datagen.api.conditional import Conditional
 from datagen.api.documentation import install_documentation
 from datagen.api.errors import install_error_answers
 from datagen.api.events import Events
-from datagen.api.guards import BodyLimit, HostGuard, RequestLog
+from datagen.api.guards import BodyLimit, HostGuard, RequestLog, TextGuard
 from datagen.api.metrics import Metrics
 from datagen.api.openapi import install_openapi, operation_id
 from datagen.api.pages import pages_app
@@ -114,6 +114,7 @@ def create_app(
         uploads=UPLOAD_PATHS,
         secrets=(keys.router.prefix, keys.me_router.prefix, webhooks.router.prefix),
     )
+    app.add_middleware(TextGuard)
     app.add_middleware(BodyLimit, limit_of=_body_limits(settings))
     if is_loopback(host):
         app.add_middleware(HostGuard, extra_hosts=_named_hosts(settings))

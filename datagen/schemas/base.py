@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
+
+from datagen.texts import unfit_character, why_unfit
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 ENDED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
@@ -89,7 +99,21 @@ SEED_TEXT = (
 class Request(BaseModel):
     """A body that a client sends."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # JSON as Python reads it has numbers that are none; no request means them.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _can_be_kept(cls, value: Any) -> Any:
+        """Refuse text that cannot be stored or shown, at any depth."""
+        if not isinstance(value, Mapping):
+            return value
+        for name, part in value.items():
+            if (found := unfit_character(name)) is not None:
+                raise ValueError(f"the name of a field holds {why_unfit(found)}")
+            if (found := unfit_character(part)) is not None:
+                raise ValueError(f"'{name}' holds {why_unfit(found)}")
+        return value
 
 
 class Resource(BaseModel):

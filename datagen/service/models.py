@@ -29,6 +29,7 @@ from datagen.service.common import (
 )
 from datagen.service.keys import ensure_owner
 from datagen.service.model_files import ModelFiles, StoredFile
+from datagen.service.showing import those_shown
 from datagen.service.trainings import told
 from datagen.settings import Settings
 from datagen.storage import Storage
@@ -118,7 +119,9 @@ def list_models(
         or_(Model.owner_id == owner_id, Model.visibility == "public"), Model.removed_at.is_(None)
     )
     rows, following = page_of(session, query, Model, limit, cursor)
-    return Page(items=[shown(row) for row in rows], next_cursor=following)
+    return Page(
+        items=those_shown(rows, lambda some: [shown(row) for row in some]), next_cursor=following
+    )
 
 
 def change(session: Session, owner_id: UUID, reference: str, wanted: ModelChange) -> schemas.Model:

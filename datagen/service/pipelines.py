@@ -25,6 +25,7 @@ from datagen.service.common import (
 )
 from datagen.service.destinations import check_destination, destinations
 from datagen.service.pipeline_circles import refuse_circle
+from datagen.service.showing import those_shown
 from datagen.settings import Settings
 
 SHOWN_TIMES = 5
@@ -129,7 +130,7 @@ def list_pipelines(
     """The owner's pipelines, newest first. Raises InvalidRequest for a bad cursor."""
     query = select(Pipeline).where(Pipeline.owner_id == owner_id)
     rows, following = page_of(session, query, Pipeline, limit, cursor)
-    return Page(items=shown(session, rows), next_cursor=following)
+    return Page(items=those_shown(rows, lambda some: shown(session, some)), next_cursor=following)
 
 
 def pause(session: Session, owner_id: UUID, reference: str, *, paused: bool) -> schemas.Pipeline:

@@ -27,6 +27,7 @@ from datagen.service.figures import SAMPLE
 from datagen.service.model_files import ModelFiles
 from datagen.service.models import BUNDLED_OWNER
 from datagen.service.recommending import gate_of, sampler_of
+from datagen.service.showing import those_shown
 from datagen.settings import Settings
 from datagen.storage import Storage
 
@@ -189,7 +190,10 @@ def list_reports(
     if job_id is not None:
         query = query.where(Report.job_id == job_id)
     rows, following = page_of(session, query, Report, limit, cursor)
-    return Page(items=[_shown(session, row) for row in rows], next_cursor=following)
+    return Page(
+        items=those_shown(rows, lambda some: [_shown(session, row) for row in some]),
+        next_cursor=following,
+    )
 
 
 def cancel(session: Session, owner_id: UUID, report_id: UUID) -> schemas.Report:

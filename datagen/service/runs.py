@@ -19,6 +19,7 @@ from datagen.service import pipelines, quotas, run_plans, run_records, running
 from datagen.service.common import find_dataset, owned, page_of
 from datagen.service.pipeline_ticks import new_run
 from datagen.service.run_steps import At
+from datagen.service.showing import those_shown
 from datagen.settings import Settings
 
 
@@ -123,7 +124,7 @@ def history(
     if state is not None:
         query = query.where(Run.state == state)
     rows, following = page_of(session, query, Run, limit, cursor)
-    return Page(items=shown(session, rows), next_cursor=following)
+    return Page(items=those_shown(rows, lambda some: shown(session, some)), next_cursor=following)
 
 
 def cancel(
