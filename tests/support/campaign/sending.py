@@ -97,7 +97,7 @@ class Campaign:
             found = self.http.get(url, headers=caller.headers).json()
             return found.get("state") not in {"queued", "running"}
 
-        wait_until(is_over)
+        wait_until(is_over, 300.0)
 
     def send(self, drawn: Drawn) -> None:
         """Send one, and judge the answer."""

@@ -18,7 +18,7 @@ from campaign.requests import Ref
 
 SCOPES = ("write", "admin", "read")
 # Small enough that a campaign's jobs are done by one worker beside it.
-QUOTAS = {"quota_images": 20_000, "quota_jobs": 40, "quota_uploads": 20, "quota_bytes": 200_000_000}
+QUOTAS = {"quota_images": 5000, "quota_jobs": 40, "quota_uploads": 20, "quota_bytes": 200_000_000}
 NOBODYS = "00000000-0000-7000-8000-00000000000f"
 HOOK = "https://receiver.invalid/hook"
 _LOCATION = re.compile(r"/v1/(\w+)/([^/]+)")
