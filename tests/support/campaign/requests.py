@@ -189,10 +189,10 @@ GOOD["validate_pipeline"] = GOOD["apply_pipeline"]
 # Of a hundred requests to a usual operation, how many go to these: what a worker does takes longer,
 # and what takes a body has more to draw.
 _SHARES = {
-    "preview_model": 25, "decode_latents": 25, "create_dataset": 30, "create_figures": 20,
+    "preview_model": 25, "decode_latents": 25, "create_dataset": 30, "create_figures": 10,
     "create_report": 40, "import_model": 30, "export_model": 30, "follow_job": 50, "healthz": 10,
-    "readyz": 10, "read_pipeline_schema": 10, "list_formats": 20, "read_figure": 40,
-    "read_figures": 40, "create_sign_in_link": 30, "read_metrics": 30, "create_job": 300,
+    "readyz": 10, "read_pipeline_schema": 10, "list_formats": 20, "read_figure": 10,
+    "read_figures": 10, "create_sign_in_link": 30, "read_metrics": 30, "create_job": 300,
     "apply_pipeline": 300, "validate_pipeline": 150, "create_export": 200, "create_webhook": 150,
     "create_model": 150, "list_jobs": 150,
 }  # fmt: skip

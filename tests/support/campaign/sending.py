@@ -62,7 +62,7 @@ class Campaign:
         usual = ceil(cases / rounds / shares)
         for turn in range(rounds):
             for name in names:
-                self._send_best(name)
+                self._send_best(name, waits=turn == 0)
                 self._run_operation(name, self.requests.share(name, usual), number + turn)
 
     def _run_operation(self, name: str, cases: int, number: int) -> None:
@@ -77,14 +77,17 @@ class Campaign:
 
         sends()
 
-    def _send_best(self, name: str) -> None:
-        """Send a request that succeeds: what it ends is made before, what it needs has ended."""
+    def _send_best(self, name: str, *, waits: bool) -> None:
+        """Send a request that succeeds: what it ends is made before, what it needs has ended.
+
+        Once is enough to see it succeed: later rounds wait for no worker.
+        """
         operation = self.requests.operations[name]
         maker = _MAKERS.get(operation.path.split("/")[2]) if operation.is_ending else None
         if maker is not None:
             self.send(self.requests.best(maker))
         best = self.requests.best(name)
-        if name in _WAITING:
+        if waits and name in _WAITING:
             # An export's job is in its body.
             for ref in best.path.values() or [Ref("jobs", "own", 0)]:
                 self._wait_for(ref, self.callers[best.caller])
