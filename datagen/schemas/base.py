@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import (
+    AfterValidator,
+    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -59,6 +62,27 @@ ClassOrder = Annotated[
         "(numbers by their size)."
     ),
 ]
+# A day from the ends of what calendars of programs know: within it every zone has a local time.
+_FIRST_MOMENT = datetime(1, 1, 2, tzinfo=UTC)
+_LAST_MOMENT = datetime(9999, 12, 30, tzinfo=UTC)
+
+
+def within_calendar(moment: datetime) -> datetime:
+    """The same moment in UTC.
+
+    Raises:
+        ValueError: so near to an end of the calendar that some zone has no local time for it.
+    """
+    try:
+        found = moment.astimezone(UTC)
+    except OverflowError:
+        found = None
+    if found is None or not _FIRST_MOMENT <= found <= _LAST_MOMENT:
+        raise ValueError("write a moment from 0001-01-02 to 9999-12-30, in UTC")
+    return found
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(within_calendar)]
 Count = Annotated[int, Field(ge=1, le=MAX_IMAGES, strict=True)]
 
 

@@ -93,6 +93,8 @@ def dry_run(session: Session, settings: Settings, owner_id: UUID, reference: str
 def due_times(session: Session, owner_id: UUID, reference: str) -> DueTimes:
     """When a pipeline runs next, at most five times. Raises NotFound."""
     row = pipelines.found(session, owner_id, reference)
+    if pipelines.why_never_due(row) is not None:
+        return DueTimes(times=[], timezone="UTC", paused=row.paused)
     schedule = pipelines.recipe_of(row).schedule
     times = [] if schedule is None else pipelines.upcoming(schedule, now(session), row.id)
     zone = "UTC" if schedule is None else schedule.timezone

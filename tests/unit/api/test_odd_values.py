@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlsplit
 from uuid import UUID
 
 import numpy as np
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, select, text, update
 from starlette.testclient import TestClient
 
 from datagen.api.app import create_app
-from datagen.db.session import writing
+from datagen.db.session import reading, writing
+from datagen.db.tables import Pipeline, Run
 from datagen.queue import MemoryQueue
-from datagen.service import keys
+from datagen.service import keys, pipeline_ticks
 from datagen.settings import Settings
 
 # As they stand in JSON: half of a surrogate pair, and U+0000.
@@ -219,3 +222,132 @@ def test_pages_show_the_rows_beside_one_that_cannot_be(api: Api) -> None:
 def as_stored(engine: Engine, row_id: str) -> object:
     """An id as its column has it."""
     return UUID(row_id).hex if engine.dialect.name == "sqlite" else UUID(row_id)
+
+
+MOMENTS = [
+    ("0001-01-01T00:00:00Z", 422),
+    ("0001-01-01T00:00:00+14:00", 422),
+    ("0001-01-01T00:00:00-14:00", 422),
+    ("9999-12-31T23:59:59Z", 422),
+    ("9999-12-31T23:59:59-12:00", 422),
+    ("9999-12-31T23:59:59+14:00", 422),
+    ("9999-12-31T23:59:59.999999999999-23:59", 422),
+    ("0000-01-01T00:00:00Z", 422),
+    ("2026-06-30T23:59:60Z", 422),
+    ("2026-01-01T00:00:00", 422),
+    ("2026-01-01T24:00:00Z", 422),
+    ("-1e300", 422),
+    ("99999999999999999999", 422),
+    ("NaN", 422),
+    ("0001-01-02T00:00:00Z", 200),
+    ("0001-01-02T14:00:00+14:00", 200),
+    ("9999-12-29T11:59:59-12:00", 200),
+    ("2026-01-01T00:00:00.123456789+00:00", 200),
+]
+
+
+@pytest.mark.parametrize(("moment", "status"), MOMENTS)
+def test_moments_at_the_ends_of_the_calendar_in_filters(api: Api, moment: str, status: int) -> None:
+    for name in ("created_after", "created_before"):
+        answer = api("GET", f"/v1/jobs?{name}={quote(moment)}")
+
+        assert answer.status_code == status, answer.text
+        assert status == 200 or answer.json()["field"] == name
+
+
+def recipe(**schedule: object) -> dict[str, Any]:
+    return {
+        "name": "nightly", "source": {"dataset": "d"}, "model": "mnist", "plan": {"fill": 5},
+        "schedule": schedule,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("moment", "status"), MOMENTS)
+def test_moments_at_the_ends_of_the_calendar_in_schedules(
+    api: Api, moment: str, status: int
+) -> None:
+    for end in ("start", "end"):
+        for when in ({"cron": "0 2 * * *"}, {"every": "366d", "jitter": "366d"}):
+            for zone in ("UTC", "Pacific/Kiritimati", "Etc/GMT+12"):
+                body = recipe(**when, **{end: moment}, timezone=zone)
+                answer = api("POST", "/v1/pipelines/validate", json=body)
+
+                assert answer.status_code == status, (body, answer.text)
+                if status == 422:
+                    continue
+                applied = api("POST", "/v1/pipelines", json=body)
+                assert applied.status_code in {200, 201}, applied.text
+                with writing(api.engine) as session:
+                    pipeline_ticks.make_due_runs(session)
+                assert api("GET", "/v1/pipelines/nightly/next").status_code == 200
+                shown = api("GET", "/v1/pipelines/nightly").json()
+                assert (shown["next_due_at"] is None) == (shown["next_due_note"] is not None)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"timezone": "Nowhere/Gone", "cron": "0 2 * * *"}, "no time zone"),
+        ({"cron": "nonsense"}, "."),
+        ({"every": -5}, "another version"),
+    ],
+)
+def test_a_pipeline_whose_next_time_cannot_be_computed_shows_so_and_holds_up_no_other(
+    api: Api, change: dict[str, object], words: str
+) -> None:
+    good = api("POST", "/v1/pipelines", json=recipe(every="1h") | {"name": "good"}).json()
+    bad = api("POST", "/v1/pipelines", json=recipe(every="1h")).json()
+    with writing(api.engine) as session:
+        session.execute(update(Pipeline).values(next_due_at=datetime(2026, 1, 1, tzinfo=UTC)))
+        session.get_one(Pipeline, UUID(bad["id"])).recipe = recipe(**change)
+
+    with writing(api.engine) as session:
+        pipeline_ticks.make_due_runs(session)
+
+    with reading(api.engine) as session:
+        due = session.scalars(select(Run.pipeline_id)).all()
+    assert UUID(good["id"]) in due
+    shown = api("GET", "/v1/pipelines/nightly").json()
+    assert shown["next_due_at"] is None
+    assert words in shown["next_due_note"]
+    assert {one["id"] for one in api("GET", "/v1/pipelines").json()["items"]} == {
+        good["id"], bad["id"]
+    }  # fmt: skip
+    assert api("GET", "/v1/pipelines/nightly/next").json()["times"] == []
+    for path in ("pause", "resume", "runs", "dry-run"):
+        assert api("POST", f"/v1/pipelines/nightly/{path}").status_code < 500
+    link = api("POST", "/v1/me/sign-in-links").json()["url"]
+    api.client.get(urlsplit(link).path)
+    page = api.client.get("/pipelines/nightly", headers={"Accept": "text/html"})
+    assert page.status_code == 200
+    assert words in page.text
+    # Others can still be applied, and so can this one.
+    assert api("POST", "/v1/pipelines", json=recipe(every="2h")).json()["next_due_at"] is not None
+
+
+CURSORS = [
+    "true", "false", "0.5", "1e400", "NaN", "-1", str(2**63), str(2**200), "null", "[]", "{}",
+    '"x"', "[[1]]", "[true, 1]", "[0.5, true]", "[NaN, 1]", "[1e400, 1]", "[0.5, 1e30]",
+    f"[0.5, {2**80}]", "[1, 2, 3]", '["0001-01-01T00:00:00+14:00", "a"]',
+    '["9999-12-31T23:59:59-12:00", "a"]', '["2026-01-01T00:00:00", "a"]', '["2026-01-01", 5]',
+    '["2026-01-01T00:00:00Z", "\\ud800"]', '["2026-01-01T00:00:00Z", "\\u0000"]',
+    '{"2026-01-01T00:00:00Z": 1, "b": 2}', '"ab"', "[" * 90,
+]  # fmt: skip
+
+
+def test_cursors_that_were_made_up_are_422_on_every_list(api: Api) -> None:
+    job = api.sent("/v1/jobs", '{"model": "mnist", "all": 1}').json()
+    api("POST", "/v1/pipelines", json=recipe(every="1h"))
+    link = api("POST", "/v1/me/sign-in-links").json()["url"]
+    api.client.get(urlsplit(link).path)
+    lists = [
+        "/v1/jobs", "/v1/exports", "/v1/models", "/v1/datasets", "/v1/reports", "/v1/pipelines",
+        "/v1/pipelines/nightly/runs", "/v1/keys", f"/v1/jobs/{job['id']}/samples",
+        f"/jobs/{job['id']}/gallery", "/jobs", "/models", "/datasets", "/pipelines",
+    ]  # fmt: skip
+    made_up = [base64.urlsafe_b64encode(one.encode()).decode().rstrip("=") for one in CURSORS]
+    for path in lists:
+        for said, cursor in [*zip(CURSORS, made_up, strict=True), ("", "!"), ("", "é"), ("", "")]:
+            answer = api("GET", path, params={"cursor": cursor})
+
+            assert answer.status_code == 422, (path, said, cursor, answer.text)
