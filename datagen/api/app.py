@@ -17,7 +17,7 @@ from datagen.api.conditional import Conditional
 from datagen.api.documentation import install_documentation
 from datagen.api.errors import install_error_answers
 from datagen.api.events import Events
-from datagen.api.guards import BodyLimit, HostGuard, RequestLog
+from datagen.api.guards import BodyLimit, HostGuard, RequestLog, TextGuard
 from datagen.api.metrics import Metrics
 from datagen.api.openapi import install_openapi, operation_id
 from datagen.api.pages import pages_app
@@ -108,6 +108,7 @@ def create_app(
     app.mount("/", pages_app(app.state))
     # The last one added is the first that a request meets.
     app.add_middleware(Conditional)
+    app.add_middleware(TextGuard)
     app.add_middleware(BodyLimit, limit_of=_body_limits(settings))
     if is_loopback(host):
         app.add_middleware(HostGuard, extra_hosts=_named_hosts(settings))

@@ -158,13 +158,15 @@ def _is_own(error: Mapping[str, Any]) -> bool:
 
 def _sentence(error: Mapping[str, Any], field: str | None) -> str:
     message = str(error["msg"]).removeprefix("Value error, ").rstrip(".")
+    # A name that nobody knows may be any text, of any length and over many lines.
+    shown = _quoted(field)
     if error["type"] == "missing":
-        return f"'{field}' is missing; give it."
+        return f"{shown} is missing; give it."
     if error["type"] == "extra_forbidden":
-        return f"'{field}' is no field of this request; {_hint(str(error['loc'][-1]))}"
+        return f"{shown} is no field of this request; {_hint(str(error['loc'][-1]))}"
     if field is None or f"'{field}'" in message:
         return message[:1].upper() + message[1:] + "."
-    return f"'{field}' is {_quoted(error['input'])}: {message[:1].lower()}{message[1:]}."
+    return f"{shown} is {_quoted(error['input'])}: {message[:1].lower()}{message[1:]}."
 
 
 @cache

@@ -6,7 +6,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable
-from urllib.parse import urlsplit
+from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -18,7 +18,8 @@ from datagen.api.errors import internal_problem, problem_response
 from datagen.api.logs import log
 from datagen.api.metrics import Requests
 from datagen.client.address import is_loopback
-from datagen.errors import MalformedRequest
+from datagen.errors import InvalidRequest, MalformedRequest
+from datagen.texts import unfit_character, why_unfit
 
 _REQUEST_ID = re.compile(r"[0-9A-Za-z._-]{1,64}")
 _QUIET = frozenset({"/healthz", "/readyz"})
@@ -97,6 +98,41 @@ class HostGuard:
         except ValueError:
             return False
         return is_loopback(host) or host in self._extra_hosts
+
+
+class TextGuard:
+    """Refuses queries whose text nobody could keep: what is no UTF-8, and U+0000.
+
+    Bodies are looked at by their schemas, and of a path in which such text stands there is nothing.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] == "http" and (error := _unfit_query(scope["query_string"])) is not None:
+            await problem_response(error)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+def _unfit_query(query: bytes) -> InvalidRequest | None:
+    for pair in query.split(b"&"):
+        name, _, value = pair.partition(b"=")
+        field = unquote(name.decode("latin-1"), errors="replace")
+        for part in (name, value):
+            try:
+                found = unfit_character(unquote_to_bytes(part).decode())
+            except UnicodeDecodeError:
+                return InvalidRequest(
+                    f"{field[:60]!r} in the query is no UTF-8; encode it as UTF-8.", field=field
+                )
+            if found is not None:
+                return InvalidRequest(
+                    f"{field[:60]!r} in the query holds {why_unfit(found)}.", field=field
+                )
+    return None
 
 
 class BodyLimit:

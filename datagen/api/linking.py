@@ -65,7 +65,58 @@ _NAMED_BY: dict[str, dict[str, Any]] = {
         "create_export": {"job": _ID, "format": "parquet"},
         "create_report": {"job": _ID, "quick": True},
     },
+    "create_dataset": {
+        "create_model": {"name": "linked", "dataset": _ID, "options": {"preset": "small"}},
+        "create_export": {"dataset": _ID, "format": "parquet"},
+        "create_figures": {"dataset": _ID},
+        "apply_pipeline": {
+            "name": "linked",
+            "source": {"dataset": "$response.body#/name"},
+            "model": "mnist",
+            "plan": {"add": 1},
+        },
+    },
+    "create_model": {
+        "create_job": {"model": _ID, "all": 1},
+        "create_report": {"model": _ID, "quick": True},
+    },
     "create_webhook": {"create_job": {"model": "mnist", "all": 1, "webhook": _ID}},
+}
+_NAMED_BY["import_model"] = _NAMED_BY["create_model"]
+# What the path of such an operation needs beside a body.
+_BESIDE = {"create_figures": {"reference": "mnist"}}
+# Operations whose answer has the id of a thing that other paths are about, by those paths.
+_LEADS_TO = {
+    "import_model": "/v1/models",
+    "run_pipeline": "/v1/runs",
+    "retry_job": "/v1/jobs",
+    "extend_job": "/v1/jobs",
+    "rotate_key": "/v1/keys",
+}
+# What the path of an operation needs beside an id.
+_SECOND: dict[str, dict[str, Any]] = {
+    "read_sample": {"index": "0"},
+    "read_sample_image": {"index": "0"},
+    "read_file": {"path": "manifest.json"},
+    "show_balance": {"kind": "png"},
+    "read_figure": {"name": "samples.png"},
+    "read_report_file": {"name": "report.json"},
+}
+_DELIVERY = {"webhook_id": "$request.path.webhook_id"}
+# Links that follow no rule, by the operation that they start from.
+_OTHERS: dict[str, dict[str, dict[str, Any]]] = {
+    "create_figures": {
+        "read_figures": {"reference": "$response.body#/model"},
+        "read_figure": {"reference": "$response.body#/model", **_SECOND["read_figure"]},
+    },
+    "list_samples": {
+        name: {"job_id": "$request.path.job_id", "index": "$response.body#/items/0/index"}
+        for name in ("read_sample", "read_sample_image")
+    },
+    "try_webhook": {"resend_delivery": {**_DELIVERY, "delivery_id": _ID}},
+    "list_deliveries": {
+        "resend_delivery": {**_DELIVERY, "delivery_id": "$response.body#/items/0/id"}
+    },
 }
 
 
@@ -79,24 +130,49 @@ def add_examples(paths: dict[str, dict[str, Any]]) -> None:
 
 
 def add_links(paths: dict[str, dict[str, Any]]) -> None:
-    """Say of every answer that makes a thing which operations its id leads to."""
+    """Say of every answer that names a thing which operations go on from it."""
     for path, operations in paths.items():
-        making = operations.get("post")
-        if making is None or _PARAMETER.search(path):
+        for method, operation in operations.items():
+            creates = method == "post" and not _PARAMETER.search(path)
+            name = operation["operationId"]
+            links = _links(paths, _LEADS_TO.get(name, path if creates else None), name)
+            for answer in _naming(operation) if links else ():
+                answer["links"] = links
+
+
+def _links(paths: dict[str, dict[str, Any]], target: str | None, name: str) -> dict[str, Any]:
+    links = {} if target is None else _about(paths, target)
+    links |= {
+        other: {"operationId": other, "requestBody": body}
+        | ({"parameters": _BESIDE[other]} if other in _BESIDE else {})
+        for other, body in _NAMED_BY.get(name, {}).items()
+    }
+    return links | {
+        other: {"operationId": other, "parameters": parameters}
+        for other, parameters in _OTHERS.get(name, {}).items()
+    }
+
+
+def _about(paths: dict[str, dict[str, Any]], target: str) -> dict[str, Any]:
+    """Links to the operations on one of the things that lie at a path."""
+    links = {}
+    for path, operations in paths.items():
+        if not path.startswith(f"{target}/{{"):
             continue
-        links = {
-            operation["operationId"]: {
-                "operationId": operation["operationId"],
-                "parameters": {parameters[0]: _ID},
-            }
-            for other, others in paths.items()
-            if other.startswith(f"{path}/{{") and len(parameters := _PARAMETER.findall(other)) == 1
-            for operation in others.values()
-        }
-        links |= {
-            name: {"operationId": name, "requestBody": body}
-            for name, body in _NAMED_BY.get(making["operationId"], {}).items()
-        }
-        made = next((status for status in ("201", "202") if status in making["responses"]), None)
-        if made is not None and links:
-            making["responses"][made]["links"] = links
+        first, *others = _PARAMETER.findall(path)
+        for operation in operations.values():
+            name = operation["operationId"]
+            second = _SECOND.get(name, {})
+            if set(others) == set(second):
+                links[name] = {"operationId": name, "parameters": {first: _ID, **second}}
+    return links
+
+
+def _naming(operation: dict[str, Any]) -> list[dict[str, Any]]:
+    """The answers of an operation that name what was made; a dry run's make nothing."""
+    answers = operation["responses"]
+    made = [answers[status] for status in ("201", "202") if status in answers]
+    same = answers.get("200", {}).get("content", {}).get("application/json", {}).get("schema")
+    if not made or same in [one["content"]["application/json"]["schema"] for one in made]:
+        made += [answers["200"]] if "200" in answers else []
+    return made

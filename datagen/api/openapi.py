@@ -28,6 +28,9 @@ from datagen.errors import (
 from datagen.schemas import DatasetCreate, Problem
 from datagen.service.replays import LONGEST_KEY
 
+# The first whose media types say what one event of a stream is (`itemSchema`).
+OPENAPI_VERSION = "3.2.0"
+
 DESCRIPTION = """\
 Labelled synthetic images from a conditional variational autoencoder.
 
@@ -132,6 +135,7 @@ def install_openapi(app: FastAPI) -> None:
             made = get_openapi(
                 title=app.title,
                 version=app.version,
+                openapi_version=OPENAPI_VERSION,
                 description=DESCRIPTION,
                 routes=app.routes,
                 tags=TAGS,

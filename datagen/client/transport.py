@@ -20,12 +20,14 @@ from datagen.errors import (
     PROBLEM_PREFIX,
     DatagenError,
     InFlight,
+    InvalidRequest,
     ServerUnreachable,
     TooManyRequests,
     Unavailable,
     error_for,
 )
 from datagen.schemas import Problem
+from datagen.texts import unfit_character, why_unfit
 
 ATTEMPTS = 4
 # The name of the client in the context that answers are read with.
@@ -52,8 +54,27 @@ def _wait(response: httpx.Response) -> None:
 
 
 def quoted(reference: object) -> str:
-    """An id or a name, fit to be one part of a path."""
-    return quote(str(reference), safe="")
+    """An id or a name, fit to be one part of a path.
+
+    Raises:
+        InvalidRequest: text without a UTF-8 form, as a terminal gives bytes that are no UTF-8.
+    """
+    text = str(reference)
+    _refuse_unfit("The name or id", text)
+    return quote(text, safe="")
+
+
+def _query(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What is asked for by a query; raises InvalidRequest for text that cannot be sent."""
+    wanted = {name: value for name, value in values.items() if value is not None}
+    for name, value in wanted.items():
+        _refuse_unfit(f"'{name}'", value, name)
+    return wanted
+
+
+def _refuse_unfit(what: str, value: object, field: str | None = None) -> None:
+    if (found := unfit_character(value)) is not None:
+        raise InvalidRequest(f"{what} holds {why_unfit(found)}.", field=field)
 
 
 class Transport:
@@ -120,9 +141,10 @@ class Transport:
 
     def patch(self, path: str, answer: type[Answer], body: Mapping[str, Any]) -> Answer:
         """Change a resource; the same again changes nothing more."""
+        headers = {"Content-Type": "application/json"}
         for attempt in _attempts((Unavailable, TooManyRequests)):
             with attempt, self._failures_named():
-                response = self._http.patch(path, json=dict(body))
+                response = self._http.patch(path, content=json.dumps(body), headers=headers)
                 if response.status_code in {*_PASSING, _TOO_MANY}:
                     _wait(response)
                     self._raise_for_problem(response)
@@ -131,7 +153,7 @@ class Transport:
 
     def delete(self, path: str, **query: Any) -> None:
         """Remove a resource."""
-        wanted = {name: value for name, value in query.items() if value is not None}
+        wanted = _query(query)
         with self._failures_named():
             response = self._http.delete(path, params=wanted)
         self._raise_for_problem(response)
@@ -141,7 +163,7 @@ class Transport:
     ) -> Answer:
         """Send `length` bytes as the body, chunk by chunk."""
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(length)}
-        query = {name: value for name, value in query.items() if value is not None}
+        query = _query(query)
         # The server reads the whole set before it answers: only the connection has a time limit.
         patient = httpx.Timeout(self.timeout, read=None, write=None)
         with self._failures_named():
@@ -167,7 +189,7 @@ class Transport:
             yield response
 
     def _get(self, path: str, query: Mapping[str, Any]) -> httpx.Response:
-        wanted = {name: value for name, value in query.items() if value is not None}
+        wanted = _query(query)
         for attempt in _attempts((Unavailable, TooManyRequests)):
             with attempt, self._failures_named():
                 response = self._http.get(path, params=wanted)

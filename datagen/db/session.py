@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from datagen.errors import InvalidRequest, Unavailable
+from datagen.texts import with_replacements
 
 BUSY_SECONDS = 30.0
 _PRAGMAS = (
@@ -50,7 +52,23 @@ def open_engine(url: str) -> Engine:
         )
     if parsed.drivername == "sqlite":
         return _sqlite(url, parsed.database)
-    return create_engine(parsed, pool_pre_ping=True, pool_size=20, max_overflow=20)
+    return create_engine(
+        parsed,
+        pool_pre_ping=True,
+        pool_size=20,
+        max_overflow=20,
+        json_deserializer=_read_json,
+    )
+
+
+def _read_json(text: str | bytes) -> Any:
+    """The value of a column of JSON, with U+FFFD for lone surrogates that an older version kept.
+
+    Such a text has no UTF-8 form, so no answer could show it.
+    """
+    found = json.loads(text)
+    escape = b"\\ud" if isinstance(text, bytes) else "\\ud"
+    return with_replacements(found) if escape in text.lower() else found  # type: ignore[operator] # both are text, or both bytes
 
 
 def _sqlite(url: str, database: str | None) -> Engine:
@@ -64,6 +82,7 @@ def _sqlite(url: str, database: str | None) -> Engine:
     engine = create_engine(
         url,
         connect_args={"timeout": BUSY_SECONDS},
+        json_deserializer=_read_json,
         # SQLite's own wait for a writer looks again ever more seldom; threads of one process take
         # turns instead.
         execution_options={"datagen_turn": threading.Lock()},

@@ -67,6 +67,18 @@ def read_header(path: Path) -> CheckpointHeader:
         raise _refused(path, "it was not written by datagen") from None
 
 
+def without_training_digest(data: bytes) -> bytes:
+    """The same checkpoint, with a header that does not say what it was trained on."""
+    (length,) = _LENGTH.unpack_from(data)
+    document = json.loads(data[_LENGTH.size : _LENGTH.size + length])
+    header = CheckpointHeader.model_validate(json.loads(document["__metadata__"][METADATA_KEY]))
+    document["__metadata__"] |= header.model_copy(update={"training_digest": ""}).to_metadata()
+    text = json.dumps(document, separators=(",", ":")).encode()
+    # Tensors begin at a multiple of eight, as the format wants it.
+    text += b" " * (-len(text) % 8)
+    return _LENGTH.pack(len(text)) + text + data[_LENGTH.size + length :]
+
+
 def read_document(path: Path) -> dict[str, Any]:
     """The JSON document at the head of a safetensors file: its tensors, and what else it says.
 

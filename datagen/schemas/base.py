@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
+
+from datagen.texts import unfit_character, why_unfit
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 ENDED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
@@ -52,6 +65,27 @@ ClassOrder = Annotated[
 # Marks a field, in the OpenAPI document too, whose answer is never stored: it is shown once.
 SHOWN_ONCE = "x-shown-once"
 ShownOnce = Annotated[str, Field(json_schema_extra={SHOWN_ONCE: True})]
+# A day from the ends of what calendars of programs know: within it every zone has a local time.
+_FIRST_MOMENT = datetime(1, 1, 2, tzinfo=UTC)
+_LAST_MOMENT = datetime(9999, 12, 30, tzinfo=UTC)
+
+
+def within_calendar(moment: datetime) -> datetime:
+    """The same moment in UTC.
+
+    Raises:
+        ValueError: so near to an end of the calendar that some zone has no local time for it.
+    """
+    try:
+        found = moment.astimezone(UTC)
+    except OverflowError:
+        found = None
+    if found is None or not _FIRST_MOMENT <= found <= _LAST_MOMENT:
+        raise ValueError("write a moment from 0001-01-02 to 9999-12-30, in UTC")
+    return found
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(within_calendar)]
 Count = Annotated[int, Field(ge=1, le=MAX_IMAGES, strict=True)]
 
 
@@ -92,7 +126,21 @@ SEED_TEXT = (
 class Request(BaseModel):
     """A body that a client sends."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # JSON as Python reads it has numbers that are none; no request means them.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _can_be_kept(cls, value: Any) -> Any:
+        """Refuse text that cannot be stored or shown, at any depth."""
+        if not isinstance(value, Mapping):
+            return value
+        for name, part in value.items():
+            if (found := unfit_character(name)) is not None:
+                raise ValueError(f"the name of a field holds {why_unfit(found)}")
+            if (found := unfit_character(part)) is not None:
+                raise ValueError(f"'{name}' holds {why_unfit(found)}")
+        return value
 
 
 class Resource(BaseModel):

@@ -9,7 +9,6 @@ from uuid import UUID
 
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
     BeforeValidator,
     Field,
     computed_field,
@@ -24,6 +23,7 @@ from datagen.schemas.base import (
     ClassOrder,
     Count,
     License,
+    Moment,
     Name,
     Request,
     Resource,
@@ -198,8 +198,8 @@ class Schedule(Request):
         default=False, description="Instead of both: when the dataset gets a new version."
     )
     timezone: str = Field(default="UTC", max_length=60, examples=["Europe/Berlin"])
-    start: AwareDatetime | None = None
-    end: AwareDatetime | None = None
+    start: Moment | None = None
+    end: Moment | None = None
     jitter: Duration = Field(
         default=0, description="A run begins up to so much later, each pipeline at its own moment."
     )
@@ -303,6 +303,9 @@ class Pipeline(Resource):
     recipe: dict[str, Any]
     paused: bool
     next_due_at: datetime | None
+    next_due_note: str | None = Field(
+        default=None, description="Why a pipeline that has a schedule is due at no time."
+    )
     last_run: UUID | None = None
     last_state: State | None = None
     created_at: datetime

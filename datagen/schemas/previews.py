@@ -118,11 +118,13 @@ class PreviewWork(Request):
     """What a worker is told: nothing of it is looked up, but for the model.
 
     Attributes:
+        owner_id: who asked.
         reply_to: where in the broker the answer is put.
         drawn: `seed` and what follows it, where latents are drawn.
     """
 
     model_id: UUID
+    owner_id: UUID
     reply_to: str = Field(pattern=r"^datagen:answer:[0-9a-f]{32}$")
     labels: list[Annotated[int, Field(ge=-1)]] = Field(max_length=MOST_PREVIEWED)
     latents: list[list[Number]] | None = Field(default=None, max_length=MOST_PREVIEWED)

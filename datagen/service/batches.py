@@ -15,7 +15,7 @@ from datagen.db.bulk import insert_samples
 from datagen.db.session import now
 from datagen.db.tables import Batch, Job, Model, Redraw, Sample, new_id
 from datagen.queue import MAKE_BATCHES, RUN_BATCH, SETTLE_JOB, Message
-from datagen.service import claims, exports
+from datagen.service import claims, exports, sharing
 from datagen.service.batch_reading import gate_of, redraws_within, work_of
 from datagen.service.batch_work import BatchResult, BatchWork
 from datagen.service.counting import count, refusals
@@ -145,12 +145,21 @@ def _cut(job: Job, moment: datetime) -> Batch:
 
 
 def claim(session: Session, settings: Settings, batch_id: UUID) -> BatchWork | None:
-    """Take a batch; None where somebody has it, had it, its job has ended, or it is unreadable."""
+    """Take a batch; None where somebody has it, had it, its job has ended, or it is unreadable.
+
+    A job whose model its owner may use no more has failed with that.
+    """
     job_id = session.scalar(select(Batch.job_id).where(Batch.id == batch_id))
     if job_id is None:
         return None
     job = session.scalars(select(Job).where(Job.id == job_id).with_for_update()).one()
-    batch = claims.claim(session, settings, Batch, batch_id) if job.state in OPEN else None
+    if job.state not in OPEN:
+        return None
+    model = session.get_one(Model, job.model_id, populate_existing=True)
+    if (error := sharing.withdrawn(model, job.owner_id)) is not None:
+        end_failed(session, job, error.detail, now(session))
+        return None
+    batch = claims.claim(session, settings, Batch, batch_id)
     if batch is None:
         return None
     if job.state == "queued":
@@ -159,7 +168,7 @@ def claim(session: Session, settings: Settings, batch_id: UUID) -> BatchWork | N
         session,
         settings,
         batch,
-        lambda: work_of(session, batch, job, session.get_one(Model, job.model_id)),
+        lambda: work_of(session, batch, job, model),
         failing(batch.id, batch.attempt),
     )
 
@@ -299,6 +308,27 @@ def fail(session: Session, batch_id: UUID, attempt: int, reason: str) -> bool:
         )
         cancel_open(session, job.id, moment)
     return True
+
+
+def end_failed(session: Session, job: Job, reason: str, moment: datetime) -> None:
+    """End a job that cannot go on; what it has stored stays."""
+    job.state, job.ended_at, job.error = "failed", moment, reason
+    cancel_open(session, job.id, moment)
+
+
+def end_of_others(session: Session, model: Model, moment: datetime) -> None:
+    """End the jobs that other owners have going with a model that is private now."""
+    going = session.scalars(
+        select(Job)
+        .where(Job.model_id == model.id, Job.owner_id != model.owner_id, Job.state.in_(OPEN))
+        .order_by(Job.id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    ).all()
+    for job in going:
+        error = sharing.withdrawn(model, job.owner_id)
+        if error is not None and job.state in OPEN:
+            end_failed(session, job, error.detail, moment)
 
 
 def cancel_open(session: Session, job_id: UUID, moment: datetime) -> None:

@@ -26,6 +26,8 @@ from datagen.db.tables import (
     Table,
 )
 from datagen.errors import Conflict, InvalidRequest, NotFound
+from datagen.schemas.base import within_calendar
+from datagen.texts import unfit_character
 
 MAX_PAGE = 1000
 
@@ -255,7 +257,8 @@ def decode_id_cursor(cursor: str) -> UUID:
 def decode_index_cursor(cursor: str) -> int:
     """The sample index that a cursor holds. Raises InvalidRequest."""
     position = decode_cursor(cursor)
-    if not isinstance(position, int) or not 0 <= position < 2**63:
+    # To Python, true is 1.
+    if isinstance(position, bool) or not isinstance(position, int) or not 0 <= position < 2**63:
         raise _bad_cursor(cursor)
     return position
 
@@ -263,14 +266,18 @@ def decode_index_cursor(cursor: str) -> int:
 def decode_moment_cursor(cursor: str) -> tuple[datetime, str]:
     """The moment and the text that a cursor holds. Raises InvalidRequest."""
     position = decode_cursor(cursor)
-    try:
-        moment, text = position
-        found = datetime.fromisoformat(moment), text
-    except (TypeError, ValueError):
-        raise _bad_cursor(cursor) from None
-    if found[0].tzinfo is None or not isinstance(text, str) or "\0" in text:
+    if not isinstance(position, list) or [type(part) for part in position] != [str, str]:
         raise _bad_cursor(cursor)
-    return found
+    moment, text = position
+    if unfit_character(text) is not None:
+        raise _bad_cursor(cursor)
+    try:
+        found = datetime.fromisoformat(moment)
+        if found.tzinfo is None:
+            raise _bad_cursor(cursor)
+        return within_calendar(found), text
+    except ValueError:
+        raise _bad_cursor(cursor) from None
 
 
 def _bad_cursor(cursor: str) -> InvalidRequest:

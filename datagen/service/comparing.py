@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from datagen import schemas
 from datagen.db.tables import Model
 from datagen.errors import InvalidRequest
+from datagen.service import sharing
 from datagen.service.common import find_model
 
 MOST_MODELS = 16
@@ -60,9 +61,14 @@ def compare(session: Session, owner_id: UUID, references: Sequence[str]) -> sche
         )
     models = [find_model(session, owner_id, reference) for reference in references]
     warnings, unlike = _warnings(models)
+    hidden = [
+        number
+        for number, model in enumerate(models)
+        if not sharing.names_dataset(session, model, owner_id)
+    ]
     return schemas.Comparison(
         models=[schemas.ModelRef.model_validate(model, from_attributes=True) for model in models],
-        rows=[_row(models, row, unlike) for row in _ROWS],
+        rows=[_row(models, row, unlike, hidden if row[0] == "dataset" else ()) for row in _ROWS],
         warnings=warnings,
     )
 
@@ -93,9 +99,14 @@ def _value(model: Model, place: str, key: str) -> Any:
     return found.get(key)
 
 
-def _row(models: Sequence[Model], row: _Row, unlike: frozenset[str]) -> schemas.ComparedRow:
+def _row(
+    models: Sequence[Model], row: _Row, unlike: frozenset[str], hidden: Sequence[int]
+) -> schemas.ComparedRow:
     name, place, key, better = row
-    values = [_value(model, place, key) for model in models]
+    values = [
+        None if number in hidden else _value(model, place, key)
+        for number, model in enumerate(models)
+    ]
     known = [value for value in values if _is_number(value)]
     best: list[int] = []
     if better is not None and name not in unlike and len(known) > 1 and len(set(known)) > 1:

@@ -33,6 +33,7 @@ from datagen.service.common import (
     page_of,
     the_only_version,
 )
+from datagen.service.showing import those_shown
 from datagen.settings import Settings
 from datagen.storage import CHUNK_BYTES, Storage
 
@@ -329,7 +330,9 @@ def list_datasets(
     """The owner's datasets, newest first. Raises InvalidRequest for a bad cursor."""
     query = select(Dataset).where(Dataset.owner_id == owner_id, Dataset.removed_at.is_(None))
     rows, following = page_of(session, query, Dataset, limit, cursor)
-    return Page(items=[shown(row) for row in rows], next_cursor=following)
+    return Page(
+        items=those_shown(rows, lambda some: [shown(row) for row in some]), next_cursor=following
+    )
 
 
 def versions(session: Session, owner_id: UUID, name: str) -> list[schemas.Dataset]:

@@ -104,11 +104,23 @@ def due_times(schedule: Schedule, after: datetime, pipeline_id: UUID) -> Iterato
     for time in times:
         if schedule.end is not None and time > schedule.end:
             return
-        yield time + late
+        try:
+            due = time + late
+        except OverflowError:
+            return
+        yield due
 
 
 def last_due(schedule: Schedule, moment: datetime, pipeline_id: UUID) -> datetime | None:
     """The latest due time that is not after a moment; None where there was none."""
+    try:
+        return _last_due(schedule, moment, pipeline_id)
+    except (OverflowError, ValueError):
+        # It would lie before the calendar begins.
+        return None
+
+
+def _last_due(schedule: Schedule, moment: datetime, pipeline_id: UUID) -> datetime | None:
     late = timedelta(seconds=_late(schedule, pipeline_id))
     until = moment - late
     if schedule.end is not None:
@@ -153,15 +165,25 @@ def _every(schedule: Schedule, after: datetime) -> Iterator[datetime]:
     origin = schedule.start or _ORIGIN
     count = max(0, (after - origin) // step + 1)
     while True:
-        yield (origin + count * step).astimezone(UTC)
+        try:
+            time = (origin + count * step).astimezone(UTC)
+        except OverflowError:
+            # The calendar ends before it.
+            return
+        yield time
         count += 1
 
 
 def _cron(schedule: Schedule, after: datetime) -> Iterator[datetime]:
     """Due times of a cron; none where it never fires. Raises CronSimError."""
     last = after.astimezone(UTC)
-    for local in CronSim(schedule.cron or "", after.astimezone(zone_of(schedule))):
-        moment = local.astimezone(UTC)
+    times = CronSim(schedule.cron or "", after.astimezone(zone_of(schedule)))
+    while True:
+        try:
+            moment = next(times).astimezone(UTC)
+        except (StopIteration, OverflowError, ValueError):
+            # No such day comes, or none before the calendar ends.
+            return
         if moment > last:
             yield moment
             last = moment

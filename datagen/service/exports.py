@@ -9,6 +9,7 @@ from typing import BinaryIO
 from uuid import UUID
 
 import structlog
+from pydantic import ValidationError
 from sqlalchemy import Engine, delete, or_, select, update
 from sqlalchemy.orm import Session
 
@@ -29,6 +30,7 @@ from datagen.service import quotas
 from datagen.service.common import owned, page_of
 from datagen.service.destinations import check_destination
 from datagen.service.export_contents import Contents, resolve
+from datagen.service.showing import those_shown
 from datagen.settings import Settings
 from datagen.storage import Storage
 
@@ -128,13 +130,21 @@ def _shown(session: Session, export: Export, jobs: list[UUID]) -> schemas.Export
             "job": export.job_id,
             "jobs": jobs or ([] if export.job_id is None else [export.job_id]),
             "dataset": None if dataset is None else f"{dataset.name}@{dataset.version}",
-            "request": requested(export),
+            "request": _request_shown(export),
             "warnings": export.warnings or [],
             "expired": export.state == "succeeded"
             and export.location is None
             and (export.archive_key is None or _is_over(export, now(session))),
         }
     )
+
+
+def _request_shown(export: Export) -> ExportCreate | None:
+    """What was asked for; None where this version would refuse it, as a former one did not."""
+    try:
+        return requested(export)
+    except ValidationError:
+        return None
 
 
 def requested(export: Export) -> ExportCreate:
@@ -163,7 +173,9 @@ def list_exports(
         has_job = select(ExportJob.export_id).where(ExportJob.job_id == job_id)
         query = query.where(or_(Export.job_id == job_id, Export.id.in_(has_job)))
     rows, following_page = page_of(session, query, Export, limit, cursor)
-    return Page(items=shown(session, rows), next_cursor=following_page)
+    return Page(
+        items=those_shown(rows, lambda some: shown(session, some)), next_cursor=following_page
+    )
 
 
 def located(session: Session, owner_id: UUID) -> Sequence[tuple[UUID, str]]:

@@ -19,9 +19,9 @@ from datagen.db.session import now
 from datagen.db.tables import Dataset, Figures, Model, Owner, new_id
 from datagen.errors import Conflict, InvalidRequest, NotFound
 from datagen.queue import RUN_FIGURES, Message
-from datagen.service import claims, learnt
+from datagen.service import claims, learnt, sharing
 from datagen.service.common import find_dataset, find_model, insert_if_absent, split_digests
-from datagen.service.models import BUNDLED_OWNER
+from datagen.service.sharing import BUNDLED_OWNER
 from datagen.settings import Settings
 from datagen.storage import Storage
 
@@ -92,6 +92,9 @@ def request(
         .where(Figures.model_id == model.id, Figures.dataset_key == key)
         .with_for_update()
     ).one()
+    if dataset is not None and (row.state == "failed" or model.owner_id == owner_id):
+        # Of several owners who have the same images, one who may have them drawn.
+        row.dataset_id = dataset.id
     if row.state == "failed":
         row.state, row.error, row.ended_at = "queued", None, None
         row.attempt_floor, row.available_at, row.sent_at = row.attempt, moment, None
@@ -100,7 +103,7 @@ def request(
         row.sent_at = moment
         messages = [Message(RUN_FIGURES, {"figures_id": str(row.id)})]
     session.flush()
-    return shown(row), messages
+    return shown(row, dataset), messages
 
 
 def _trained(session: Session, owner_id: UUID, reference: str) -> Model:
@@ -140,19 +143,23 @@ def known(
 ) -> schemas.Figures | None:
     """The figures that a request would give, if they were asked for before. Raises as `request`."""
     model = _trained(session, owner_id, reference)
-    _, key = _images_for(session, owner_id, model, wanted.dataset)
+    dataset, key = _images_for(session, owner_id, model, wanted.dataset)
     row = session.scalars(
         select(Figures).where(Figures.model_id == model.id, Figures.dataset_key == key)
     ).one_or_none()
-    return None if row is None else shown(row)
+    return None if row is None else shown(row, dataset)
 
 
-def shown(row: Figures) -> schemas.Figures:
-    """The wire form of figures."""
+def shown(row: Figures, dataset: Dataset | None) -> schemas.Figures:
+    """The wire form of figures.
+
+    Args:
+        row: of the figures; two owners who have the same images share it.
+        dataset: the real images of whoever asks.
+    """
     plain = {name: getattr(row, name, None) for name in schemas.Figures.model_fields}
-    return schemas.Figures.model_validate(
-        plain | {"model": row.model_id, "dataset": row.dataset_id}
-    )
+    own = {"model": row.model_id, "dataset": None if dataset is None else dataset.id}
+    return schemas.Figures.model_validate(plain | own)
 
 
 def check_name(name: str) -> tuple[str, str]:
@@ -203,6 +210,7 @@ def claim(session: Session, settings: Settings, figures_id: UUID) -> FiguresWork
 def _work_of(session: Session, row: Figures) -> FiguresWork:
     model = session.get_one(Model, row.model_id)
     dataset = None if row.dataset_id is None else session.get_one(Dataset, row.dataset_id)
+    sharing.refuse_withdrawn(model, model.owner_id if dataset is None else dataset.owner_id)
     return FiguresWork(
         figures_id=row.id,
         attempt=row.attempt,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import math
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
@@ -15,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from datagen.db.tables import Batch, Job, Model, Sample
 from datagen.errors import InvalidRequest
+from datagen.schemas import MAX_IMAGES
 from datagen.service.common import decode_cursor, encode_cursor, owned
 from datagen.service.samples import label_number, range_of
 from datagen.shards import read_images_of
@@ -105,14 +108,18 @@ def tiles(
 
 
 def _place(cursor: str) -> tuple[float, int]:
-    try:
-        score, index = decode_cursor(cursor)
-        return float(score), int(index)
-    except (TypeError, ValueError):
-        raise InvalidRequest(
-            f"The cursor {cursor[:40]!r} is not one of ours; begin with the first page.",
-            field="cursor",
-        ) from None
+    position = decode_cursor(cursor)
+    if isinstance(position, list) and len(position) == 2:  # noqa: PLR2004 - score and index
+        score, index = position
+        # To Python, true is 1, and JSON's NaN a number.
+        if type(score) in {int, float} and type(index) is int and 0 <= index < MAX_IMAGES:
+            with suppress(OverflowError):
+                if math.isfinite(score):
+                    return float(score), index
+    raise InvalidRequest(
+        f"The cursor {cursor[:40]!r} is not one of ours; begin with the first page.",
+        field="cursor",
+    )
 
 
 def _images(

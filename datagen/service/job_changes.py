@@ -14,7 +14,7 @@ from datagen.db.tables import Batch, Export, ExportJob, Job, JobLabel, Model, Re
 from datagen.errors import Conflict, InvalidRequest
 from datagen.queue import REMOVE_JOBS, Message
 from datagen.schemas import ENDED, Gate, JobExtend
-from datagen.service import batch_work, batches, job_plans, quotas
+from datagen.service import batch_work, batches, job_plans, quotas, sharing
 from datagen.service.jobs import CUT_AT_ONCE, held
 from datagen.service.showing_jobs import shown
 from datagen.settings import Settings
@@ -30,7 +30,9 @@ def extend(
 
     Raises:
         NotFound: no such job of the owner's.
-        Conflict: the job has failed or was cancelled, or an export of it is being written.
+        Conflict: the job has failed or was cancelled, an export of it is being written, or its
+            model was removed.
+        Forbidden: its model is another owner's, who does not share it any more.
         UnknownLabel, InvalidRequest, QuotaExceeded: as for a new job.
     """
     job = held(session, owner_id, job_id)
@@ -38,6 +40,7 @@ def extend(
         raise Conflict(f"Job {job_id} is {job.state}; have it retried first, or create another.")
     refuse_while_exported(session, job_id)
     model = session.get_one(Model, job.model_id)
+    sharing.refuse_withdrawn(model, owner_id)
     unlabelled = _is_unlabelled(session, job_id)
     if unlabelled != (wanted.count is not None):
         ways = "'count'" if unlabelled else "'labels', 'all' or 'balance'"
@@ -80,7 +83,9 @@ def retry(
 
     Raises:
         NotFound: no such job of the owner's.
-        Conflict: it goes on, has succeeded, or its gate let too few images pass.
+        Conflict: it goes on, has succeeded, its gate let too few images pass, or its model was
+            removed.
+        Forbidden: its model is another owner's, who does not share it any more.
         QuotaExceeded: more images, or more jobs at once, than the owner may have by now.
     """
     job = held(session, owner_id, job_id)
@@ -88,6 +93,7 @@ def retry(
         raise Conflict(
             f"Job {job_id} is {job.state}; only one that failed or was cancelled can be retried."
         )
+    sharing.refuse_withdrawn(session.get_one(Model, job.model_id), owner_id)
     gate = None if job.gate is None else Gate.model_validate(job.gate)
     if gate is not None and job.images_short and gate.on_shortfall == "fail":
         raise Conflict(

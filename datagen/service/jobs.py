@@ -25,6 +25,7 @@ from datagen.service.common import (
     models_named,
     owned,
 )
+from datagen.service.showing import those_shown
 from datagen.service.showing_jobs import shown, shown_new
 from datagen.settings import Settings
 
@@ -135,7 +136,9 @@ def list_jobs(
     order = Job.id if oldest_first else Job.id.desc()
     rows = list(session.scalars(query.order_by(order).limit(limit + 1)))
     following = encode_cursor(str(rows[limit - 1].id)) if len(rows) > limit else None
-    return Page(items=shown(session, rows[:limit]), next_cursor=following)
+    return Page(
+        items=those_shown(rows[:limit], lambda some: shown(session, some)), next_cursor=following
+    )
 
 
 def cancel(session: Session, owner_id: UUID, job_id: UUID) -> tuple[schemas.Job, list[Message]]:

@@ -31,6 +31,7 @@ from datagen.service.common import (
     encode_cursor,
     insert_if_absent,
 )
+from datagen.service.showing import those_shown
 from datagen.settings import Settings
 
 SCOPES = ("read", "write", "admin")
@@ -127,9 +128,10 @@ def list_keys(
         last = rows[limit - 1][0]
         following = encode_cursor([last.created_at.isoformat(), last.id])
     moment = now(session)
-    return Page(
-        items=[_shown(key, of.name, moment) for key, of in rows[:limit]], next_cursor=following
+    shown = those_shown(
+        rows[:limit], lambda some: [_shown(key, of.name, moment) for key, of in some]
     )
+    return Page(items=shown, next_cursor=following)
 
 
 def revoke(session: Session, asker: Principal, key_id: str) -> schemas.Key:

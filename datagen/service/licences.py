@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from datagen import bundled
 from datagen.db.tables import Dataset, Model, Owner
-from datagen.service.models import BUNDLED_OWNER
+from datagen.service.sharing import BUNDLED_OWNER
 
 
 def licence_of(session: Session, dataset: Dataset | None, models: Sequence[Model]) -> str | None:

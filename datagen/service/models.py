@@ -19,6 +19,7 @@ from datagen.model.config import MAX_SIDE
 from datagen.model.header import CheckpointHeader, read_header
 from datagen.queue import Message
 from datagen.schemas import ENDED, ModelChange, ModelCreate, Page
+from datagen.service import batches, sharing
 from datagen.service.common import (
     find_dataset,
     find_model,
@@ -29,11 +30,12 @@ from datagen.service.common import (
 )
 from datagen.service.keys import ensure_owner
 from datagen.service.model_files import ModelFiles, StoredFile
+from datagen.service.sharing import BUNDLED_OWNER
+from datagen.service.showing import those_shown
 from datagen.service.trainings import told
 from datagen.settings import Settings
 from datagen.storage import Storage
 
-BUNDLED_OWNER = "datagen"
 TRAINING_SPLIT = "train"
 NAMED_USERS = 3
 
@@ -79,7 +81,7 @@ def create(
     )
     session.add(model)
     session.flush()
-    return shown(model), [told(model.id)]
+    return shown(session, model, owner_id), [told(model.id)]
 
 
 def _refuse_untrainable(dataset: Dataset) -> None:
@@ -98,16 +100,18 @@ def _refuse_untrainable(dataset: Dataset) -> None:
         )
 
 
-def shown(model: Model) -> schemas.Model:
-    """The wire form of a model."""
+def shown(session: Session, model: Model, owner_id: UUID) -> schemas.Model:
+    """The wire form of a model, as an owner may see it."""
     plain = {name: getattr(model, name, None) for name in schemas.Model.model_fields}
     own = {"dataset": model.dataset_id, "config": model.config or {}}
+    if not sharing.names_dataset(session, model, owner_id):
+        own |= {"dataset": None, "dataset_digest": None}
     return schemas.Model.model_validate(plain | own)
 
 
 def read(session: Session, owner_id: UUID, reference: str) -> schemas.Model:
     """A model by `name` (the latest version), `name@version` or id. Raises NotFound."""
-    return shown(find_model(session, owner_id, reference))
+    return shown(session, find_model(session, owner_id, reference), owner_id)
 
 
 def list_models(
@@ -118,11 +122,16 @@ def list_models(
         or_(Model.owner_id == owner_id, Model.visibility == "public"), Model.removed_at.is_(None)
     )
     rows, following = page_of(session, query, Model, limit, cursor)
-    return Page(items=[shown(row) for row in rows], next_cursor=following)
+    return Page(
+        items=those_shown(rows, lambda some: [shown(session, row, owner_id) for row in some]),
+        next_cursor=following,
+    )
 
 
 def change(session: Session, owner_id: UUID, reference: str, wanted: ModelChange) -> schemas.Model:
     """Let every owner make images with a model, or no other one.
+
+    What other owners have going with a model that is made private ends with a sentence.
 
     A name that means a public model of one owner never comes to mean another's: whoever asks for it
     trusts who gave it.
@@ -155,7 +164,12 @@ def change(session: Session, owner_id: UUID, reference: str, wanted: ModelChange
             )
     model.visibility = wanted.visibility
     session.flush()
-    return shown(model)
+    if wanted.visibility == "private":
+        moment = now(session)
+        batches.end_of_others(session, model, moment)
+        sharing.end_reports_of_others(session, model, moment)
+        session.flush()
+    return shown(session, model, owner_id)
 
 
 def cancel(session: Session, owner_id: UUID, model_id: UUID) -> schemas.Model:
@@ -181,7 +195,7 @@ def cancel(session: Session, owner_id: UUID, model_id: UUID) -> schemas.Model:
     model.state, model.ended_at = "cancelled", now(session)
     model.lease_until = model.state_key = None
     session.flush()
-    return shown(model)
+    return shown(session, model, owner_id)
 
 
 def remove(session: Session, owner_id: UUID, reference: str, *, force: bool = False) -> None:

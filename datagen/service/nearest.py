@@ -16,8 +16,9 @@ from datagen.errors import DatagenError
 from datagen.images import LabelledImages, decode_png, encode_png
 from datagen.service.common import owned, split_digests
 from datagen.service.datasets import load_split
-from datagen.service.models import BUNDLED_OWNER, TRAINING_SPLIT
+from datagen.service.models import TRAINING_SPLIT
 from datagen.service.samples import sample_image
+from datagen.service.sharing import BUNDLED_OWNER
 from datagen.storage import Storage
 
 SHOWN = 6

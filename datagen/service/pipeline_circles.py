@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -62,14 +63,10 @@ def refuse_circle(
     # Without the one there is nothing to come back to, without the other nothing to go on from.
     if not (own.reads or own.writes):
         return
-    others = [
-        _kept(row.recipe, urls)
-        for row in session.execute(
-            select(Pipeline.recipe).where(
-                Pipeline.owner_id == owner_id, Pipeline.name != wanted.name
-            )
-        )
-    ]
+    kept = select(Pipeline.recipe).where(
+        Pipeline.owner_id == owner_id, Pipeline.name != wanted.name
+    )
+    others = [flow for row in session.execute(kept) for flow in _kept(row.recipe, urls)]
     way = _way_back(own, others)
     if way is not None:
         told = " -> ".join([own.name, *way, own.name])
@@ -112,5 +109,9 @@ def _flow(recipe: PipelineApply, urls: Mapping[str, str]) -> _Flow:
     )
 
 
-def _kept(recipe: Mapping[str, object], urls: Mapping[str, str]) -> _Flow:
-    return _flow(PipelineApply.model_validate(recipe), urls)
+def _kept(recipe: Mapping[str, object], urls: Mapping[str, str]) -> list[_Flow]:
+    """What a kept recipe reads and writes; none where no run of it could read the recipe."""
+    try:
+        return [_flow(PipelineApply.model_validate(recipe), urls)]
+    except ValidationError:
+        return []

@@ -9,13 +9,13 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from pydantic import ValidationError
 from sqlalchemy import ColumnElement, and_, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, aliased
 
 from datagen.db.session import now
 from datagen.db.tables import Pipeline, Run, new_id
+from datagen.errors import reason_of
 from datagen.queue import ADVANCE_RUN, RUN_STEP, Message
 from datagen.schemas import DRAWN_SEED_BITS, ENDED
 from datagen.service import due_times, run_records
@@ -49,22 +49,27 @@ def make_due_runs(session: Session) -> int:
     runs = []
     for row in due:
         try:
-            recipe = recipe_of(row)
-        except ValidationError as error:
-            # Written by another version; the others must not wait for it.
-            log.error("pipeline_unreadable", pipeline=str(row.id), reason=str(error))  # noqa: TRY400 - no bug
-            row.paused = True
-            continue
-        schedule, due_at, cause = recipe.schedule, row.next_due_at, "dataset"
-        if schedule is not None and not schedule.on_dataset:
-            due_at, cause = due_times.last_due(schedule, moment, row.id) or due_at, "schedule"
-        # Missed or not, a new version is looked at: it is still there.
-        missed = cause == "schedule" and due_at is not None and moment - due_at > MISSED_AFTER
-        if due_at is not None and not (missed and recipe.on_missed == "skip"):
-            runs.append(new_run(row, cause, due_at, moment))
-        row.next_due_at = next_due(schedule, moment, row.id)
+            runs += _due_run(row, moment)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others must not wait for it
+            # Written by another version, say, or in a zone that is no more. It shows so.
+            log.error("pipeline_not_due", pipeline=str(row.id), reason=reason_of(error))  # noqa: TRY400 - no bug
+            row.next_due_at = None
     _write(session, runs)
     return len(due)
+
+
+def _due_run(row: Pipeline, moment: datetime) -> list[dict[str, object]]:
+    """The run of a pipeline that is due, if it is to have one; notes its next due time."""
+    recipe = recipe_of(row)
+    schedule, due_at, cause = recipe.schedule, row.next_due_at, "dataset"
+    if schedule is not None and not schedule.on_dataset:
+        due_at, cause = due_times.last_due(schedule, moment, row.id) or due_at, "schedule"
+    row.next_due_at = next_due(schedule, moment, row.id)
+    # Missed or not, a new version is looked at: it is still there.
+    missed = cause == "schedule" and due_at is not None and moment - due_at > MISSED_AFTER
+    if due_at is None or (missed and recipe.on_missed == "skip"):
+        return []
+    return [new_run(row, cause, due_at, moment)]
 
 
 def go_on(session: Session, settings: Settings) -> list[Message]:

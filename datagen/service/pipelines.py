@@ -7,6 +7,8 @@ from datetime import datetime
 from itertools import islice
 from uuid import UUID
 
+from cronsim import CronSimError
+from pydantic import ValidationError
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
@@ -25,6 +27,7 @@ from datagen.service.common import (
 )
 from datagen.service.destinations import check_destination, destinations
 from datagen.service.pipeline_circles import refuse_circle
+from datagen.service.showing import those_shown
 from datagen.settings import Settings
 
 SHOWN_TIMES = 5
@@ -68,6 +71,9 @@ def apply(
             row.paused = wanted.paused
         row.watched = wanted.source.dataset if schedule and schedule.on_dataset else None
         row.next_due_at = next_due(schedule, moment, row.id)
+    elif row.next_due_at is None and wanted.schedule is not None:
+        # Such as a schedule in a zone that this machine did not know for a while.
+        row.next_due_at = next_due(wanted.schedule, moment, row.id)
     session.flush()
     return shown(session, [row])[0], made
 
@@ -95,12 +101,47 @@ def next_due(schedule: Schedule | None, moment: datetime, pipeline_id: UUID) -> 
     """The first due time after a moment; None where none comes."""
     if schedule is None:
         return None
-    return next(due_times.due_times(schedule, moment, pipeline_id), None)
+    try:
+        return next(due_times.due_times(schedule, moment, pipeline_id), None)
+    except (CronSimError, InvalidRequest):
+        # Another version let it pass, or its zone is no more; `why_never_due` says so.
+        return None
 
 
 def recipe_of(row: Pipeline | Run) -> PipelineApply:
-    """A recipe as it was applied."""
-    return PipelineApply.model_validate(row.recipe)
+    """A recipe as it was applied.
+
+    Raises:
+        Conflict: another version wrote it, and this one would refuse it.
+    """
+    try:
+        return PipelineApply.model_validate(row.recipe)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise Conflict(
+            "The pipeline's recipe was written by another version, and this one cannot read it "
+            f"({where or 'recipe'}: {first['msg']}); apply it again."
+        ) from None
+
+
+def why_never_due(row: Pipeline) -> str | None:
+    """Why a pipeline with a schedule has no next due time; None where it has one, or needs none."""
+    if row.next_due_at is not None:
+        return None
+    try:
+        schedule = recipe_of(row).schedule
+    except Conflict as error:
+        return error.detail
+    if schedule is None or schedule.on_dataset:
+        return None
+    try:
+        due_times.zone_of(schedule)
+    except InvalidRequest as error:
+        return error.detail
+    if schedule.end is not None:
+        return f"No due time comes up to the schedule's end, {schedule.end.isoformat()}."
+    return "No next due time can be computed from the schedule; change its cron, every or start."
 
 
 def read(session: Session, owner_id: UUID, reference: str) -> schemas.Pipeline:
@@ -129,7 +170,7 @@ def list_pipelines(
     """The owner's pipelines, newest first. Raises InvalidRequest for a bad cursor."""
     query = select(Pipeline).where(Pipeline.owner_id == owner_id)
     rows, following = page_of(session, query, Pipeline, limit, cursor)
-    return Page(items=shown(session, rows), next_cursor=following)
+    return Page(items=those_shown(rows, lambda some: shown(session, some)), next_cursor=following)
 
 
 def pause(session: Session, owner_id: UUID, reference: str, *, paused: bool) -> schemas.Pipeline:
@@ -197,13 +238,25 @@ def shown(session: Session, rows: Sequence[Pipeline]) -> list[schemas.Pipeline]:
             .where(Pipeline.id.in_([row.id for row in rows]), Run.id == latest)
         )
     }
-    plain = ("id", "name", "version", "recipe", "paused", "next_due_at", "created_at", "updated_at")
+    plain: tuple[str, ...] = (
+        "id",
+        "name",
+        "version",
+        "recipe",
+        "paused",
+        "next_due_at",
+        "created_at",
+        "updated_at",
+    )
     told = []
     for row in rows:
         run = runs.get(row.id)
         last = {"last_run": run.id, "last_state": run.state} if run else {}
+        note = {"next_due_note": why_never_due(row)}
         told.append(
-            schemas.Pipeline.model_validate({name: getattr(row, name) for name in plain} | last)
+            schemas.Pipeline.model_validate(
+                {name: getattr(row, name) for name in plain} | last | note
+            )
         )
     return told
 

@@ -55,6 +55,7 @@ def drawn(session: Session, owner_id: UUID, reference: str, wanted: PreviewCreat
         )
     work = PreviewWork(
         model_id=model.id,
+        owner_id=owner_id,
         reply_to=_reply_to(),
         labels=labels,
         seed=wanted.seed,
@@ -102,7 +103,11 @@ def decoded(session: Session, owner_id: UUID, reference: str, wanted: DecodeCrea
     else:
         labels = [batch_work.UNLABELLED] * len(wanted.latents)
     work = PreviewWork(
-        model_id=model.id, reply_to=_reply_to(), labels=labels, latents=wanted.latents
+        model_id=model.id,
+        owner_id=owner_id,
+        reply_to=_reply_to(),
+        labels=labels,
+        latents=wanted.latents,
     )
     return _asked(model, work, [], is_drawn=False)
 

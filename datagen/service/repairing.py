@@ -21,7 +21,7 @@ from datagen.db.session import now, reading, writing
 from datagen.db.tables import Batch, Job, Model, Sample
 from datagen.errors import InvalidFile
 from datagen.queue import REPAIR_BATCH, Message
-from datagen.service import batch_reading
+from datagen.service import batch_reading, sharing
 from datagen.service.batch_work import BatchWork
 from datagen.settings import Settings
 from datagen.shards import SampleBatch
@@ -136,12 +136,17 @@ class RepairWork:
 
 
 def work_of(session: Session, batch_id: UUID) -> RepairWork | None:
-    """What is to be made again; None where there is no such batch, or none that was made."""
+    """What is to be made again; None where there is no such batch, or none that was made.
+
+    Raises:
+        Conflict, Forbidden: the job's owner may make no more images with its model.
+    """
     batch = session.get(Batch, batch_id)
     if batch is None or batch.shard_digest is None:
         return None
     job = session.get_one(Job, batch.job_id)
     model = session.get_one(Model, job.model_id)
+    sharing.refuse_withdrawn(model, job.owner_id)
     work = batch_reading.work_of(session, batch, job, model)
     rows = session.execute(
         select(Sample.index, Sample.attempt)

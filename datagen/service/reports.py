@@ -21,12 +21,13 @@ from datagen.db.tables import Dataset, Job, Model, Owner, Report, new_id
 from datagen.errors import Conflict, InvalidRequest, NotFound
 from datagen.queue import RUN_REPORT, Message
 from datagen.schemas import ENDED, Page, ReportCreate
-from datagen.service import claims, learnt
+from datagen.service import claims, learnt, sharing
 from datagen.service.common import find_dataset, find_model, owned, page_of, split_digests
 from datagen.service.figures import SAMPLE
 from datagen.service.model_files import ModelFiles
-from datagen.service.models import BUNDLED_OWNER
 from datagen.service.recommending import gate_of, sampler_of
+from datagen.service.sharing import BUNDLED_OWNER
+from datagen.service.showing import those_shown
 from datagen.settings import Settings
 from datagen.storage import Storage
 
@@ -189,7 +190,10 @@ def list_reports(
     if job_id is not None:
         query = query.where(Report.job_id == job_id)
     rows, following = page_of(session, query, Report, limit, cursor)
-    return Page(items=[_shown(session, row) for row in rows], next_cursor=following)
+    return Page(
+        items=those_shown(rows, lambda some: [_shown(session, row) for row in some]),
+        next_cursor=following,
+    )
 
 
 def cancel(session: Session, owner_id: UUID, report_id: UUID) -> schemas.Report:
@@ -274,6 +278,9 @@ def _work_of(session: Session, row: Report) -> ReportWork:
     model = session.get_one(Model, row.model_id)
     job = None if row.job_id is None else session.get_one(Job, row.job_id)
     dataset = None if row.dataset_id is None else session.get_one(Dataset, row.dataset_id)
+    if job is None:
+        # Images of the model are made for it.
+        sharing.refuse_withdrawn(model, row.owner_id)
     known = learnt.of_model(session, model)
     return ReportWork(
         report_id=row.id,

@@ -36,6 +36,7 @@ from datagen.service import (
     run_checks,
     run_plans,
     run_records,
+    sharing,
 )
 from datagen.service.common import find_dataset, find_model
 from datagen.service.learnt import Learnt
@@ -200,6 +201,8 @@ def _begin_generate(at: At) -> Outcome:
             else:
                 at.say("generate", f"Job {job.id} goes on where it ended.")
                 return Waits("job", job.id, messages)
+    if (model := _model(at)) is not None:
+        sharing.refuse_withdrawn(model, owner_id)
     dataset = _dataset(at)
     gate: dict[str, Any] = {} if recipe.leaves_gate_to_model else {"gate": recipe.gate}
     request = JobCreate(
@@ -318,8 +321,11 @@ def _dataset(at: At) -> Dataset:
 
 
 def _learnt(at: At, dataset: Dataset) -> Learnt:
-    model = None if at.run.model_id is None else at.session.get(Model, at.run.model_id)
-    return run_plans.learnt_by(at.session, dataset, model)
+    return run_plans.learnt_by(at.session, dataset, _model(at))
+
+
+def _model(at: At) -> Model | None:
+    return None if at.run.model_id is None else at.session.get(Model, at.run.model_id)
 
 
 def _called(row: Dataset | Model) -> str:

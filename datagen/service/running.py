@@ -93,7 +93,12 @@ def _one_step(
     moment = now(session)
     if run is None or run.state in ENDED or run.available_at > moment:
         return [], False
-    at = At(session, settings, run, recipe_of(run), moment)
+    try:
+        at = At(session, settings, run, recipe_of(run), moment)
+    except Conflict as error:
+        run.state, run.error, run.sentence = "failed", error.detail, error.detail
+        run.ended_at, run.waits_for, run.waits_id, run.lease_until = moment, None, None, None
+        return [], False
     if run.state == "queued":
         return _take_turn(at)
     step = run_records.current(run)

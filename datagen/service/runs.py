@@ -19,6 +19,7 @@ from datagen.service import pipelines, quotas, run_plans, run_records, running
 from datagen.service.common import find_dataset, owned, page_of
 from datagen.service.pipeline_ticks import new_run
 from datagen.service.run_steps import At
+from datagen.service.showing import those_shown
 from datagen.settings import Settings
 
 
@@ -92,6 +93,8 @@ def dry_run(session: Session, settings: Settings, owner_id: UUID, reference: str
 def due_times(session: Session, owner_id: UUID, reference: str) -> DueTimes:
     """When a pipeline runs next, at most five times. Raises NotFound."""
     row = pipelines.found(session, owner_id, reference)
+    if pipelines.why_never_due(row) is not None:
+        return DueTimes(times=[], timezone="UTC", paused=row.paused)
     schedule = pipelines.recipe_of(row).schedule
     times = [] if schedule is None else pipelines.upcoming(schedule, now(session), row.id)
     zone = "UTC" if schedule is None else schedule.timezone
@@ -123,7 +126,7 @@ def history(
     if state is not None:
         query = query.where(Run.state == state)
     rows, following = page_of(session, query, Run, limit, cursor)
-    return Page(items=shown(session, rows), next_cursor=following)
+    return Page(items=those_shown(rows, lambda some: shown(session, some)), next_cursor=following)
 
 
 def cancel(

@@ -27,8 +27,9 @@ from datagen.errors import Conflict, InvalidFile
 from datagen.export.sinks import ZipSink
 from datagen.model.checking import check_finite, check_generator, check_judge
 from datagen.model.examples import load_examples
-from datagen.model.header import CheckpointHeader
+from datagen.model.header import CheckpointHeader, without_training_digest
 from datagen.quality.training_index import load_index
+from datagen.service import sharing
 from datagen.service.common import find_model, next_version
 from datagen.service.model_files import ModelFiles, StoredFile
 from datagen.service.models import shown
@@ -92,7 +93,7 @@ def write_package(
     """Write a model as one zip; the same bytes each time.
 
     The examples and the training index, which are made from the images that it was trained on, are
-    for its owner alone.
+    for its owner alone; and so is the digest of these images.
 
     Raises:
         NotFound: no such model that the owner may see.
@@ -109,6 +110,9 @@ def write_package(
     if model.owner_id == owner_id:
         wanted |= {EXAMPLES: files.examples, INDEX: files.index}
     data = {name: _fetched(storage, file) for name, file in wanted.items() if file is not None}
+    told = sharing.names_dataset(session, model, owner_id)
+    if not told:
+        data = {name: without_training_digest(content) for name, content in data.items()}
     document = Document(
         name=model.name,
         version=model.version,
@@ -117,7 +121,7 @@ def write_package(
         config=model.config or {},
         options=model.options,
         metrics=model.metrics,
-        dataset_digest=model.dataset_digest,
+        dataset_digest=model.dataset_digest if told else None,
         seconds=model.seconds,
         device=model.device,
         created_at=model.created_at.isoformat(),
@@ -131,7 +135,7 @@ def write_package(
         sink.put(DOCUMENT, text.encode() + b"\n")
         for name, content in data.items():
             sink.put(name, content)
-    return shown(model)
+    return shown(session, model, owner_id)
 
 
 def _fetched(storage: Storage, file: StoredFile) -> bytes:
@@ -251,7 +255,7 @@ def register(
         )
     ).first()
     if same is not None:
-        return shown(same)
+        return shown(session, same, owner_id)
     moment = now(session)
     model = Model(
         id=new_id(),
@@ -260,7 +264,7 @@ def register(
         version=version,
         state="succeeded",
         visibility="private",
-        dataset_digest=document.dataset_digest or package.header.training_digest,
+        dataset_digest=document.dataset_digest or package.header.training_digest or None,
         options=package.header.options,
         config=package.header.config,
         class_names=list(document.class_names),
@@ -276,4 +280,4 @@ def register(
     )
     session.add(model)
     session.flush()
-    return shown(model)
+    return shown(session, model, owner_id)

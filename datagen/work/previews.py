@@ -17,6 +17,7 @@ from datagen.images import encode_png
 from datagen.model.samplers import Sampling
 from datagen.queue import ANSWER_SECONDS, redis_url
 from datagen.schemas import Made, PreviewWork
+from datagen.service import sharing
 from datagen.service.batch_work import UNLABELLED
 from datagen.service.model_files import ModelFiles
 from datagen.work.candidates import Candidates, Drawing, Wanted
@@ -51,6 +52,7 @@ def _make(generation: Generation, work: PreviewWork) -> Made:
         model = session.get(Model, work.model_id)
         if model is None or model.state != "succeeded" or model.removed_at is not None:
             return Made(error="The model is no longer there.")
+        sharing.refuse_withdrawn(model, work.owner_id)
         files = ModelFiles.of(model)
     generator = generation.cache.get(files)
     if max(work.labels, default=0) >= generator.model.config.class_count:

@@ -23,12 +23,11 @@ log = structlog.get_logger()
 
 def repair_batch(generation: Generation, batch_id: UUID) -> None:
     """Make a batch's shard again and record it; safe to be told of twice."""
-    with reading(generation.engine) as session:
-        work = repairing.work_of(session, batch_id)
-    if work is None:
-        return
     try:
-        _repair(generation, work)
+        with reading(generation.engine) as session:
+            work = repairing.work_of(session, batch_id)
+        if work is not None:
+            _repair(generation, work)
     except (DatagenError, OSError, RuntimeError, MemoryError) as error:
         if isinstance(error, DBAPIError):
             raise

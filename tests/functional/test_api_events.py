@@ -10,8 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import jsonschema_rs
 import pytest
+import schemathesis
 from running import Service
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+)
 
 from datagen import Client
 
@@ -65,6 +71,24 @@ def test_stream_goes_on_after_the_last_event_and_ends_for_good(stack: Any) -> No
     assert f"id: {number}\n" in again.text
     for odd in ("x", "-1", "9" * 30, ""):
         assert stack.http.get(path, headers={"Last-Event-ID": odd}).status_code == 200
+
+
+def test_events_are_as_the_document_describes_one(stack: Any) -> None:
+    made = job(stack, 1)
+    stack.ended(f"/v1/jobs/{made['id']}")
+    schema = schemathesis.openapi.from_url(f"{stack.url}/openapi.json")
+    case = schema["/v1/jobs/{job_id}/events"]["GET"].Case(path_parameters={"job_id": made["id"]})
+    headers = {"Authorization": f"Bearer {stack.key}"}
+    case.call_and_validate(
+        headers=headers, checks=[content_type_conformance, response_schema_conformance]
+    )
+    # What an event's data holds is said as well, as the schema of their content.
+    content = schema.raw_schema["paths"]["/v1/jobs/{job_id}/events"]["get"]["responses"]["200"]
+    event = content["content"]["text/event-stream"]["itemSchema"]["oneOf"][0]
+    described = event["properties"]["data"]["contentSchema"]
+    [(_, _, data)] = events(stack, f"/v1/jobs/{made['id']}/events")
+    components = {"components": schema.raw_schema["components"]}
+    jsonschema_rs.validate({**described, **components}, data)
 
 
 def test_another_owners_job_has_no_events(stack: Any) -> None:

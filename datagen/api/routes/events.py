@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Request, Response
@@ -10,13 +11,41 @@ from fastapi.sse import EventSourceResponse
 
 from datagen.api.auth import Reader, ScopedRoute
 from datagen.api.backends import Wired
-from datagen.api.events import Events
+from datagen.api.events import REMOVED, Events
 from datagen.api.openapi import problems
 from datagen.db.session import reading
 from datagen.schemas import ENDED, Job
 from datagen.service import following
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=ScopedRoute)
+
+
+def _event(kinds: Sequence[str], data: dict[str, Any]) -> dict[str, Any]:
+    """The schema of an event of one of these kinds, as a listener gets it."""
+    return {
+        "type": "object",
+        "required": ["event", "data", "id"],
+        "properties": {
+            "event": {"enum": kinds},
+            "data": {"type": "string", **data},
+            "id": {"type": "string", "pattern": "^[0-9]+$", "description": "The job's revision."},
+        },
+    }
+
+
+# The framework describes the streams of generators alone, and by one kind of event.
+EVENT_SCHEMA = {
+    "oneOf": [
+        _event(
+            ["state", "progress"],
+            {
+                "contentMediaType": "application/json",
+                "contentSchema": {"$ref": "#/components/schemas/Job"},
+            },
+        ),
+        _event([REMOVED], {"const": "{}", "description": "The job is gone."}),
+    ]
+}
 
 
 def _read(job_id: UUID, backends: Wired, asker: Reader) -> tuple[int, Job]:
@@ -36,7 +65,7 @@ def _events(request: Request) -> Events:
     responses={
         **problems(404),
         200: {
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {"itemSchema": EVENT_SCHEMA}},
             "description": "Events `state` and `progress`, each with the job as it then is, and "
             "its revision as the id; the stream ends with the job.",
         },

@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Response
-from pydantic import AwareDatetime
 
 from datagen.api.auth import Reader, ScopedRoute, Writer
 from datagen.api.backends import Wired
@@ -21,6 +20,7 @@ from datagen.schemas import (
     JobCreate,
     JobExtend,
     JobPlan,
+    Moment,
     Page,
     Sample,
     State,
@@ -75,10 +75,10 @@ def list_jobs(
         str | None, Query(max_length=200, description="Only jobs of this model.")
     ] = None,
     created_after: Annotated[
-        AwareDatetime | None, Query(description="Only jobs from this moment on.")
+        Moment | None, Query(description="Only jobs from this moment on.")
     ] = None,
     created_before: Annotated[
-        AwareDatetime | None, Query(description="Only jobs before this moment.")
+        Moment | None, Query(description="Only jobs before this moment.")
     ] = None,
     sort: Annotated[
         Literal["-created_at", "created_at"], Query(description="Newest or oldest first.")

@@ -50,6 +50,19 @@ def problem(answer: Any, status: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
+    ("name", "shown"),
+    [("a\r\nb", r"'a\r\nb'"), ("\u2028", r"'\u2028'"), ("a" * 5000, "'" + "a" * 59 + "…")],
+    ids=["lines", "separator", "long"],
+)
+def test_an_unknown_field_is_named_in_one_short_line(
+    client: TestClient, name: str, shown: str
+) -> None:
+    found = problem(client.post("/jobs", json={"model": "m", "all": 1, name: 1}), 422)
+    assert found["detail"] == f"{shown} is no field of this request; check its spelling."
+    assert found["field"] == name
+
+
+@pytest.mark.parametrize(
     ("body", "field", "words"),
     [
         ('{"model": "m", "all": 0}', "all", "0"),

@@ -20,7 +20,7 @@ from datagen.errors import (
 )
 from datagen.queue import RUN_TRAINING
 from datagen.schemas import ModelCreate
-from datagen.service import claims, keys, models, trainings
+from datagen.service import claims, keys, models, sharing, trainings
 from datagen.service.common import next_version
 from datagen.service.model_files import ModelFiles, StoredFile
 from datagen.service.stale import requeue_stale
@@ -338,7 +338,7 @@ def test_public_models_training_cannot_be_cancelled_by_others(engine, storage, o
     with writing(engine) as session, pytest.raises(Conflict, match="succeeded"):
         models.cancel(session, owner.id, found.id)
     with writing(engine) as session:
-        assert keys.ensure_owner(session, models.BUNDLED_OWNER) != owner.id
+        assert keys.ensure_owner(session, sharing.BUNDLED_OWNER) != owner.id
 
 
 def removed(engine, owner, reference, **options):

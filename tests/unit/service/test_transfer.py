@@ -19,7 +19,7 @@ from datagen.model.checkpoint import save_checkpoint
 from datagen.model.config import JudgeConfig
 from datagen.model.examples import Examples, save_examples
 from datagen.quality.training_index import index_of, save_index
-from datagen.service import transfer
+from datagen.service import keys, transfer
 
 DIMS = 5
 
@@ -291,3 +291,21 @@ def test_compressed_members_are_refused(engine, storage, owner, trained, tmp_pat
 
     with pytest.raises(InvalidFile, match="the file was changed"):
         imported(engine, storage, owner.id, package.data(zipfile.ZIP_DEFLATED), tmp_path)
+
+
+def test_what_another_owner_exports_does_not_name_the_images_of_the_training(
+    engine, storage, trained, tmp_path
+):
+    with writing(engine) as session:
+        session.get_one(Model, trained.id).visibility = "public"
+        other = keys.ensure_owner(session, "other")
+    data = exported(engine, storage, other)
+
+    found = imported(engine, storage, other, data, tmp_path)
+
+    assert found.dataset_digest is None
+    for name, content in Package(data).files.items():
+        # Of the row, and of the headers.
+        assert b"d" * 64 not in content, name
+        assert b"0" * 64 not in content, name
+    assert exported(engine, storage, other) == data
