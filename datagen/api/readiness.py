@@ -25,6 +25,7 @@ OK, UNAVAILABLE = "ok", "unavailable"
 # who waits for the service to come up is to learn of it at once.
 READY_REMEMBERED, UNREADY_REMEMBERED = 1.0, 0.1
 _THREADS = 8
+READY_KEY_SECONDS = 10
 
 
 def _database(backends: Backends) -> None:
@@ -47,7 +48,9 @@ def _broker(backends: Backends) -> None:
     url = backends.settings.broker_url
     if url is None:
         raise Unavailable("DATAGEN_BROKER_URL names none")
-    from redis import Redis  # noqa: PLC0415 - only here does the API itself speak to the broker
+    # Only here does the API itself speak to the broker.
+    from redis import Redis  # noqa: PLC0415
+    from redis.exceptions import ResponseError  # noqa: PLC0415
 
     seconds = SECONDS_PER_PART / 2
     with Redis.from_url(
@@ -55,7 +58,13 @@ def _broker(backends: Backends) -> None:
         socket_timeout=seconds,
         socket_connect_timeout=seconds,
     ) as broker:
-        broker.ping()
+        # A broker that is full, read-only or cannot save answers, and takes no message.
+        key = f"datagen:ready:{uuid.uuid4().hex}"
+        try:
+            broker.set(key, "ready", ex=READY_KEY_SECONDS)
+            broker.delete(key)
+        except ResponseError as error:
+            raise Unavailable("refuses writes; see its memory, disk and replicas") from error
 
 
 PARTS: dict[str, Callable[[Backends], None]] = {

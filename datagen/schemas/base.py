@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
@@ -45,8 +46,35 @@ Name = Annotated[
         examples=["defects"],
     ),
 ]
+# What people and programs write where they name no licence.
+_NO_LICENCES = frozenset(
+    {"-", "n/a", "na", "nil", "noassertion", "none", "null", "undefined", "unknown"}
+)
+
+
+def _names_licence(text: str) -> str:
+    if text != text.strip() or not text.isprintable():
+        raise ValueError("a licence is plain text without spaces around it")
+    if not any(letter.isalpha() for letter in text) or text.lower() in _NO_LICENCES:
+        raise ValueError("that names no licence; leave it out where there is none")
+    return text
+
+
+def _shares(value: dict[str, float]) -> dict[str, float]:
+    for name, share in value.items():
+        if name not in SPLITS:
+            raise ValueError(f"there is no split {name[:40]!r}; there are {', '.join(SPLITS)}")
+        if not 0.0 <= share <= 1.0:
+            raise ValueError(f"the share of {name} is {share}; it must be from 0 to 1")
+    if not math.isclose(sum(value.values()), 1.0, abs_tol=1e-6):
+        raise ValueError(f"the shares add up to {sum(value.values()):g}; they must to 1")
+    return value
+
+
+Shares = Annotated[dict[str, float], AfterValidator(_shares), Field(max_length=len(SPLITS))]
 License = Annotated[
     str,
+    AfterValidator(_names_licence),
     Field(
         min_length=1,
         max_length=200,

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from datagen.schemas.base import License, Name, Request, Resource, Seed
+from datagen.schemas.base import License, Name, Request, Resource, Seed, Shares
+
+
+def _with_training(shares: dict[str, float]) -> dict[str, float]:
+    if shares.get("train", 0.0) <= 0.0:
+        raise ValueError("no image is left for 'train'; give it a share above 0")
+    return shares
 
 
 class DatasetSource(Request):
@@ -26,7 +32,7 @@ class DatasetSource(Request):
         default="fail",
         description="Whether a file that cannot be read refuses all, or is left out.",
     )
-    split: dict[Literal["train", "validation", "test"], float] | None = Field(
+    split: Annotated[Shares, AfterValidator(_with_training)] | None = Field(
         default=None,
         description="Shares of the splits, where the data come with none.",
         examples=[{"train": 0.8, "validation": 0.1, "test": 0.1}],

@@ -29,6 +29,7 @@ from datagen.schemas.base import (
     Resource,
     Sampler,
     Seed,
+    Shares,
     State,
 )
 from datagen.schemas.datasets import DatasetSource
@@ -140,6 +141,8 @@ class Plan(Request):
         ways = [self.fill, self.add, self.balance, self.labels]
         if sum(way is not None for way in ways) != 1:
             raise ValueError("give one of 'fill', 'add', 'balance' and 'labels'")
+        if self.labels is not None and not self.labels:
+            raise ValueError("'labels' is empty; ask for at least one image")
         return self
 
 
@@ -165,7 +168,7 @@ class Deliver(Request):
 
     format: str = Field(min_length=1, max_length=40, examples=["parquet"])
     merge: bool = Field(default=False, description="With the real images of the dataset.")
-    splits: dict[str, float] | None = Field(default=None, max_length=3)
+    splits: Shares | None = None
     split_seed: Seed = 0
     class_order: ClassOrder = "dataset"
     license: License | None = None
@@ -225,7 +228,7 @@ class PipelineApply(Request):
 
     name: Name
     source: Source
-    model: str | TrainedModel = Field(
+    model: Annotated[str, Field(min_length=1, max_length=200)] | TrainedModel = Field(
         description="A name (its latest version), name@version or id; or how to train one."
     )
     plan: Plan

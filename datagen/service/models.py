@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
+from pydantic import ValidationError
 from sqlalchemy import delete, or_, select
 from sqlalchemy.orm import Session
 
@@ -15,7 +16,7 @@ from datagen import bundled, schemas
 from datagen.db.session import now
 from datagen.db.tables import Dataset, Figures, Job, Model, Owner, Report, new_id
 from datagen.errors import Conflict, Forbidden, InvalidFile, InvalidRequest, NotFound
-from datagen.model.config import MAX_SIDE
+from datagen.model.config import MAX_SIDE, TrainingOptions
 from datagen.model.header import CheckpointHeader, read_header
 from datagen.queue import Message
 from datagen.schemas import ENDED, ModelChange, ModelCreate, Page
@@ -60,6 +61,7 @@ def create(
     del settings  # the signature of all that cause work
     dataset = find_dataset(session, owner_id, request.dataset)
     _refuse_untrainable(dataset)
+    options = _checked_options(request)
     moment = now(session)
     model = Model(
         id=new_id(),
@@ -70,7 +72,7 @@ def create(
         visibility="private",
         dataset_id=dataset.id,
         dataset_digest=dataset.digest,
-        options=request.options.model_dump(exclude_none=True),
+        options=options,
         class_names=dataset.class_names,
         image_shape=dataset.image_shape,
         metrics={},
@@ -82,6 +84,18 @@ def create(
     session.add(model)
     session.flush()
     return shown(session, model, owner_id), [told(model.id)]
+
+
+def _checked_options(request: ModelCreate) -> dict[str, Any]:
+    """The options that were given. Raises InvalidRequest where the training would refuse them."""
+    options = request.options.model_dump(exclude_none=True)
+    try:
+        TrainingOptions.model_validate(options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(["options", *(str(part) for part in first["loc"])])
+        raise InvalidRequest(f"{where!r}: {first['msg']}.", field=where) from None
+    return options
 
 
 def _refuse_untrainable(dataset: Dataset) -> None:

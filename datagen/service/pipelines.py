@@ -275,7 +275,14 @@ def _check(
             )
     urls = destinations(settings)
     for one in wanted.deliver:
-        known_format(one.format)
+        layout = known_format(one.format)
+        for split, share in (one.splits or {}).items():
+            if share > 0 and split not in layout.splits:
+                raise InvalidRequest(
+                    f"The format {one.format!r} has no place for the split {split!r}, to which "
+                    "'splits' gives images; leave it out, or take the format 'parquet'.",
+                    field="deliver.splits",
+                )
         if one.destination is None:
             continue
         check_destination(settings, one.destination, None)

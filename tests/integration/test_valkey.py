@@ -5,14 +5,20 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import psutil
 import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as NoBroker
 
+from datagen.api.backends import Backends
+from datagen.api.readiness import PARTS
 from datagen.embedded import programs, valkey
 from datagen.embedded.children import Child, Supervisor
+from datagen.errors import Unavailable
+from datagen.settings import Settings
 
 Until = Callable[..., None]
 
@@ -94,3 +100,23 @@ def test_serves_a_folder_whose_path_no_socket_can_have(
         until(lambda: answers(client))
         client.lpush("bulk", "message")
     assert (tmp_path / name / "appendonlydir").is_dir()
+
+
+@pytest.mark.parametrize(
+    "refusal", [{"maxmemory": 1}, {"min-replicas-to-write": 1}], ids=["full", "no replicas"]
+)
+def test_readiness_says_that_the_broker_refuses_writes(
+    tmp_path: Path, until: Until, refusal: dict[str, int]
+) -> None:
+    with broker(tmp_path) as (_, client):
+        until(lambda: answers(client))
+        url = f"redis+socket://{valkey.socket_path(tmp_path)}"
+        backends = cast("Backends", SimpleNamespace(settings=Settings(broker_url=url)))
+        PARTS["broker"](backends)
+        assert client.keys("datagen:ready:*") == []
+        for name, value in refusal.items():
+            client.config_set(name, value)
+
+        with pytest.raises(Unavailable, match="refuses writes"):
+            PARTS["broker"](backends)
+        assert answers(client)

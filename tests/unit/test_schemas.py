@@ -12,12 +12,15 @@ from datagen.schemas import (
     MAX_SEED,
     MAX_TEMPERATURE,
     Dataset,
+    DatasetCreate,
     DatasetSource,
+    Deliver,
     ExportCreate,
     JobCreate,
     ModelCreate,
     Page,
     PipelineApply,
+    Plan,
     PreviewCreate,
     TrainedModel,
 )
@@ -147,3 +150,36 @@ def test_answers_of_a_newer_server_can_be_read():
     }
 
     assert Page[Dataset].model_validate({"items": [answer], "total": 1}).items[0].name == "d"
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        (ExportCreate, {"splits": {"train": 2}}),
+        (ExportCreate, {"splits": {"nowhere": 1}}),
+        (ExportCreate, {"splits": {"train": 0.5}}),
+        (ExportCreate, {"labels": []}),
+        (ExportCreate, {"license": "none"}),
+        (ExportCreate, {"license": "  "}),
+        (ExportCreate, {"license": "--"}),
+        (ExportCreate, {"license": "MIT\u2028"}),
+        (Deliver, {"splits": {"train": 2}}),
+        (Deliver, {"splits": {}}),
+        (Deliver, {"license": "NOASSERTION"}),
+        (Plan, {"labels": {}}),
+        (DatasetCreate, {"split": {"test": 1}}),
+        (DatasetCreate, {"split": {"train": 2}}),
+        (DatasetCreate, {"license": "n/a"}),
+    ],
+)
+def test_what_no_work_could_use_is_refused_when_it_is_written(kind, changes):
+    good = {
+        ExportCreate: {"dataset": "d", "format": "parquet", "license": "for use in the house"},
+        Deliver: {"format": "parquet", "splits": {"train": 0.8, "test": 0.2}},
+        Plan: {"labels": {"a": 1}},
+        DatasetCreate: {"name": "d", "source": "x", "split": {"train": 1.0}, "license": "cc0-1.0"},
+    }[kind]
+    kind.model_validate(good)
+
+    with pytest.raises(ValidationError):
+        kind.model_validate(good | changes)
