@@ -309,7 +309,7 @@ class _Collector:
         self._tell_done()
         self.report.notes += _alike(names)
         return Collected(
-            images=np.asarray(np.memmap(path, np.uint8, mode="c", shape=shape)),
+            images=np.asarray(np.memmap(path, np.uint8, mode="r", shape=shape)),
             labels=order[np.frombuffer(self.labels, np.int64)],
             splits=np.frombuffer(self.splits, np.int8),
             class_names=names,

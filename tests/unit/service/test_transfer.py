@@ -20,6 +20,7 @@ from datagen.model.config import JudgeConfig
 from datagen.model.examples import Examples, save_examples
 from datagen.quality.training_index import index_of, save_index
 from datagen.service import transfer
+from datagen.service.packages import read_package
 
 DIMS = 5
 
@@ -84,7 +85,7 @@ def imported(engine, storage, owner_id, data, tmp_path, name="copy"):
     path, folder = tmp_path / f"{new_id()}.zip", tmp_path / str(new_id())
     path.write_bytes(data)
     folder.mkdir()
-    package = transfer.read_package(path, folder)
+    package = read_package(path, folder)
     keys = transfer.store_package(storage, package)
     with writing(engine) as session:
         return transfer.register(session, owner_id, name, package, keys)
