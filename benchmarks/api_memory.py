@@ -135,7 +135,7 @@ WITHOUT_SCOPE = "JSON of 40 MB, a key without the scope"
 def api() -> Iterator[tuple[int, httpx.Client]]:
     """A running API on an empty database: its process, and a client."""
     with tempfile.TemporaryDirectory(prefix="datagen-bench-") as name:
-        home, key = Path(name), f"dg_{secrets.token_hex(16)}"
+        home, key = Path(name), f"dg_admin_{secrets.token_urlsafe(32)}"
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]

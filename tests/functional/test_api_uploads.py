@@ -26,7 +26,7 @@ class Api:
     """`datagen api` on a database and a folder for temporary files of its own."""
 
     def __init__(self, folder: Path) -> None:
-        self.temporary, self.key = folder / "tmp", f"dg_{secrets.token_hex(16)}"
+        self.temporary, self.key = folder / "tmp", f"dg_admin_{secrets.token_urlsafe(32)}"
         self.temporary.mkdir()
         kept = {name: text for name, text in os.environ.items() if name[:8] != "DATAGEN_"}
         self.environment = kept | {
