@@ -40,7 +40,7 @@ def repeated_value() -> bytes:
     """A Parquet file whose dictionary repeats one value of a megabyte 500 times."""
     value = pa.array([np.random.default_rng(0).bytes(MEGABYTE)], pa.binary())
     places = pa.array(np.zeros(500, np.int32))
-    images = pa.DictionaryArray.from_arrays(places, value)
+    images = pa.DictionaryArray.from_arrays(places, value).cast(pa.binary())
     out = io.BytesIO()
     pq.write_table(pa.table({"image": images, "label": ["a", "b"] * 250}), out, compression="zstd")
     return out.getvalue()
@@ -48,9 +48,7 @@ def repeated_value() -> bytes:
 
 def zeros_value() -> bytes:
     """The same of zeros, which compress to next to nothing."""
-    images = pa.DictionaryArray.from_arrays(
-        pa.array(np.zeros(500, np.int32)), pa.array([bytes(MEGABYTE)], pa.binary())
-    )
+    images = pa.array([bytes(MEGABYTE)] * 500, pa.binary())
     out = io.BytesIO()
     pq.write_table(pa.table({"image": images, "label": ["a", "b"] * 250}), out, compression="zstd")
     return out.getvalue()
