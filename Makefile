@@ -10,7 +10,7 @@ TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long format lint types imports unit bench-throughput bench-ingest bench-pictures bench-training bench-export bench-api bench-pipelines bench-quality bench-colour docs-figures docs-screenshots bundled sample clean
+.PHONY: help demo test test-long format lint types imports unit bench-throughput bench-ingest bench-pictures bench-training bench-export bench-api bench-memory bench-pipelines bench-quality bench-colour docs-figures docs-screenshots bundled sample clean
 
 help: ## Show what can be made
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,9 @@ bench-export: $(TEST_STAMP) ## Images per second and memory of every export form
 
 bench-api: $(TEST_STAMP) ## How quick the API answers, and to how many at once (BENCH_FLAGS="--postgresql URL" for that too)
 	$(BIN)/python -m benchmarks.api $(BENCH_FLAGS)
+
+bench-memory: $(DEMO_STAMP) ## Memory that uploads take of the API which unfold to far more than their bytes
+	$(BIN)/python -m benchmarks.api_memory
 
 bench-pipelines: $(TEST_STAMP) ## How quickly due pipelines become runs (BENCH_FLAGS="--postgresql URL" for that too)
 	$(BIN)/python -m benchmarks.pipelines $(BENCH_FLAGS)

@@ -12,8 +12,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from PIL import Image
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from datagen.errors import InvalidFile, InvalidRequest
+from datagen.scratch import scratch_beside
 
 CACHE = Path("~/.cache/datagen")
 _FORMAT = "parquet"
@@ -223,16 +222,15 @@ class _Export:
         if target.exists():
             return target
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, incoming = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         try:
-            with os.fdopen(handle, "wb") as file, pa.ipc.new_file(file, _SCHEMA) as writer:
-                for path in files:
-                    _copy(path, writer)
-            Path(incoming).replace(target)
+            with scratch_beside(target) as folder:
+                incoming = folder / target.name
+                with incoming.open("wb") as file, pa.ipc.new_file(file, _SCHEMA) as writer:
+                    for path in files:
+                        _copy(path, writer)
+                incoming.replace(target)
         except (pa.ArrowException, ValueError) as error:
             raise InvalidFile(f"The export in {self._folder} is damaged: {error}.") from error
-        finally:
-            Path(incoming).unlink(missing_ok=True)
         return target
 
 

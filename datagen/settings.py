@@ -159,6 +159,18 @@ class Settings(BaseSettings):
         default=8_000_000_000, ge=1024, description="Largest uploaded dataset."
     )
 
+    reader_memory_bytes: int = Field(
+        default=2_000_000_000,
+        ge=64_000_000,
+        description="Memory that the reading of one uploaded file may take (on Linux).",
+    )
+    reader_seconds: Seconds = Field(
+        default=3600.0, description="Longest time that the reading of one uploaded file may take."
+    )
+    readers: int = Field(
+        default=2, ge=1, le=1024, description="Uploaded files that are read at once; others wait."
+    )
+
     @field_validator("home", mode="after")
     @classmethod
     def _absolute(cls, home: Path) -> Path:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from datagen.errors import DatagenError
 from datagen.queue import CONTROL, LIGHT_QUEUES, TORCH_QUEUES
+from datagen.scratch import sweep_scratch
 from datagen.settings import Settings, load_settings
 
 QUEUES = (*TORCH_QUEUES, *LIGHT_QUEUES)
@@ -74,6 +75,7 @@ def _worker(settings: Settings, queues: Sequence[str], count: int | None, log_le
     from workers import children  # noqa: PLC0415 - Celery reads the environment when imported
     from workers.app import make_app  # noqa: PLC0415
 
+    sweep_scratch()
     pool, processes = pool_of(settings, queues, count)
     os.environ[children.PARENT] = str(os.getpid())
     if set(queues) & set(TORCH_QUEUES):

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 from anyio.to_thread import run_sync
 from fastapi import FastAPI
+from starlette.datastructures import Headers
+from starlette.types import Scope
 
 import datagen
 from datagen.api.asking import Asking
@@ -24,6 +26,7 @@ from datagen.api.pages import pages_app
 from datagen.api.preparation import prepare
 from datagen.api.rates import Rates
 from datagen.api.readiness import Looks
+from datagen.api.reading import Readings
 from datagen.api.replays import Replays
 from datagen.api.routes import (
     datasets,
@@ -42,6 +45,8 @@ from datagen.api.routes import (
     runs,
     webhooks,
 )
+from datagen.api.sweeping import sweeping
+from datagen.api.uploads import is_json
 from datagen.client.address import is_loopback
 from datagen.queue import Queue
 from datagen.settings import Settings
@@ -69,7 +74,8 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await run_sync(prepare, backends)
         try:
-            yield
+            async with sweeping(settings):
+                yield
         finally:
             await app.state.events.close()
             await app.state.asking.close()
@@ -93,6 +99,7 @@ def create_app(
     app.state.asking = Asking(backends)
     app.state.events = Events(backends)
     app.state.metrics = Metrics(backends)
+    app.state.readings = Readings(settings)
     install_error_answers(app)
     install_openapi(app)
     rooms = (
@@ -116,9 +123,11 @@ def create_app(
     return app
 
 
-def _body_limits(settings: Settings) -> Callable[[str], int]:
-    def limit_of(path: str) -> int:
-        return settings.max_upload_bytes if path in UPLOAD_PATHS else settings.max_body_bytes
+def _body_limits(settings: Settings) -> Callable[[Scope], int]:
+    def limit_of(scope: Scope) -> int:
+        # A file goes to disk piece by piece; JSON is held, wherever it is sent to.
+        file = scope["path"] in UPLOAD_PATHS and not is_json(Headers(scope=scope))
+        return settings.max_upload_bytes if file else settings.max_body_bytes
 
     return limit_of
 

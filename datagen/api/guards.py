@@ -138,7 +138,7 @@ def _unfit_query(query: bytes) -> InvalidRequest | None:
 class BodyLimit:
     """Counts a body while it streams in, and stops it with 413 where it passes the limit."""
 
-    def __init__(self, app: ASGIApp, limit_of: Callable[[str], int]) -> None:
+    def __init__(self, app: ASGIApp, limit_of: Callable[[Scope], int]) -> None:
         self._app = app
         self._limit_of = limit_of
 
@@ -147,7 +147,7 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit, seen = self._limit_of(scope["path"]), 0
+        limit, seen = self._limit_of(scope), 0
         announced = Headers(scope=scope).get("content-length", "0")
         too_large = HTTPException(413, f"The body has more than {limit:,} bytes; send less.")
 

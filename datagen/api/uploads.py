@@ -7,10 +7,16 @@ from pathlib import Path
 
 from anyio import open_file
 from fastapi import Request
+from starlette.datastructures import Headers
 
 from datagen.errors import MalformedRequest, StorageFailure, TooLarge
 
 BUFFER_BYTES = 1 << 20
+
+
+def is_json(headers: Headers) -> bool:
+    """Whether a body says that it is JSON, in whatever letters and with whatever parameters."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
 
 
 async def receive_file(request: Request, target: Path) -> None:

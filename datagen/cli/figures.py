@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +13,7 @@ import typer
 from datagen.cli.connect import connected
 from datagen.cli.output import AsJson, Tell, print_json, progress, say, usage_error
 from datagen.errors import DatagenError, StorageFailure
+from datagen.scratch import scratch_beside
 
 if TYPE_CHECKING:
     from datagen.client import Client
@@ -76,8 +76,8 @@ def _write(
     """All files in a folder beside the target, then one rename."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as name:
-            folder = Path(name, "report")
+        with scratch_beside(out) as around:
+            folder = around / "report"
             folder.mkdir()
             captions = {}
             for number, figure in enumerate(drawn.names, start=1):

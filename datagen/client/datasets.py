@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, Unpack
@@ -14,6 +13,7 @@ from datagen.client.torchvision_source import TORCHVISION, download
 from datagen.client.transfer import in_chunks
 from datagen.client.transport import Transport, quoted
 from datagen.schemas import Dataset, DatasetInspection, Page
+from datagen.scratch import scratch
 
 SAMPLE_SOURCE = "sample:mnist"
 # What is no path of this machine: a scheme of more than a letter, and two slashes.
@@ -36,11 +36,11 @@ def inspect_here(source: str, **options: Unpack[ReadingOptions]) -> DatasetInspe
     others: dict[str, Any] = {**options}
     shares = others.pop("split", None) or DEFAULT_SHARES
     wanted = ReadOptions(shares=shares, **others)
-    with tempfile.TemporaryDirectory(prefix="datagen-inspect-") as folder:
-        scratch, packed = Path(folder, "scratch"), Path(folder, "dataset")
-        scratch.mkdir()
+    with scratch("inspect") as folder:
+        work, packed = folder / "work", folder / "dataset"
+        work.mkdir()
         _pack(source, packed)
-        return DatasetInspection.model_validate(open_dataset(packed, wanted, scratch).summary())
+        return DatasetInspection.model_validate(open_dataset(packed, wanted, work).summary())
 
 
 def _pack(source: str, packed: Path) -> None:
@@ -102,8 +102,8 @@ class Datasets:
         if is_remote(text):
             body = {"name": name, "source": text, "license": license, **options}
             return self._transport.post("/v1/datasets", Dataset, body, patient=True)
-        with tempfile.TemporaryDirectory(prefix="datagen-pack-") as folder:
-            packed = Path(folder, "dataset")
+        with scratch("pack") as folder:
+            packed = folder / "dataset"
             _pack(text, packed)
             length = packed.stat().st_size
             with packed.open("rb") as file:

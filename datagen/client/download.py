@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import UUID
 
 import httpx
 import stamina
 
 from datagen.client.transport import Transport
-from datagen.errors import InvalidFile
+from datagen.errors import Conflict, InvalidFile
 from datagen.schemas import Export
 
+PART = ".zip.part"
 ATTEMPTS = 8
 PARTIAL_CONTENT = 206
 
@@ -35,16 +39,19 @@ def download_archive(
 
     Raises:
         InvalidFile: what came does not have the export's digest.
+        Conflict: another process downloads the same export to the same place.
         Unavailable: the connection broke again and again.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.parent / f".{out.name}.{export.id}.zip.part"
+    part = out.parent / f".{out.name}.{export.id}{PART}"
+    _remove_abandoned(out, part)
     try:
-        for attempt in stamina.retry_context(
-            on=httpx.TransportError, attempts=ATTEMPTS, timeout=None, wait_max=10.0
-        ):
-            with attempt:
-                _continue(transport, export, part, progress)
+        with _own(part):
+            for attempt in stamina.retry_context(
+                on=httpx.TransportError, attempts=ATTEMPTS, timeout=None, wait_max=10.0
+            ):
+                with attempt:
+                    _continue(transport, export, part, progress)
     except httpx.TransportError as error:
         raise transport.failure(error) from error
     with part.open("rb") as file:
@@ -56,6 +63,44 @@ def download_archive(
             f"{export.digest}; download it again."
         )
     return part
+
+
+@contextmanager
+def _own(part: Path) -> Iterator[None]:
+    """Hold a file while it is written, so that no other process writes or removes it.
+
+    What did not get a byte is removed again.
+    """
+    with part.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise Conflict(
+                f"Another process is downloading to {part} already; wait until it has ended."
+            ) from None
+        try:
+            yield
+        finally:
+            if not part.stat().st_size:
+                part.unlink()
+
+
+def _remove_abandoned(out: Path, kept: Path) -> None:
+    """Remove the parts of other exports that killed downloads to the same place have left."""
+    for path in out.parent.iterdir():
+        name = path.name.removeprefix(f".{out.name}.").removesuffix(PART)
+        if path == kept or path.name != f".{out.name}.{name}{PART}" or not _is_id(name):
+            continue
+        with suppress(OSError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+
+
+def _is_id(text: str) -> bool:
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False
 
 
 def _continue(

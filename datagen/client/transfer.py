@@ -10,6 +10,7 @@ import httpx
 
 from datagen.client.transport import Transport
 from datagen.errors import Conflict, StorageFailure
+from datagen.scratch import scratch_beside
 
 CHUNK_BYTES = 1 << 20
 Told = Callable[[int, int], None]
@@ -36,21 +37,20 @@ def save_file(
     """
     if out.exists() and not overwrite:
         raise Conflict(f"{out} is there already; name another file, or say that it may go.")
-    incoming = out.with_name(f".{out.name}.incoming")
     try:
-        with transport.stream(path, {}) as response, incoming.open("wb") as file:
-            length = int(response.headers.get("content-length", 0))
-            done = 0
-            for chunk in response.iter_bytes(CHUNK_BYTES):
-                file.write(chunk)
-                done += len(chunk)
-                if progress is not None:
-                    progress(done, length)
-        incoming.replace(out)
+        with scratch_beside(out) as folder:
+            incoming = folder / out.name
+            with transport.stream(path, {}) as response, incoming.open("wb") as file:
+                length = int(response.headers.get("content-length", 0))
+                done = 0
+                for chunk in response.iter_bytes(CHUNK_BYTES):
+                    file.write(chunk)
+                    done += len(chunk)
+                    if progress is not None:
+                        progress(done, length)
+            incoming.replace(out)
     except httpx.TransportError as error:
         raise transport.failure(error) from error
     except OSError as error:
         raise StorageFailure(f"{out} cannot be written: {error.strerror or error}.") from error
-    finally:
-        incoming.unlink(missing_ok=True)
     return out

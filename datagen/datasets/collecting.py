@@ -8,18 +8,19 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
+from datagen.datasets.decoding import Ahead
 from datagen.datasets.limits import check_name, check_room
 from datagen.datasets.listing import nfc
 from datagen.datasets.names import Names, NameWriter
 from datagen.datasets.pixels import PADDED, RESIZED, Ready, decoded, ready
 from datagen.datasets.reading import LISTED_PROBLEMS, ReadOptions, ReadReport
-from datagen.datasets.source import Block, Entry, Source
+from datagen.datasets.source import BLOCK_BYTES, Block, Entry, Source, rows_at_once
 from datagen.datasets.unscaled import Unscaled, multiplied
 from datagen.datasets.value_range import Span, ValueRange, measured
 from datagen.errors import InvalidFile
@@ -28,8 +29,7 @@ from datagen.schemas import SPLITS
 NAMED_PROBLEMS = 5
 MAX_CLASSES = 100_000
 NO_SPLIT = -1
-# Pictures that one thread decodes in a row: handing over costs as much as a small picture.
-_RUN = 64
+_FLOAT_BYTES = 4
 _COPY_IMAGES = 4096
 # As many digits as 64 bits hold: longer ones are names, and cost much to be compared as numbers.
 _NUMBER = re.compile(r"-?[0-9]{1,19}")
@@ -99,7 +99,7 @@ class _Collector:
     unscaled: Unscaled
     options: ReadOptions
     report: ReadReport
-    pool: ThreadPoolExecutor
+    pool: InitVar[ThreadPoolExecutor]
     shape: tuple[int, ...] | None = None
     first: str = ""
     labels: array[int] = field(default_factory=lambda: array("q"))
@@ -110,12 +110,29 @@ class _Collector:
     done: Counter[str] = field(default_factory=Counter)
     values: ValueRange = field(default_factory=ValueRange)
 
+    def __post_init__(self, pool: ThreadPoolExecutor) -> None:
+        self.ahead = Ahead(pool, self._decoded)
+
     def add(self, piece: Sequence[Entry] | Block) -> None:
         """Take some images."""
         if isinstance(piece, Block):
-            self._add_block(piece)
+            for block in self._parts(piece):
+                self._add_block(block)
         else:
             self._add_entries(piece)
+
+    def _parts(self, block: Block) -> Iterator[Block]:
+        """A block in parts, where its images become so large that it would not fit into memory."""
+        channels, *sides = block.images.shape[1:]
+        size = max([*sides, self.options.size or 0])
+        at_once = rows_at_once((channels, size, size, _FLOAT_BYTES))
+        for start in range(0, len(block.images), at_once):
+            yield replace(
+                block,
+                images=block.images[start : start + at_once],
+                labels=block.labels[start : start + at_once],
+                first=block.first + start,
+            )
 
     def _add_block(self, block: Block) -> None:
         images, span = block.images, self._span(block)
@@ -166,7 +183,8 @@ class _Collector:
 
     def _add_entries(self, entries: Sequence[Entry]) -> None:
         kept: list[tuple[Entry, Ready]] = []
-        for entry, found in zip(entries, self._decoded(entries), strict=True):
+        held = 0
+        for entry, found in self.ahead.all_of(entries):
             if isinstance(found, InvalidFile):
                 self._refuse(entry.name, found.detail)
                 continue
@@ -175,7 +193,15 @@ class _Collector:
             if found.changes:
                 self.done.update(found.changes)
             kept.append((entry, found))
-        if kept and self.shape is not None:
+            held += found.pixels.nbytes
+            if held > BLOCK_BYTES:
+                self._keep(kept)
+                kept, held = [], 0
+        self._keep(kept)
+
+    def _keep(self, kept: Sequence[tuple[Entry, Ready]]) -> None:
+        """Write pictures that were decoded."""
+        if kept:
             self._write(self._images(kept))
             owners = [entry for entry, _ in kept]
             self._note([str(entry.label) for entry in owners], [entry.split for entry in owners])
@@ -199,19 +225,11 @@ class _Collector:
                 self.values.bright = bool(found.pixels.max() > 1)
         return images
 
-    def _decoded(self, entries: Sequence[Entry]) -> Iterator[Ready | InvalidFile]:
-        runs = [entries[start : start + _RUN] for start in range(0, len(entries), _RUN)]
-        for found in self.pool.map(self._decode_run, runs):
-            yield from found
-
-    def _decode_run(self, entries: Sequence[Entry]) -> list[Ready | InvalidFile]:
-        found: list[Ready | InvalidFile] = []
-        for entry in entries:
-            try:
-                found.append(decoded(entry, self.options, bright=self.values.bright))
-            except InvalidFile as error:
-                found.append(error)
-        return found
+    def _decoded(self, entry: Entry) -> Ready | InvalidFile:
+        try:
+            return decoded(entry, self.options, bright=self.values.bright)
+        except InvalidFile as error:
+            return error
 
     def _refuse(self, name: str, reason: str) -> None:
         if self.options.on_error == "skip":
@@ -309,7 +327,7 @@ class _Collector:
         self._tell_done()
         self.report.notes += _alike(names)
         return Collected(
-            images=np.asarray(np.memmap(path, np.uint8, mode="c", shape=shape)),
+            images=np.asarray(np.memmap(path, np.uint8, mode="r", shape=shape)),
             labels=order[np.frombuffer(self.labels, np.int64)],
             splits=np.frombuffer(self.splits, np.int8),
             class_names=names,

@@ -30,7 +30,7 @@ KEYS: Mapping[str | None, tuple[tuple[str, str], ...]] = {
 }
 NAMED_FILES = 5
 NAME_KEYS = ("class_names", "classes", "label_names")
-MAX_LABEL_BYTES = 1 << 30
+MAX_LABEL_BYTES = 256 << 20
 MAX_HEADER_BYTES = 10_000
 _CHANNELS = frozenset({1, 3, 4})
 _WANTED = (

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from datagen.datasets.labels import label_of
 from datagen.datasets.listing import Folder, nfc
+from datagen.datasets.parquet_rows import parquet_rows
 from datagen.datasets.source import (
     Entry,
     Found,
@@ -31,7 +32,6 @@ from datagen.datasets.table_columns import (
 from datagen.errors import InvalidFile
 
 IMAGE_COLUMNS = ("image", "img", "png", "jpg", "jpeg", "picture", "photo", "image_bytes", "bytes")
-ROWS_AT_ONCE = 1000
 # Beside ImageFolder trees: a table of the pictures, without the pictures.
 METADATA = "metadata.parquet"
 
@@ -211,6 +211,4 @@ def _entry(file: _File, name: str, row: dict[str, Any]) -> Entry:
 
 def _rows(path: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
     with _damage_named(path):
-        file = pq.ParquetFile(path)
-        for batch in file.iter_batches(ROWS_AT_ONCE, columns=columns, use_threads=False):
-            yield from batch.to_pylist()
+        yield from parquet_rows(path, columns)

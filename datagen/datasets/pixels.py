@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from datagen.datasets.archive import LARGEST_PICTURE
 from datagen.datasets.reading import ReadOptions
 from datagen.datasets.source import Entry
 from datagen.datasets.unscaled import multiplied
@@ -51,7 +53,7 @@ def decoded(entry: Entry, options: ReadOptions, *, bright: bool) -> Ready:
     if entry.label is None:
         raise InvalidFile(f"{entry.name} has no label.")
     try:
-        data = entry.data.read_bytes() if isinstance(entry.data, Path) else entry.data
+        data = _bytes_of(entry.data, entry.name) if isinstance(entry.data, Path) else entry.data
     except OSError as error:
         raise InvalidFile(f"{entry.name} cannot be read: {error.strerror}.") from error
     if not data:
@@ -64,6 +66,15 @@ def decoded(entry: Entry, options: ReadOptions, *, bright: bool) -> Ready:
         return ready(picture.pixels, picture.changes, options)
     span = measured(picture.pixels, kind, entry.name, alpha=picture.alpha)
     return ready(multiplied(picture.pixels, span, own=True), picture.changes, options, span)
+
+
+def _bytes_of(path: Path, name: str) -> bytes:
+    """A picture's file. Raises InvalidFile where no picture is so large; OSError."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > LARGEST_PICTURE:
+            raise InvalidFile(f"{name} has {size:,} bytes, which is too large for a picture.")
+        return file.read()
 
 
 def ready(

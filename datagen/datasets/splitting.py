@@ -161,4 +161,4 @@ def _part(images: np.ndarray, rows: np.ndarray, path: Path) -> np.ndarray:
         for start in range(0, len(rows), at_once):
             file.write(np.ascontiguousarray(images[rows[start : start + at_once]]).data)
     shape = (len(rows), *images.shape[1:])
-    return np.asarray(np.memmap(path, np.uint8, mode="c", shape=shape))
+    return np.asarray(np.memmap(path, np.uint8, mode="r", shape=shape))

@@ -12,11 +12,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TextIO
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from datagen.datasets import label_studio
 from datagen.datasets.listing import ENDINGS
 from datagen.datasets.parquet import read_schema
+from datagen.datasets.parquet_rows import parquet_rows
 from datagen.errors import InvalidFile
 
 _WITH_HEADING = (".csv", ".tsv")
@@ -24,7 +24,9 @@ _LINES_OF_JSON = (".jsonl", ".ndjson")
 TEXT_TABLE_ENDINGS = (*_WITH_HEADING, *_LINES_OF_JSON, ".json")
 TABLE_ENDINGS = (*TEXT_TABLE_ENDINGS, ".parquet")
 # A document of JSON is read whole.
-MAX_JSON_BYTES = 256 << 20
+MAX_JSON_BYTES = 64 << 20
+# No line of a table that is honest comes near to this.
+MAX_LINE_CHARS = 16 << 20
 _SNIFFED = 8192
 # The columns of a table without a heading: a file and its label.
 HEADLESS = ("file_name", "label")
@@ -43,7 +45,7 @@ def rows(path: Path) -> Iterator[_Row]:
     ending = path.suffix.lower()
     with _failures_named(path):
         if ending == ".parquet":
-            yield from enumerate(_parquet_rows(path), start=1)
+            yield from enumerate(parquet_rows(path), start=1)
         elif ending == ".json":
             yield from _document(path)
         else:
@@ -91,11 +93,6 @@ def _opened(path: Path) -> Iterator[TextIO]:
         yield text
 
 
-def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
-    for batch in pq.ParquetFile(path).iter_batches(use_threads=False):
-        yield from batch.to_pylist()
-
-
 def _delimited_lines(file: TextIO, path: Path) -> Iterator[_Row]:
     reader = _reader(file, path)
     head, first = _heading(reader)
@@ -119,7 +116,7 @@ def _heading(reader: Any) -> tuple[list[str], list[str] | None]:
 def _reader(file: TextIO, path: Path) -> Any:
     start = file.read(_SNIFFED).lstrip("\r\n")
     file.seek(0)
-    return csv.reader(file, dialect=_dialect(start, path))
+    return csv.reader(_lines(file, path), dialect=_dialect(start, path))
 
 
 def _dialect(start: str, path: Path) -> type[csv.Dialect]:
@@ -140,8 +137,21 @@ class _Semicolons(_Commas):
     delimiter = ";"
 
 
+def _lines(file: TextIO, path: Path) -> Iterator[str]:
+    """The lines of a file, none of which is read further than it may be long."""
+    number = 1
+    while line := file.readline(MAX_LINE_CHARS):
+        if len(line) == MAX_LINE_CHARS:
+            raise InvalidFile(
+                f"{path.name} line {number} has {MAX_LINE_CHARS:,} characters or more; a table has "
+                "a line for each picture."
+            )
+        yield line
+        number += 1
+
+
 def _json_lines(file: TextIO, path: Path) -> Iterator[_Row]:
-    for number, line in enumerate(file, start=1):
+    for number, line in enumerate(_lines(file, path), start=1):
         if not line.strip():
             continue
         try:

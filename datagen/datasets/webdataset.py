@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from datagen.datasets.archive import tar_files
+from datagen.datasets.archive import LARGEST_PICTURE, tar_files
 from datagen.datasets.imagefolder import refuse_beside_classes
 from datagen.datasets.listing import ENDINGS, Folder
 from datagen.datasets.own_export import NAME_FILES, class_list
@@ -18,6 +18,7 @@ from datagen.errors import InvalidFile
 TAR_ENDINGS = (".tar", ".tar.gz", ".tgz")
 _NAME_BYTES = 1 << 20
 _WORDS_OF_A_BOX = 5
+_READ_ENDINGS = frozenset({*ENDINGS, *LABEL_ENDINGS})
 _DATASETS = (".npz", ".parquet", ".csv", ".tsv", ".jsonl")
 # So many files of a tar tell whether it holds samples.
 _PEEKED = 2000
@@ -137,7 +138,7 @@ def _source(names: tuple[str, ...] | None, read: _Reader) -> Source:
     for _, parts, _ in read(lambda name: _key(name)[1] in LABEL_ENDINGS):
         labels.add(parts)
     labels.decide()
-    samples = read(lambda _: True)
+    samples = read(lambda name: _key(name)[1] in _READ_ENDINGS)
     entries = (_entry(name, parts, split, labels) for name, parts, split in samples)
     return Source(in_chunks(entries), labels.class_names())
 
@@ -156,6 +157,8 @@ def _from_tars(
                 parts = {}
             key = own
             parts[ending] = data
+            if sum(map(len, parts.values())) > LARGEST_PICTURE:
+                raise InvalidFile(f"{shown}: {key} has more bytes than any picture with labels.")
         if parts:
             yield f"{shown}: {key}", parts, split or _split_of_key(key)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import struct
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -13,6 +12,7 @@ from datagen.errors import InvalidFile, InvalidRequest, StorageFailure
 from datagen.export.manifest import MANIFEST, problems, safe_name
 from datagen.export.measuring import COPY_BYTES
 from datagen.export.sinks import CENTRAL_MARK, LOCAL, LOCAL_MARK, MAX32, UTF8_NAME, ZIP64
+from datagen.scratch import scratch_beside
 
 NAMED_PROBLEMS = 3
 _STORED = 0
@@ -50,8 +50,8 @@ def unpack(archive: Path, out: Path, *, overwrite: bool = False) -> None:
     check_free(out, overwrite=overwrite)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as name:
-            incoming = Path(name, "export")
+        with scratch_beside(out) as folder:
+            incoming = folder / "export"
             incoming.mkdir()
             _extract(archive, incoming)
             if wrong := problems(incoming, NAMED_PROBLEMS):

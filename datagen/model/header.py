@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import struct
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -67,16 +67,20 @@ def read_header(path: Path) -> CheckpointHeader:
         raise _refused(path, "it was not written by datagen") from None
 
 
-def without_training_digest(data: bytes) -> bytes:
-    """The same checkpoint, with a header that does not say what it was trained on."""
-    (length,) = _LENGTH.unpack_from(data)
-    document = json.loads(data[_LENGTH.size : _LENGTH.size + length])
+def head_without_training_digest(source: BinaryIO) -> bytes:
+    """What a checkpoint begins with, but for what it was trained on; its tensors follow.
+
+    Args:
+        source: a checkpoint that was checked, at its beginning; it is left at the tensors.
+    """
+    (length,) = _LENGTH.unpack(source.read(_LENGTH.size))
+    document = json.loads(source.read(length))
     header = CheckpointHeader.model_validate(json.loads(document["__metadata__"][METADATA_KEY]))
     document["__metadata__"] |= header.model_copy(update={"training_digest": ""}).to_metadata()
     text = json.dumps(document, separators=(",", ":")).encode()
     # Tensors begin at a multiple of eight, as the format wants it.
     text += b" " * (-len(text) % 8)
-    return _LENGTH.pack(len(text)) + text + data[_LENGTH.size + length :]
+    return _LENGTH.pack(len(text)) + text
 
 
 def read_document(path: Path) -> dict[str, Any]:

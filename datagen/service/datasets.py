@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -15,24 +14,25 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from datagen import bundled, schemas
-from datagen.datasets.failures import full_disk_named
 from datagen.datasets.names import Names
-from datagen.datasets.opening import open_dataset
 from datagen.datasets.reading import DEFAULT_SHARES, Opened, ReadOptions, ReadReport
 from datagen.datasets.sample import load_sample
-from datagen.datasets.stored import digests_of, read_named_split, write_split
+from datagen.datasets.stored import read_named_split
 from datagen.db.session import now
 from datagen.db.tables import Dataset, Export, Figures, Model, Report, new_id
 from datagen.errors import Conflict, InvalidFile, InvalidRequest
 from datagen.images import LabelledImages
 from datagen.schemas import ENDED, NAME_PATTERN, Page
-from datagen.service import pipelines, quotas, remote_sources
+from datagen.scratch import scratch
+from datagen.service import pipelines, quotas
 from datagen.service.common import (
     find_dataset,
     next_version,
     page_of,
     the_only_version,
 )
+from datagen.service.ingesting import Ingested, split_file, write_splits
+from datagen.service.reader import FileReader
 from datagen.service.showing import those_shown
 from datagen.settings import Settings
 from datagen.storage import CHUNK_BYTES, Storage
@@ -41,59 +41,51 @@ NAMED_MODELS = 5
 SAMPLE_SOURCE = "sample:mnist"
 
 
-@dataclass(frozen=True)
-class Ingested:
-    """Images that lie in the store, and are not registered yet.
-
-    Attributes:
-        digest: of the content, whatever it came as.
-        prefix: of the keys of its splits.
-        class_names: in their order.
-        image_shape: channels, height, width.
-        counts: per split, images per class.
-        report: what was found while reading, and the SHA-256 of each split's file.
-    """
-
-    digest: str
-    prefix: str
-    class_names: tuple[str, ...]
-    image_shape: tuple[int, int, int]
-    counts: dict[str, list[int]]
-    report: dict[str, Any]
-
-
-def ingest(storage: Storage, source: Path, options: ReadOptions) -> Ingested:
+def ingest(storage: Storage, reader: FileReader, source: Path, options: ReadOptions) -> Ingested:
     """Read a source and put its images into the store; `register` then writes the row.
 
-    Reading and storing take long, so they happen before any transaction is open.
+    Reading and storing take long, so they happen before any transaction is open. The source may
+    have been made by anybody, so it is read in a process of its own.
 
     Raises:
-        InvalidFile: no dataset, harmful, or images that cannot be read.
+        InvalidFile: no dataset, harmful, images that cannot be read, or more than memory holds.
         InvalidRequest: nothing that is a dataset.
         StorageFailure: a disk is full.
     """
-    with tempfile.TemporaryDirectory(prefix="datagen-ingest-") as scratch:
-        return store(storage, open_dataset(source, options, Path(scratch)))
+    return _ingested(storage, reader, {"source": str(source)}, options)
 
 
-def inspect(source: Path, options: ReadOptions) -> schemas.DatasetInspection:
+def inspect(reader: FileReader, source: Path, options: ReadOptions) -> schemas.DatasetInspection:
     """What a source holds; nothing is stored. Raises as `ingest` does."""
-    with tempfile.TemporaryDirectory(prefix="datagen-ingest-") as scratch:
-        return _inspected(open_dataset(source, options, Path(scratch)))
+    return _inspected_apart(reader, {"source": str(source)}, options)
 
 
-def inspect_source(
-    settings: Settings, wanted: schemas.DatasetSource, folder: Path
+def _ingested(
+    storage: Storage, reader: FileReader, request: dict[str, Any], options: ReadOptions
+) -> Ingested:
+    with scratch("ingest") as folder:
+        wanted = request | {"options": asdict(options), "folder": str(folder)}
+        found = reader.read("ingest", wanted)
+        names, shape = tuple(found.pop("class_names")), tuple(found.pop("image_shape"))
+        ingested = Ingested(class_names=names, image_shape=shape, **found)
+        _put(storage, ingested, folder)
+    return ingested
+
+
+def _inspected_apart(
+    reader: FileReader, request: dict[str, Any], options: ReadOptions
 ) -> schemas.DatasetInspection:
+    with scratch("inspect") as folder:
+        wanted = request | {"options": asdict(options), "folder": str(folder)}
+        return schemas.DatasetInspection.model_validate(reader.read("inspect", wanted))
+
+
+def inspect_source(reader: FileReader, wanted: schemas.DatasetSource) -> schemas.DatasetInspection:
     """What the sample that ships, or a URL, holds; nothing is stored. See `ingest_source`."""
     options = read_options(wanted)
     if wanted.source == SAMPLE_SOURCE:
-        return _inspected(_sample())
-    return inspect(remote_sources.fetch(settings, wanted.source, folder), options)
-
-
-def _inspected(opened: Opened) -> schemas.DatasetInspection:
-    return schemas.DatasetInspection.model_validate(opened.summary())
+        return schemas.DatasetInspection.model_validate(_sample().summary())
+    return _inspected_apart(reader, {"url": wanted.source}, options)
 
 
 def _sample() -> Opened:
@@ -108,33 +100,26 @@ def ingest_sample(storage: Storage) -> Ingested:
 def store(storage: Storage, opened: Opened) -> Ingested:
     """Put the splits of a dataset into the store.
 
-    They are put there even if they are there already: a file that no row names may be about to be
-    swept away, and is safe again when it is new.
-
     Raises:
         InvalidRequest: no images, or splits that do not fit together.
         StorageFailure: the images cannot be stored.
     """
-    first = _checked(opened.splits)
-    digests = digests_of(opened.splits, opened.names)
-    # The same images in another order are another file, and a row knows its file by its hash.
-    prefix = f"datasets/{digests.content}/{digests.arrangement[:16]}"
-    files = {}
-    for split, images in opened.splits.items():
-        with tempfile.TemporaryDirectory(prefix="datagen-split-") as folder:
-            path = Path(folder, "split.safetensors")
-            with full_disk_named():
-                files[split] = write_split(path, images, opened.names.get(split))
-            with path.open("rb") as file:
-                storage.put(_key(prefix, split), file)
-    return Ingested(
-        digest=digests.content,
-        prefix=prefix,
-        class_names=first.class_names,
-        image_shape=first.image_shape,
-        counts={split: images.counts().tolist() for split, images in opened.splits.items()},
-        report=opened.report.as_json() | {"files": files},
-    )
+    with scratch("split") as folder:
+        ingested = write_splits(opened, folder)
+        _put(storage, ingested, folder)
+    return ingested
+
+
+def _put(storage: Storage, ingested: Ingested, folder: Path) -> None:
+    """Put splits into the store, even if they are there already.
+
+    A file that no row names may be about to be swept away, and is safe again when it is new.
+    """
+    for split in ingested.counts:
+        path = split_file(folder, split)
+        with path.open("rb") as file:
+            storage.put(_key(ingested.prefix, split), file)
+        path.unlink()
 
 
 def read_options(wanted: schemas.DatasetSource) -> ReadOptions:
@@ -150,15 +135,13 @@ def read_options(wanted: schemas.DatasetSource) -> ReadOptions:
     )
 
 
-def ingest_source(
-    storage: Storage, settings: Settings, wanted: schemas.DatasetSource, folder: Path
-) -> Ingested:
+def ingest_source(storage: Storage, reader: FileReader, wanted: schemas.DatasetSource) -> Ingested:
     """Read the sample that ships, or what a URL holds; see `ingest` and `remote_sources.fetch`."""
     # Options that cannot be are refused before anything is fetched.
     options = read_options(wanted)
     if wanted.source == SAMPLE_SOURCE:
         return ingest_sample(storage)
-    return ingest(storage, remote_sources.fetch(settings, wanted.source, folder), options)
+    return _ingested(storage, reader, {"url": wanted.source}, options)
 
 
 def licence_of_source(wanted: schemas.DatasetSource) -> str | None:
@@ -184,20 +167,6 @@ def take(
         size = quotas.pixel_bytes(ingested.counts, list(ingested.image_shape))
         quotas.take_upload(session, settings, owner_id, size)
     return register(session, owner_id, name, ingested, licence)
-
-
-def _checked(splits: Mapping[str, LabelledImages]) -> LabelledImages:
-    """The first split; raises InvalidRequest where another one is of a different kind."""
-    if not splits or not all(len(images) for images in splits.values()):
-        raise InvalidRequest("The dataset has no images, or a split without any.")
-    first_name, first = next(iter(splits.items()))
-    for name, images in splits.items():
-        if images.image_shape != first.image_shape or images.class_names != first.class_names:
-            raise InvalidRequest(
-                f"The splits {first_name!r} and {name!r} have different classes or image sizes; "
-                "one dataset needs the same in all."
-            )
-    return first
 
 
 def check_dataset_name(name: str) -> None:
@@ -294,8 +263,8 @@ def load_named_split(
     """
     key = _key(prefix, split)
     digest = hashlib.sha256()
-    with tempfile.TemporaryDirectory(prefix="datagen-split-") as folder:
-        path = Path(folder, "split.safetensors")
+    with scratch("split") as folder:
+        path = folder / "split.safetensors"
         try:
             with storage.open(key) as source, path.open("wb") as target:
                 while block := source.read(CHUNK_BYTES):

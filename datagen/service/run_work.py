@@ -6,10 +6,8 @@ most. A run stays `running` meanwhile.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from uuid import UUID
 
 from sqlalchemy import Engine, select
@@ -26,6 +24,7 @@ from datagen.service.attempts import attempt, in_transaction
 from datagen.service.destinations import destinations
 from datagen.service.lease import Lease
 from datagen.service.pipelines import recipe_of
+from datagen.service.reader import FileReader
 from datagen.service.run_kept import superseded
 from datagen.service.run_steps import PRUNE, REFRESH, WORK, At, take_dataset
 from datagen.settings import Settings
@@ -54,7 +53,7 @@ def run(engine: Engine, storage: Storage, settings: Settings, run_id: UUID) -> l
         engine, settings, Run, run_id, work.attempt, fail=_failing(settings, run_id, work.attempt)
     ) as lease:
         if work.kind == REFRESH:
-            done = _refreshed(storage, settings, work)
+            done = _refreshed(storage, settings, work, lease)
         else:
             done = _pruned(engine, settings, work, lease)
         in_transaction(engine, lambda session: _close(session, settings, work, done))
@@ -84,14 +83,13 @@ def _claim(session: Session, settings: Settings, run_id: UUID) -> Work | None:
 _Record = Callable[[At], None]
 
 
-def _refreshed(storage: Storage, settings: Settings, work: Work) -> _Record:
+def _refreshed(storage: Storage, settings: Settings, work: Work, lease: Lease) -> _Record:
     """Read the source into the store; whether that is a new version is seen when it is closed."""
     source = work.recipe.source
     wanted = source.refresh
     assert wanted is not None  # noqa: S101 - the step was not begun without
     licence = datasets.licence_of_source(wanted)
-    with tempfile.TemporaryDirectory(prefix="datagen-refresh-") as folder:
-        ingested = datasets.ingest_source(storage, settings, wanted, Path(folder))
+    ingested = datasets.ingest_source(storage, FileReader(settings, lease.check), wanted)
 
     def record(at: At) -> None:
         session, owner_id = at.session, work.owner_id

@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 from datagen.db.session import reading
 from datagen.db.tables import Batch, Dataset, Export, Figures, Model, Report
 from datagen.schemas import ENDED
+from datagen.scratch import sweep_scratch
 from datagen.service import exports
 from datagen.service.common import parse_id
 from datagen.settings import Settings
@@ -31,8 +32,12 @@ log = structlog.get_logger()
 
 
 def sweep(engine: Engine, storage: Storage, settings: Settings) -> int:
-    """Remove what is nobody's and older than `settings.sweep_seconds`; returns how many files."""
+    """Remove what is nobody's and older than `settings.sweep_seconds`; returns how many files.
+
+    So are temporary folders of this machine that killed processes have left.
+    """
     exports.expire(engine)
+    sweep_scratch()
     before = datetime.now(UTC) - timedelta(seconds=settings.sweep_seconds)
     removed = 0
     for prefix, kept in _KEPT.items():

@@ -1,90 +1,39 @@
-"""Models that travel: one zip with all that a model is, written and read back.
-
-What comes in may have been made by anybody. It is checked whole before anything is stored: the
-members, their digests, every tensor's name, type and shape, and that all values are numbers.
-"""
+"""Models that travel: one zip with all that a model is, written, and registered again elsewhere."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
-import zlib
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from datagen import schemas
-from datagen.datasets.unzipping import COPY_BYTES, check_directory
 from datagen.db.session import now
 from datagen.db.tables import Model, new_id
 from datagen.errors import Conflict, InvalidFile
 from datagen.export.sinks import ZipSink
-from datagen.model.checking import check_finite, check_generator, check_judge
-from datagen.model.examples import load_examples
-from datagen.model.header import CheckpointHeader, without_training_digest
-from datagen.quality.training_index import load_index
+from datagen.model.header import CheckpointHeader, head_without_training_digest
 from datagen.service import sharing
 from datagen.service.common import find_model, next_version
 from datagen.service.model_files import ModelFiles, StoredFile
 from datagen.service.models import shown
-from datagen.storage import Storage
-
-SCHEMA_VERSION = 1
-DOCUMENT = "model.json"
-GENERATOR, JUDGE, EXAMPLES, INDEX = (
-    "generator.safetensors",
-    "judge.safetensors",
-    "examples.safetensors",
-    "index.safetensors",
+from datagen.service.packages import (
+    DOCUMENT,
+    EXAMPLES,
+    GENERATOR,
+    INDEX,
+    JUDGE,
+    Document,
+    Member,
+    Package,
 )
-# Made from the images that the model was trained on, and so for its owner alone.
-_OWNERS = frozenset({EXAMPLES, INDEX})
-MAX_DOCUMENT_BYTES = 64 << 20
-_NEEDED = frozenset({DOCUMENT, GENERATOR, JUDGE})
-
-
-class Member(BaseModel):
-    """A file of the package."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    bytes: int = Field(ge=0)
-
-
-class Document(BaseModel):
-    """`model.json`: what the model is, and the digest of each file beside it."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    schema_version: int = Field(default=SCHEMA_VERSION, ge=1, le=SCHEMA_VERSION)
-    name: str = Field(max_length=64)
-    version: int
-    class_names: tuple[str, ...] = Field(min_length=1)
-    image_shape: tuple[int, int, int]
-    config: dict[str, Any]
-    options: dict[str, Any]
-    metrics: dict[str, Any]
-    dataset_digest: str | None = Field(default=None, max_length=64)
-    seconds: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    device: str | None = Field(default=None, max_length=64)
-    created_at: str = ""
-    files: dict[str, Member]
-
-
-@dataclass(frozen=True)
-class Package:
-    """A package that was checked, unpacked in a folder."""
-
-    document: Document
-    header: CheckpointHeader
-    files: dict[str, Path]
+from datagen.service.reader import FileReader
+from datagen.storage import CHUNK_BYTES, Storage
 
 
 def write_package(
@@ -109,10 +58,10 @@ def write_package(
     wanted: dict[str, StoredFile | None] = {GENERATOR: files.generator, JUDGE: files.judge}
     if model.owner_id == owner_id:
         wanted |= {EXAMPLES: files.examples, INDEX: files.index}
-    data = {name: _fetched(storage, file) for name, file in wanted.items() if file is not None}
+    kept = {name: file for name, file in wanted.items() if file is not None}
+    for file in kept.values():
+        _check(storage, file)
     told = sharing.names_dataset(session, model, owner_id)
-    if not told:
-        data = {name: without_training_digest(content) for name, content in data.items()}
     document = Document(
         name=model.name,
         version=model.version,
@@ -125,107 +74,57 @@ def write_package(
         seconds=model.seconds,
         device=model.device,
         created_at=model.created_at.isoformat(),
-        files={
-            name: Member(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
-            for name, content in data.items()
-        },
+        files={name: _member(_blocks(storage, file, told=told)) for name, file in kept.items()},
     )
     with ZipSink(out) as sink:
         text = json.dumps(document.model_dump(mode="json"), indent=2, sort_keys=True)
         sink.put(DOCUMENT, text.encode() + b"\n")
-        for name, content in data.items():
-            sink.put(name, content)
+        for name, file in kept.items():
+            with sink.open(name) as member:
+                for block in _blocks(storage, file, told=told):
+                    member.write(block)
     return shown(session, model, owner_id)
 
 
-def _fetched(storage: Storage, file: StoredFile) -> bytes:
+def _check(storage: Storage, file: StoredFile) -> None:
+    """Refuse weights that are missing or not what they were. Raises InvalidFile."""
     try:
-        data = storage.get(file.key)
+        found = _member(_blocks(storage, file, told=True))
     except FileNotFoundError:
         raise InvalidFile(f"The weights {file.key} are missing from the storage.") from None
-    if hashlib.sha256(data).hexdigest() != file.digest:
+    if found.sha256 != file.digest:
         raise InvalidFile(
             f"The weights {file.key} are not what the database says; they were changed."
         )
-    return data
 
 
-def read_package(path: Path, folder: Path) -> Package:
-    """Check a package, unpacked into an empty folder.
+def _blocks(storage: Storage, file: StoredFile, *, told: bool) -> Iterator[bytes]:
+    """The bytes of a file, piece by piece; its header names what it was trained on if `told`."""
+    with storage.open(file.key) as source:
+        if not told:
+            yield head_without_training_digest(source)
+        while block := source.read(CHUNK_BYTES):
+            yield block
+
+
+def _member(blocks: Iterator[bytes]) -> Member:
+    digest, size = hashlib.sha256(), 0
+    for block in blocks:
+        digest.update(block)
+        size += len(block)
+    return Member(sha256=digest.hexdigest(), bytes=size)
+
+
+def read_apart(reader: FileReader, path: Path, folder: Path) -> Package:
+    """Check a package, unpacked into an empty folder, in a process of its own.
 
     Raises:
         InvalidFile: no package of ours, or one that was changed, damaged, or contradicts itself.
     """
-    try:
-        document, files = _unpacked(path, folder)
-    # zipfile tells a password, and a compression that it cannot undo, by a RuntimeError.
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError) as error:
-        raise InvalidFile(
-            f"The upload is no model that `datagen model export` wrote, or damaged: {error}."
-        ) from error
-    config, header = check_generator(files[GENERATOR])
-    _, judge = check_judge(files[JUDGE])
-    said = (document.class_names, document.image_shape)
-    for own in (header, judge):
-        if (own.class_names, own.image_shape) != said:
-            raise InvalidFile("The files of the model contradict each other about its classes.")
-    for name in (GENERATOR, JUDGE):
-        check_finite(files[name])
-    if EXAMPLES in files:
-        examples = load_examples(files[EXAMPLES], config.latent_dim)
-        if len(examples) and int(examples.labels.max()) >= config.class_count:
-            raise InvalidFile(f"{EXAMPLES} has labels that the model does not know.")
-    if INDEX in files:
-        load_index(files[INDEX], config.image_shape, config.class_count)
-    return Package(document, header, files)
-
-
-def _unpacked(path: Path, folder: Path) -> tuple[Document, dict[str, Path]]:
-    with path.open("rb") as raw:
-        check_directory(raw, max_entries=100)
-        with zipfile.ZipFile(raw) as archive:
-            names = archive.namelist()
-            if set(names) - _OWNERS != _NEEDED or len(set(names)) != len(names):
-                raise InvalidFile(
-                    f"The upload holds {', '.join(names)[:200] or 'nothing'}; a model is "
-                    f"{', '.join(sorted(_NEEDED))} and maybe {' and '.join(sorted(_OWNERS))}."
-                )
-            document = _document(archive)
-            if set(document.files) != set(names) - {DOCUMENT}:
-                raise InvalidFile(f"{DOCUMENT} speaks of other files than there are.")
-            files = {}
-            for name, member in document.files.items():
-                files[name] = folder / name
-                _extract(archive, name, member, files[name])
-    return document, files
-
-
-def _document(archive: zipfile.ZipFile) -> Document:
-    size = archive.getinfo(DOCUMENT).file_size
-    if size > MAX_DOCUMENT_BYTES:
-        raise InvalidFile(f"{DOCUMENT} has {size:,} bytes; that is no honest one.")
-    try:
-        return Document.model_validate_json(archive.read(DOCUMENT))
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        raise InvalidFile(f"{DOCUMENT} cannot be used: {where}: {problem['msg']}.") from None
-
-
-def _extract(archive: zipfile.ZipFile, name: str, member: Member, target: Path) -> None:
-    info = archive.getinfo(name)
-    if info.compress_type != zipfile.ZIP_STORED or info.file_size != member.bytes:
-        raise InvalidFile(f"{name} is not as {DOCUMENT} says; the file was changed.")
-    digest = hashlib.sha256()
-    with archive.open(info) as source, target.open("wb") as copy:
-        while block := source.read(COPY_BYTES):
-            digest.update(block)
-            copy.write(block)
-    if digest.hexdigest() != member.sha256:
-        raise InvalidFile(
-            f"{name} has the digest {digest.hexdigest()[:16]}… and {DOCUMENT} says "
-            f"{member.sha256[:16]}…; the file was changed."
-        )
+    found = reader.read("package", {"path": str(path), "folder": str(folder)})
+    document = Document.model_validate(found["document"])
+    files = {name: folder / name for name in document.files}
+    return Package(document, CheckpointHeader.model_validate(found["header"]), files)
 
 
 def store_package(storage: Storage, package: Package) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -29,6 +28,7 @@ from datagen.model.examples import Examples, load_examples
 from datagen.model.samplers import NO_SOURCE, Sampling, draw_latents
 from datagen.quality.judge import Scorer, load_judge
 from datagen.quality.training_index import TrainingIndex, load_index
+from datagen.scratch import scratch
 from datagen.service.model_files import ModelFiles, StoredFile
 from datagen.settings import Settings
 from datagen.shards import SampleBatch, ShardInfo, write_shard
@@ -110,8 +110,8 @@ def fetched(storage: Storage, key: str, digest: str) -> Iterator[Path]:
             f"The weights {key} have the digest {found[:16]}… and not {digest[:16]}…; "
             "the file was changed or damaged."
         )
-    with tempfile.TemporaryDirectory(prefix="datagen-") as folder:
-        path = Path(folder, "weights.safetensors")
+    with scratch("weights") as folder:
+        path = folder / "weights.safetensors"
         path.write_bytes(data)
         yield path
 

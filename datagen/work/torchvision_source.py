@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import inspect
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torchvision
 from torchvision.datasets.vision import VisionDataset
+
+from datagen.scratch import scratch
 
 UNKNOWN = 3
 # How the datasets of torchvision name what is trained on and what is not.
@@ -32,8 +33,8 @@ def main() -> int:
         sys.stderr.write(f"torchvision has no dataset {name[:80]!r}; it has {known}.\n")
         return UNKNOWN
     try:
-        with tempfile.TemporaryDirectory(prefix="datagen-torchvision-") as folder:
-            arrays = _arrays(kind, folder)
+        with scratch("torchvision") as folder:
+            arrays = _arrays(kind, str(folder))
     # Downloads end in whatever the network and the archive make of them.
     except Exception as error:  # noqa: BLE001
         sys.stderr.write(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}\n")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from datagen.model.config import TrainingOptions
 from datagen.model.devices import kind_of, resolve_device
 from datagen.model.header import read_header
 from datagen.queue import Message, Queue
+from datagen.scratch import scratch
 from datagen.service import trainings
 from datagen.service.attempts import attempt, in_transaction
 from datagen.service.datasets import load_split
@@ -98,8 +98,7 @@ def _slice(
         for name in recipe.SPLITS
         if name in work.splits
     }
-    with tempfile.TemporaryDirectory(prefix="datagen-training-") as name:
-        folder = Path(name)
+    with scratch("training") as folder:
         if work.state_key is not None:
             _fetch_state(storage, work, work.state_key, folder / recipe.STATE)
         finished = recipe.train(

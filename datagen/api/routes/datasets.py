@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
-from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 from uuid import UUID
 
@@ -18,8 +15,9 @@ from datagen.api.auth import Reader, ScopedRoute, Writer
 from datagen.api.backends import Backends, Wired
 from datagen.api.openapi import problems
 from datagen.api.paging import Paged
+from datagen.api.reading import Readings
 from datagen.api.routes.jobs import Cursor, Limit
-from datagen.api.uploads import receive_file, receive_json
+from datagen.api.uploads import is_json, receive_file, receive_json
 from datagen.datasets.balance import draw_balance
 from datagen.datasets.reading import DEFAULT_SHARES, ReadOptions, shares_of
 from datagen.db.session import reading, writing
@@ -34,7 +32,10 @@ from datagen.schemas import (
     Page,
     Seed,
 )
+from datagen.scratch import scratch
 from datagen.service import datasets
+from datagen.service.ingesting import Ingested
+from datagen.service.reader import prepare_reader
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=ScopedRoute)
 
@@ -112,18 +113,19 @@ async def create_dataset(
     else stands in it too. The same images again under the same name answer with the same dataset;
     others become its next version.
     """
-    with tempfile.TemporaryDirectory(prefix="datagen-upload-") as given:
-        folder = Path(given)
-        if request.headers.get("content-type", "").partition(";")[0].strip() == "application/json":
+    readings: Readings = request.app.state.readings
+    read = partial(readings.read, request, asker.owner_id)
+    with scratch("upload") as folder:
+        if is_json(request.headers):
             body = await receive_json(request, backends.settings.max_body_bytes)
             if dry_run:
                 source = _parsed(body, DatasetDryRun)
-                inspect = partial(datasets.inspect_source, backends.settings, source, folder)
-                return await _inspected(answer, inspect)
+                answer.status_code = HTTPStatus.OK
+                return await read(lambda reader: datasets.inspect_source(reader, source))
             wanted = _parsed(body, DatasetCreate)
             name, licence = wanted.name, datasets.licence_of_source(wanted)
-            ingest = partial(
-                datasets.ingest_source, backends.storage, backends.settings, wanted, folder
+            ingested = await read(
+                lambda reader: datasets.ingest_source(backends.storage, reader, wanted)
             )
         else:
             shares = DEFAULT_SHARES if split is None else shares_of(split)
@@ -131,13 +133,17 @@ async def create_dataset(
             if not dry_run:
                 _check_name(name)
             upload, licence = folder / "upload", license
+            await run_sync(prepare_reader)
             await receive_file(request, upload)
             if dry_run:
-                return await _inspected(answer, partial(datasets.inspect, upload, options))
-            ingest = partial(datasets.ingest, backends.storage, upload, options)
-        dataset = await run_sync(
-            _register, backends, asker.owner_id, _check_name(name), ingest, licence
-        )
+                answer.status_code = HTTPStatus.OK
+                return await read(lambda reader: datasets.inspect(reader, upload, options))
+            ingested = await read(
+                lambda reader: datasets.ingest(backends.storage, reader, upload, options)
+            )
+    dataset = await run_sync(
+        _register, backends, asker.owner_id, _check_name(name), ingested, licence
+    )
     answer.headers["Location"] = f"{router.prefix}/{dataset.id}"
     return dataset
 
@@ -147,13 +153,6 @@ def _check_name(name: str | None) -> str:
         raise InvalidRequest("The query names no dataset; give it a name.", field="name")
     datasets.check_dataset_name(name)
     return name
-
-
-async def _inspected(
-    answer: Response, inspect: Callable[[], DatasetInspection]
-) -> DatasetInspection:
-    answer.status_code = HTTPStatus.OK
-    return await run_sync(inspect)
 
 
 _Source = TypeVar("_Source", DatasetCreate, DatasetDryRun)
@@ -174,10 +173,9 @@ def _register(
     backends: Backends,
     owner_id: UUID,
     name: str,
-    ingest: Callable[[], datasets.Ingested],
+    ingested: Ingested,
     licence: str | None,
 ) -> Dataset:
-    ingested = ingest()
     with writing(backends.engine) as session:
         return datasets.take(session, backends.settings, owner_id, name, ingested, licence)
 

@@ -16,11 +16,15 @@ from datagen.api.backends import Backends, Wired
 from datagen.api.downloads import answered, stored
 from datagen.api.openapi import problems
 from datagen.api.paging import Paged
+from datagen.api.reading import Readings
 from datagen.api.routes.jobs import Cursor, Limit
 from datagen.api.uploads import receive_file
 from datagen.db.session import reading, writing
 from datagen.schemas import Comparison, Model, ModelChange, ModelCreate, Name, Page
+from datagen.scratch import scratch
 from datagen.service import comparing, models, transfer
+from datagen.service.packages import Package
+from datagen.service.reader import FileReader, prepare_reader
 from datagen.storage import CHUNK_BYTES
 
 router = APIRouter(prefix="/v1/models", tags=["models"], route_class=ScopedRoute)
@@ -84,19 +88,29 @@ async def import_model(
     All of it is checked first: digests, headers, the shape of every tensor. The same model again
     under the same name answers with the same version.
     """
-    with tempfile.TemporaryDirectory(prefix="datagen-import-") as folder:
-        upload = Path(folder, "upload")
+    readings: Readings = request.app.state.readings
+    with scratch("import") as folder:
+        upload = folder / "upload"
+        await run_sync(prepare_reader)
         await receive_file(request, upload)
-        model = await run_sync(_import, backends, asker.owner_id, name, upload)
+        package, keys = await readings.read(
+            request, asker.owner_id, lambda reader: _stored(backends, reader, upload)
+        )
+    model = await run_sync(_register, backends, asker.owner_id, name, package, keys)
     answer.headers["Location"] = f"{router.prefix}/{model.id}"
     return model
 
 
-def _import(backends: Backends, owner_id: UUID, name: str, upload: Path) -> Model:
+def _stored(backends: Backends, reader: FileReader, upload: Path) -> tuple[Package, dict[str, str]]:
     unpacked = upload.with_name("unpacked")
     unpacked.mkdir()
-    package = transfer.read_package(upload, unpacked)
-    keys = transfer.store_package(backends.storage, package)
+    package = transfer.read_apart(reader, upload, unpacked)
+    return package, transfer.store_package(backends.storage, package)
+
+
+def _register(
+    backends: Backends, owner_id: UUID, name: str, package: Package, keys: dict[str, str]
+) -> Model:
     with writing(backends.engine) as session:
         return transfer.register(session, owner_id, name, package, keys)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import hashlib
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
@@ -11,7 +12,7 @@ import pytest
 
 from datagen.client.download import download_archive
 from datagen.client.transport import Transport
-from datagen.errors import InvalidFile, NotFound
+from datagen.errors import Conflict, InvalidFile, NotFound
 from datagen.schemas import Export
 
 CONTENT = bytes(range(256)) * 400
@@ -96,3 +97,27 @@ def test_refusal_of_the_server_is_its_error(
     server.script = [refuse]
     with pytest.raises(NotFound):
         download_archive(transport, export(), tmp_path / "out")
+
+
+def test_part_that_a_killed_download_of_another_export_left_is_removed(
+    server: Any, transport: Transport, tmp_path: Path
+) -> None:
+    left, others = tmp_path / f".out.{UUID(int=8)}.zip.part", tmp_path / ".out.notes.zip.part"
+    left.write_bytes(CONTENT[:1000])
+    others.write_bytes(b"not a download")
+    server.script = [sends()]
+    download_archive(transport, export(), tmp_path / "out")
+    assert (left.exists(), others.exists()) == (False, True)
+
+
+def test_part_that_another_process_writes_is_neither_written_nor_removed(
+    server: Any, transport: Transport, tmp_path: Path
+) -> None:
+    own, other = (tmp_path / f".out.{UUID(int=number)}.zip.part" for number in (7, 8))
+    with own.open("wb") as first, other.open("wb") as second:
+        for file in (first, second):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(Conflict, match="already"):
+            download_archive(transport, export(), tmp_path / "out")
+    assert other.exists()
+    assert server.requests == []

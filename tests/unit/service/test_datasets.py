@@ -14,7 +14,9 @@ from datagen.db.tables import Dataset, Model, new_id
 from datagen.errors import Conflict, InvalidFile, InvalidRequest, NotFound, StorageFailure
 from datagen.images import LabelledImages, encode_png
 from datagen.service import datasets
+from datagen.service.reader import FileReader
 from datagen.service.sweep import sweep
+from datagen.settings import Settings
 
 
 def images_of(count=6, classes=("ant", "bee"), size=4, seed=0):
@@ -172,7 +174,9 @@ def test_uploaded_class_folders_become_a_dataset(engine, storage, owner, tmp_pat
     images = images_of(30)
     (tmp_path / "upload.tar").write_bytes(tar_of(class_folders(images)))
 
-    ingested = datasets.ingest(storage, tmp_path / "upload.tar", ReadOptions())
+    ingested = datasets.ingest(
+        storage, FileReader(Settings()), tmp_path / "upload.tar", ReadOptions()
+    )
     with writing(engine) as session:
         dataset = datasets.register(session, owner.id, "insects", ingested)
 
@@ -288,7 +292,7 @@ def test_upload_that_is_no_dataset_is_refused_and_stores_nothing(storage, tmp_pa
     (tmp_path / "upload.tar").write_bytes(b"these bytes are no tar" * 100)
 
     with pytest.raises(InvalidFile):
-        datasets.ingest(storage, tmp_path / "upload.tar", ReadOptions())
+        datasets.ingest(storage, FileReader(Settings()), tmp_path / "upload.tar", ReadOptions())
     assert list(storage.list("")) == []
 
 

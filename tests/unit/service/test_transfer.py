@@ -20,6 +20,7 @@ from datagen.model.config import JudgeConfig
 from datagen.model.examples import Examples, save_examples
 from datagen.quality.training_index import index_of, save_index
 from datagen.service import keys, transfer
+from datagen.service.packages import MAX_DOCUMENT_BYTES, read_package
 
 DIMS = 5
 
@@ -84,7 +85,7 @@ def imported(engine, storage, owner_id, data, tmp_path, name="copy"):
     path, folder = tmp_path / f"{new_id()}.zip", tmp_path / str(new_id())
     path.write_bytes(data)
     folder.mkdir()
-    package = transfer.read_package(path, folder)
+    package = read_package(path, folder)
     keys = transfer.store_package(storage, package)
     with writing(engine) as session:
         return transfer.register(session, owner_id, name, package, keys)
@@ -105,6 +106,16 @@ def test_model_comes_back_as_it_went(engine, storage, owner, trained, tmp_path):
     first = Package(data).files
     assert set(again) == set(first)
     assert all(again[name] == first[name] for name in first if name != transfer.DOCUMENT)
+
+
+def test_document_that_is_too_large_is_refused_before_it_is_read(tmp_path, files):
+    document = tmp_path / "model.zip"
+    with zipfile.ZipFile(document, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr(transfer.DOCUMENT, "[" * (MAX_DOCUMENT_BYTES + 1))
+        for name, data in files.items():
+            archive.writestr(name, data)
+    with pytest.raises(InvalidFile, match="at most 1,048,576"):
+        read_package(document, tmp_path)
 
 
 def test_same_model_gives_the_same_bytes_and_one_version(engine, storage, owner, trained, tmp_path):
