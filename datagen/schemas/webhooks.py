@@ -25,7 +25,9 @@ PING = "ping"
 def _usable(url: str) -> str:
     try:
         parts = urlsplit(url)
-        usable = bool(parts.hostname) and parts.port != 0 and parts.username is None
+        # A zone of IPv6 is a network interface of the server.
+        named = bool(parts.hostname) and "%" not in str(parts.hostname)
+        usable = named and parts.port != 0 and parts.username is None
     except ValueError:
         usable = False
     if not usable:

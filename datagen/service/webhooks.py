@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, delete, false, select
+from sqlalchemy import ColumnElement, delete, false, func, select
 from sqlalchemy.orm import Session
 
 from datagen import schemas
@@ -32,7 +32,13 @@ from datagen.db.tables import (
 from datagen.errors import Conflict, NotFound
 from datagen.queue import DELIVER, Message
 from datagen.schemas import ENDED, PING, Page, WebhookCreate, WebhookMade
-from datagen.service.common import MAX_PAGE, decode_id_cursor, encode_cursor, insert_if_absent
+from datagen.service.common import (
+    MAX_PAGE,
+    decode_id_cursor,
+    encode_cursor,
+    insert_if_absent,
+    lock_owner,
+)
 
 SECRET_BYTES = 32
 MOST_WEBHOOKS = 100
@@ -54,7 +60,9 @@ def create(session: Session, owner_id: UUID, wanted: WebhookCreate) -> WebhookMa
     Raises:
         Conflict: the owner has a hundred already.
     """
-    count = len(session.scalars(select(Webhook.id).where(Webhook.owner_id == owner_id)).all())
+    lock_owner(session, owner_id)
+    owned = select(func.count()).select_from(Webhook).where(Webhook.owner_id == owner_id)
+    count = session.scalar(owned) or 0
     if count >= MOST_WEBHOOKS:
         raise Conflict(f"You have {count} webhooks, and that is the most; remove one.")
     moment = now(session)

@@ -73,7 +73,7 @@ def bodies(path: str) -> dict[str, Any]:
         "/v1/models": {"json": {"name": "m", "dataset": "d"}},
         "/v1/datasets": {"params": {"name": "d"}, "content": b"tar"},
         "/v1/keys": {"json": {"owner": "o"}},
-        "/v1/webhooks": {"json": {"url": "https://h.example/"}},
+        "/v1/webhooks": {"json": {"url": "https://8.8.8.8/"}},
         "/v1/pipelines": {"json": RECIPE},
         "validate": {"json": RECIPE},
         "extend": {"json": {"all": 1}},
@@ -136,7 +136,7 @@ def things(api: Api) -> dict[str, str]:
     job = api.job()
     end(api, job["id"], stored=10)
     export = api("POST", "/v1/exports", json={"job": job["id"], "format": "parquet"}).json()
-    hook = api("POST", "/v1/webhooks", json={"url": "https://h.example/"}).json()
+    hook = api("POST", "/v1/webhooks", json={"url": "https://8.8.8.8/"}).json()
     sent = api("POST", f"/v1/webhooks/{hook['id']}/test").json()
     pipeline = api("POST", "/v1/pipelines", json=RECIPE).json()
     run = api("POST", f"/v1/pipelines/{pipeline['id']}/runs").json()
