@@ -11,7 +11,7 @@ from datagen.api.backends import Backends
 from datagen.errors import InvalidRequest, QueueUnavailable, Unavailable
 from datagen.queue import (
     ANSWER_SECONDS,
-    INTERACTIVE,
+    PREVIEW,
     RUN_PREVIEW,
     WORKER_NAME,
     Message,
@@ -63,9 +63,7 @@ class Asking:
                     "No worker that makes images listens to the broker; start one with `datagen "
                     "worker`, or all with `datagen up`."
                 )
-            message = Message(
-                RUN_PREVIEW, work.model_dump(mode="json"), urgent=True, expires=ANSWER_SECONDS
-            )
+            message = Message(RUN_PREVIEW, work.model_dump(mode="json"), expires=ANSWER_SECONDS)
             await run_sync(self._backends.send_now, message)
             answer = await broker.blpop([work.reply_to], timeout=ANSWER_SECONDS)
         except (RedisError, OSError) as error:
@@ -105,7 +103,7 @@ class Asking:
 
     async def _workers(self, broker: Redis) -> bool:
         """Whether a worker listens that takes such messages."""
-        return any(INTERACTIVE in one.queues for one in await self._listeners(broker))
+        return any(PREVIEW in one.queues for one in await self._listeners(broker))
 
     def _open(self) -> Redis:
         url = self._backends.settings.broker_url

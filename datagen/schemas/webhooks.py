@@ -75,6 +75,12 @@ class Webhook(Resource):
     rotated_at: datetime | None = Field(
         description="When its secret was last replaced; the former one signs too for a day."
     )
+    failures: int = Field(default=0, description="Deliveries that failed since one succeeded.")
+    paused_until: datetime | None = Field(
+        default=None,
+        description="Until then nothing is posted, since several deliveries failed in a row; "
+        "then one is posted to see whether the receiver answers.",
+    )
 
 
 class WebhookMade(Webhook):

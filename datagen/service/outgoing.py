@@ -2,8 +2,8 @@
 
 The name is resolved where the connection is made, every address of it must be a public one, and the
 connection goes to an address that was checked: a name that is resolved twice may answer twice
-otherwise. Redirects are not followed, and the whole takes ten seconds at most, from the lookup of the
-name to the last byte that is read.
+otherwise. Redirects are not followed, and the whole takes ten seconds at most, from the lookup of
+the name to the last byte that is read.
 """
 
 from __future__ import annotations

@@ -187,7 +187,8 @@ def test_secret_is_shown_once(service: Service, dg: Client, receiver: Receiver) 
             assert "whsec_" not in http.get(path).text
         for body in (
             {"url": "ftp://h/"}, {"url": "http://"}, {"url": "x"}, {"url": "http://h:f/"},
-            {"url": "http://h:99999/"}, {"url": "http://[::1/"}, {"url": "http://[fe80::1%25eth0]/"}, {"url": "http://me:pw@h/"},
+            {"url": "http://h:99999/"}, {"url": "http://[::1/"}, {"url": "http://me:pw@h/"},
+            {"url": "http://[fe80::1%25eth0]/"},
             {"url": receiver.url, "events": []},
             {"url": receiver.url, "events": ["job.started"]}, {"url": receiver.url, "secret": "x"},
         ):  # fmt: skip

@@ -69,10 +69,10 @@ def rotate_webhook(webhook_id: UUID, backends: Wired, asker: Writer) -> WebhookM
 
 
 @router.post(
-    "/{webhook_id}/test", status_code=202, summary="Try a webhook", responses=problems(404)
+    "/{webhook_id}/test", status_code=202, summary="Try a webhook", responses=problems(404, 429)
 )
 def try_webhook(webhook_id: UUID, backends: Wired, asker: Writer) -> Delivery:
-    """Have a `ping` posted now."""
+    """Have a `ping` posted now, six times a minute at most; it goes to a paused receiver, too."""
     with writing(backends.engine) as session:
         delivery, messages = webhooks.ping(session, asker.owner_id, webhook_id)
     backends.send(messages)

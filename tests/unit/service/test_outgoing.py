@@ -126,7 +126,7 @@ def test_name_that_nobody_has_is_no_connection(receiver: str) -> None:
 def test_name_server_that_is_silent_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outgoing, "ANSWER_SECONDS", 0.2)
     silent = threading.Event()
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [] if silent.wait(30) else [])
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [silent.wait(30)][1:])
     began = time.monotonic()
     with pytest.raises(httpcore.ConnectError, match="was not found within"):
         post("http://slow.example/")
