@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import Select, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from datagen.db.session import now
@@ -49,9 +49,8 @@ def take(
     if not owners:
         return kind, row_id
     running = _running(session, kinds)
-    turns = dict(
-        session.execute(select(Owner.id, getattr(Owner, turn)).where(Owner.id.in_(owners))).all()
-    )
+    rows = session.execute(select(Owner.id, getattr(Owner, turn)).where(Owner.id.in_(owners)))
+    turns: dict[UUID, datetime | None] = {owner_id: last for owner_id, last in rows}  # noqa: C416 - rows
 
     def place(owner_id: UUID) -> tuple[int, float, str]:
         last = turns.get(owner_id)
@@ -71,17 +70,17 @@ def take(
     return (kind, row_id) if found is None else (oldest.kind, found)
 
 
-def _owner_column(kind: Long) -> object:
+def _owner_column(kind: Long) -> Any:
     return Model.owner_id if kind is Figures else kind.owner_id  # type: ignore[union-attr]
 
 
-def _owners(kind: Long) -> Select[UUID]:
+def _owners(kind: Long) -> Any:
     """The owners of rows of a kind; figures are those of their model's owner."""
     query = select(_owner_column(kind)).select_from(kind)
     return query.join(Model, Model.id == Figures.model_id) if kind is Figures else query
 
 
-def _due(session: Session, settings: Settings, kind: Long, query: Select) -> Select:
+def _due(session: Session, settings: Settings, kind: Long, query: Any) -> Any:
     policy = claims.policy_of(settings, kind)
     if kind is Figures:
         query = query.join(Model, Model.id == Figures.model_id)
@@ -109,7 +108,7 @@ def _running(session: Session, kinds: tuple[Long, ...]) -> dict[UUID, int]:
     moment = now(session)
     for kind in kinds:
         owner = _owner_column(kind)
-        query = select(owner, func.count()).select_from(kind)
+        query: Any = select(owner, func.count()).select_from(kind)
         if kind is Figures:
             query = query.join(Model, Model.id == Figures.model_id)
         query = query.where(kind.state == "running", kind.lease_until > moment)
