@@ -10,7 +10,7 @@ TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long format lint types imports unit bench-throughput bench-ingest bench-pictures bench-training bench-export bench-api bench-memory bench-pipelines bench-quality bench-colour docs-figures docs-screenshots bundled sample clean
+.PHONY: help demo test test-long format lint types imports unit bench-throughput bench-ingest bench-pictures bench-training bench-export bench-api bench-memory bench-pipelines bench-fairness bench-quality bench-colour docs-figures docs-screenshots bundled sample clean
 
 help: ## Show what can be made
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,6 +82,9 @@ bench-memory: $(DEMO_STAMP) ## Memory that uploads take of the API which unfold 
 
 bench-pipelines: $(TEST_STAMP) ## How quickly due pipelines become runs (BENCH_FLAGS="--postgresql URL" for that too)
 	$(BIN)/python -m benchmarks.pipelines $(BENCH_FLAGS)
+
+bench-fairness: $(TEST_STAMP) ## How long one owner waits while another has everything at work (five minutes)
+	$(BIN)/python -m benchmarks.fairness $(BENCH_FLAGS)
 
 bench-quality: $(DEMO_STAMP) ## Do the images help? Hours: make bench-quality TRACK=A|B|C MNIST=DIR [BENCH_FLAGS="--seeds 1"]
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps imbalanced-learn==0.14.2 sklearn-compat==0.1.6

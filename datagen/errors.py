@@ -155,6 +155,13 @@ class TooManyRequests(DatagenError):
     title = "Too many requests"
     retryable = True
 
+    def __init__(
+        self, detail: str, *, field: str | None = None, retry_after: int | None = None
+    ) -> None:
+        super().__init__(detail, field=field)
+        # Seconds, as the API says them.
+        self.retry_after = retry_after
+
 
 class Unavailable(DatagenError):
     """A part of the service is away; try again."""

@@ -30,15 +30,20 @@ MAKE_BATCHES = "datagen.make_batches"
 REQUEUE_STALE = "datagen.requeue_stale"
 SWEEP_STORAGE = "datagen.sweep_storage"
 
+# Previews, which somebody waits for: every worker with torch looks here first.
+PREVIEW = "preview"
+# Batches of a few images that somebody waits for, done within a second.
+QUICK = "quick"
 INTERACTIVE = "interactive"
 BULK = "bulk"
 TRAIN = "train"
 CONTROL = "control"
 EXPORT = "export"
+DELIVERIES = "deliver"
 QUEUE_OF = {
     RUN_BATCH: BULK,
     REPAIR_BATCH: BULK,
-    RUN_PREVIEW: INTERACTIVE,
+    RUN_PREVIEW: PREVIEW,
     RUN_TRAINING: TRAIN,
     RUN_FIGURES: TRAIN,
     RUN_REPORT: TRAIN,
@@ -47,8 +52,8 @@ QUEUE_OF = {
     SETTLE_JOB: EXPORT,
     # Deletes what may be millions of rows.
     REMOVE_JOBS: EXPORT,
-    # Waits for others' servers.
-    DELIVER: EXPORT,
+    # Waits for others' servers, which may never answer: nothing else waits behind that.
+    DELIVER: DELIVERIES,
     # Reads datasets, and clears destinations.
     RUN_STEP: EXPORT,
     MAKE_BATCHES: CONTROL,
@@ -57,8 +62,14 @@ QUEUE_OF = {
     REQUEUE_STALE: CONTROL,
     SWEEP_STORAGE: CONTROL,
 }
-TORCH_QUEUES = (INTERACTIVE, BULK, TRAIN)
-LIGHT_QUEUES = (CONTROL, EXPORT)
+# A process of its own for these answers within a second, whatever the others are at.
+QUICK_QUEUES = (PREVIEW, QUICK)
+# Small jobs are ended by the workers of the ticks, which need no torch.
+QUICK_QUEUE_OF = {RUN_BATCH: QUICK, SETTLE_JOB: CONTROL}
+TORCH_QUEUES = (*QUICK_QUEUES, INTERACTIVE, BULK, TRAIN)
+# Long work gives way to these.
+WAITED_FOR = (*QUICK_QUEUES, INTERACTIVE)
+LIGHT_QUEUES = (CONTROL, EXPORT, DELIVERIES)
 
 # A worker that died keeps an unacknowledged message for this long; no task may run half as long.
 # How long somebody waits for what a worker answers directly, and an answer for somebody.
@@ -81,20 +92,24 @@ class Message:
     """One hint: the task's name, its JSON arguments, and whether somebody waits for it.
 
     What is urgent has a queue of its own, which workers look into in turn with the others, so that
-    a few images do not wait behind the batches of millions. When such a message is lost, the next
-    one is not urgent: it comes to workers that know only the usual queue, too. What expires is not
-    looked at so many seconds later.
+    a few images do not wait behind the batches of millions; what is quick as well has another one,
+    and processes that do nothing else. When such a message is lost, the next one is not urgent: it
+    comes to workers that know only the usual queue, too. What expires is not looked at so many
+    seconds later.
     """
 
     task: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
     urgent: bool = False
+    quick: bool = False
     expires: int | None = None
 
     @property
     def queue(self) -> str:
         """Name of the queue that the message goes to."""
-        return INTERACTIVE if self.urgent else QUEUE_OF[self.task]
+        if self.urgent:
+            return QUICK_QUEUE_OF[self.task] if self.quick else INTERACTIVE
+        return QUEUE_OF[self.task]
 
 
 class Queue(Protocol):
@@ -107,6 +122,9 @@ class Queue(Protocol):
             QueueUnavailable: the broker did not take a message; nothing need be undone.
         """
 
+    def is_waited_for(self) -> bool:
+        """Whether a message of interactive work waits; False where that is not known."""
+
 
 class CeleryQueue:
     """Sends by task name through Celery, so that the sender need not know the workers' code."""
@@ -114,6 +132,7 @@ class CeleryQueue:
     def __init__(self, broker_url: str) -> None:
         from celery import Celery  # noqa: PLC0415 - 0.2 s that readers of the database need not pay
 
+        self._broker_url = broker_url
         self._celery = Celery("datagen-sender", broker=broker_url, set_as_current=False)
         self._celery.conf.update(
             task_ignore_result=True,
@@ -147,6 +166,20 @@ class CeleryQueue:
         except (OperationalError, OSError) as error:
             raise _not_taken(str(error)) from error
 
+    def is_waited_for(self) -> bool:
+        """See `Queue.is_waited_for`."""
+        # As above.
+        from redis import Redis  # noqa: PLC0415
+        from redis.exceptions import RedisError  # noqa: PLC0415
+
+        try:
+            with Redis.from_url(
+                redis_url(self._broker_url), socket_timeout=1.0, socket_connect_timeout=1.0
+            ) as broker:
+                return any(broker.llen(name) for name in WAITED_FOR)
+        except (RedisError, OSError):
+            return False
+
 
 def _not_taken(reason: str) -> QueueUnavailable:
     return QueueUnavailable(
@@ -165,6 +198,10 @@ class MemoryQueue:
     def send(self, messages: Iterable[Message]) -> None:
         """See `Queue.send`."""
         self.waiting.extend(messages)
+
+    def is_waited_for(self) -> bool:
+        """See `Queue.is_waited_for`."""
+        return any(message.queue in WAITED_FOR for message in self.waiting)
 
     def run_next(self) -> Message:
         """Run the oldest message's task; raises IndexError when none waits."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datagen.errors import DatagenError
-from datagen.queue import CONTROL, LIGHT_QUEUES, TORCH_QUEUES
+from datagen.queue import CONTROL, DELIVERIES, LIGHT_QUEUES, QUICK_QUEUES, TORCH_QUEUES
 from datagen.scratch import sweep_scratch
 from datagen.settings import Settings, load_settings
 
@@ -18,6 +18,8 @@ QUEUES = (*TORCH_QUEUES, *LIGHT_QUEUES)
 # An export keeps a process busy for minutes; a second one keeps the next export from waiting.
 LIGHT_PROCESSES = 2
 CONTROL_THREADS = 2
+# They wait for others' servers. Four owners whose receivers are silent fill them.
+DELIVERY_THREADS = 16
 # A second process on a device only adds a context and competes for its memory.
 GPU_PROCESSES = 1
 BAD_SETTINGS = 78
@@ -35,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = load_settings()
         if options.command == "beat":
             return _beat(settings, options.log_level)
+        if options.nice is not None:
+            os.nice(options.nice)
         return _worker(settings, options.queues, options.workers, options.log_level)
     except DatagenError as error:
         sys.stderr.write(f"{error.detail}\n")
@@ -50,6 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     worker = commands.add_parser("worker", help="work on queues")
     worker.add_argument("--queues", type=_queue_names, default=QUEUES, metavar="NAME,NAME")
     worker.add_argument("--workers", type=_count, help="worker processes")
+    worker.add_argument(
+        "--nice", type=_count, help="let programs go first that somebody waits for; see nice(1)"
+    )
     commands.add_parser("beat", help="send the ticks")
     return parser
 
@@ -81,7 +88,11 @@ def _worker(settings: Settings, queues: Sequence[str], count: int | None, log_le
     if set(queues) & set(TORCH_QUEUES):
         os.environ[children.WARM_UP] = "1"
         # The children share the cores among them, and read from the settings how many they are.
-        os.environ["DATAGEN_WORKERS"] = str(processes)
+        sharing = processes
+        if set(queues) <= set(QUICK_QUEUES):
+            # A few images are made sooner by one thread than by several that wait for a core.
+            sharing = _default_processes(settings.model_copy(update={"device": "cpu"}))
+        os.environ["DATAGEN_WORKERS"] = str(sharing)
     name = f"{'-'.join(queues)}-{os.getpid()}@{platform.node()}"
     app = make_app(settings, name)
     worker = app.Worker(
@@ -103,12 +114,14 @@ def pool_of(settings: Settings, queues: Sequence[str], count: int | None) -> tup
     """Kind and size of the pool for these queues.
 
     Work that may be killed, leak or run for long has processes of its own. The ticks are short
-    transactions that the next tick repeats: threads do, and spare the memory of two processes.
+    transactions that the next tick repeats, and deliveries wait: threads do for them, and spare
+    the memory of processes.
     """
     if set(queues) & set(TORCH_QUEUES):
         return "prefork", count or settings.workers or _default_processes(settings)
-    if set(queues) == {CONTROL}:
-        return "threads", count or CONTROL_THREADS
+    if set(queues) <= {CONTROL, DELIVERIES}:
+        threads = DELIVERY_THREADS if DELIVERIES in queues else 0
+        return "threads", count or threads + (CONTROL_THREADS if CONTROL in queues else 0)
     return "prefork", count or LIGHT_PROCESSES
 
 

@@ -127,6 +127,7 @@ def _broker(settings: Settings, name: str | None) -> dict[str, Any]:
         "broker_transport_options": {
             **visibility,
             "client_name": shown,
+            "queue_order_strategy": transport.QuickFirst,
             "socket_connect_timeout": 5.0,
             # Without it a publish waits for ever on a broker that was stopped or cut off.
             "socket_timeout": 30.0,

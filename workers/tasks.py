@@ -13,6 +13,7 @@ import structlog
 from celery import shared_task
 
 from datagen.db.session import writing
+from datagen.db.tables import Export, Figures, Model, Report
 from datagen.queue import (
     ADVANCE_RUN,
     DELIVER,
@@ -44,6 +45,7 @@ from datagen.service import (
     sign_ins,
     stale,
     sweep,
+    turns,
     webhooks,
 )
 from datagen.service.common import parse_id
@@ -79,39 +81,52 @@ def run_preview(**told: Any) -> None:
 @shared_task(name=RUN_TRAINING)
 def run_training(model_id: object = None, **_unknown: Any) -> None:
     """Run one slice of a training."""
-    from datagen.work.training import run_training  # noqa: PLC0415 - light workers have no torch
-
     if (row_id := _id_in(RUN_TRAINING, model_id)) is not None:
-        own = context()
-        run_training(own.engine, own.storage, own.queue, own.settings, row_id)
+        _run_long(turns.TRAINED, Model, row_id)
 
 
 @shared_task(name=RUN_FIGURES)
 def run_figures(figures_id: object = None, **_unknown: Any) -> None:
     """Draw what a model has learnt."""
-    from datagen.work.figures import run_figures  # noqa: PLC0415 - light workers have no torch
-
     if (row_id := _id_in(RUN_FIGURES, figures_id)) is not None:
-        own = context()
-        run_figures(own.engine, own.storage, own.settings, row_id)
+        _run_long(turns.TRAINED, Figures, row_id)
 
 
 @shared_task(name=RUN_REPORT)
 def run_report(report_id: object = None, **_unknown: Any) -> None:
     """Run one slice of a report."""
-    from datagen.work.reports import run_report  # noqa: PLC0415 - light workers have no torch
-
     if (row_id := _id_in(RUN_REPORT, report_id)) is not None:
-        own = context()
-        run_report(own.engine, own.storage, own.queue, own.settings, row_id)
+        _run_long(turns.TRAINED, Report, row_id)
 
 
 @shared_task(name=RUN_EXPORT)
 def run_export(export_id: object = None, **_unknown: Any) -> None:
     """Write one export."""
     if (row_id := _id_in(RUN_EXPORT, export_id)) is not None:
-        own = context()
+        _run_long(turns.EXPORTED, Export, row_id)
+
+
+def _run_long(kinds: tuple[turns.Long, ...], asked: turns.Long, row_id: UUID) -> None:
+    """Do the long work whose turn it is now that a message named some."""
+    own = context()
+    with writing(own.engine) as session:
+        kind, row_id = turns.take(session, own.settings, kinds, asked, row_id)
+    if kind is Export:
         own.queue.send(export_writing.run(own.engine, own.storage, own.settings, row_id))
+        return
+    # Light workers have no torch.
+    if kind is Model:
+        from datagen.work.training import run_training  # noqa: PLC0415
+
+        run_training(own.engine, own.storage, own.queue, own.settings, row_id)
+    elif kind is Report:
+        from datagen.work.reports import run_report  # noqa: PLC0415
+
+        run_report(own.engine, own.storage, own.queue, own.settings, row_id)
+    else:
+        from datagen.work.figures import run_figures  # noqa: PLC0415
+
+        run_figures(own.engine, own.storage, own.settings, row_id)
 
 
 @shared_task(name=SETTLE_JOB)
@@ -134,7 +149,7 @@ def deliver(delivery_id: object = None, **_unknown: Any) -> None:
     """Tell a webhook of what has ended."""
     if (row_id := _id_in(DELIVER, delivery_id)) is not None:
         own = context()
-        delivering.deliver(own.engine, own.settings, row_id)
+        own.queue.send(delivering.deliver(own.engine, own.settings, row_id))
 
 
 @shared_task(name=MAKE_BATCHES)

@@ -12,6 +12,9 @@ from typing import Any
 
 import structlog
 from kombu.transport import redis, virtual
+from kombu.utils.scheduling import round_robin_cycle
+
+from datagen.queue import PREVIEW, QUICK
 
 log = structlog.get_logger()
 
@@ -55,6 +58,18 @@ class ForgettingQoS(redis.QoS):
         except (ValueError, TypeError, LookupError, AttributeError):
             log.warning("message_dropped", tag=str(tag)[:80])
             self._remove_from_indices(tag).execute()  # type: ignore[no-untyped-call]
+
+
+class QuickFirst(round_robin_cycle):
+    """Queues in turn, but for previews and what is as quick: these are looked into first.
+
+    What an owner may have in them at once is bounded, so that the others get their turns.
+    """
+
+    def consume(self, n: int) -> list[str]:
+        """The first queues to look into; see kombu."""
+        first = [name for name in (PREVIEW, QUICK) if name in self.items]
+        return [*first, *(name for name in self.items if name not in first)][:n]
 
 
 def install() -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from asyncio import Semaphore, timeout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from uuid import UUID
+from weakref import WeakValueDictionary
 
 from anyio.to_thread import run_sync
 
 from datagen.api.backends import Backends
-from datagen.errors import InvalidRequest, QueueUnavailable, Unavailable
+from datagen.errors import InvalidRequest, QueueUnavailable, TooManyRequests, Unavailable
 from datagen.queue import (
     ANSWER_SECONDS,
-    INTERACTIVE,
+    PREVIEW,
     RUN_PREVIEW,
     WORKER_NAME,
     Message,
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 CONNECT_SECONDS = 2.0
+# Previews of one owner that workers have at once: those of others stand behind no more.
+AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -46,14 +51,35 @@ class Asking:
     def __init__(self, backends: Backends) -> None:
         self._backends = backends
         self._broker: Redis | None = None
+        # Gone when nobody holds them: an owner without requests takes no memory.
+        self._turns: WeakValueDictionary[UUID, Semaphore] = WeakValueDictionary()
 
-    async def ask(self, work: PreviewWork) -> Made:
-        """What a worker makes of it.
+    async def ask(self, owner_id: UUID, work: PreviewWork) -> Made:
+        """What a worker makes of it for an owner, whose other previews may come first.
 
         Raises:
             Unavailable: no worker listens, or none answered in time.
+            TooManyRequests: the owner's other previews took all that time.
             InvalidRequest: what the worker refuses.
         """
+        turns = self._turns.get(owner_id)
+        if turns is None:
+            turns = self._turns[owner_id] = Semaphore(AT_ONCE)
+        try:
+            async with timeout(ANSWER_SECONDS):
+                await turns.acquire()
+        except TimeoutError:
+            raise TooManyRequests(
+                f"{AT_ONCE} of your previews are being made and others wait; ask again when some "
+                "are answered.",
+                retry_after=1,
+            ) from None
+        try:
+            return await self._ask(work)
+        finally:
+            turns.release()
+
+    async def _ask(self, work: PreviewWork) -> Made:
         from redis.exceptions import RedisError  # noqa: PLC0415 - most of the API does without
 
         broker = self._open()
@@ -63,9 +89,7 @@ class Asking:
                     "No worker that makes images listens to the broker; start one with `datagen "
                     "worker`, or all with `datagen up`."
                 )
-            message = Message(
-                RUN_PREVIEW, work.model_dump(mode="json"), urgent=True, expires=ANSWER_SECONDS
-            )
+            message = Message(RUN_PREVIEW, work.model_dump(mode="json"), expires=ANSWER_SECONDS)
             await run_sync(self._backends.send_now, message)
             answer = await broker.blpop([work.reply_to], timeout=ANSWER_SECONDS)
         except (RedisError, OSError) as error:
@@ -105,7 +129,7 @@ class Asking:
 
     async def _workers(self, broker: Redis) -> bool:
         """Whether a worker listens that takes such messages."""
-        return any(INTERACTIVE in one.queues for one in await self._listeners(broker))
+        return any(PREVIEW in one.queues for one in await self._listeners(broker))
 
     def _open(self) -> Redis:
         url = self._backends.settings.broker_url

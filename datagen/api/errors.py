@@ -27,6 +27,7 @@ from datagen.errors import (
     NotFound,
     StorageFailure,
     TooLarge,
+    TooManyRequests,
     Unauthorized,
     Unavailable,
 )
@@ -67,6 +68,8 @@ def problem_response(error: DatagenError) -> ProblemResponse:
         headers["Retry-After"] = "2"
     if isinstance(error, InFlight):
         headers["Retry-After"] = "1"
+    if isinstance(error, TooManyRequests) and error.retry_after is not None:
+        headers["Retry-After"] = str(error.retry_after)
     return ProblemResponse(problem_of(error), headers)
 
 

@@ -12,7 +12,7 @@ from datagen.cli.output import AsJson, note, print_json, print_table, say
 from datagen.embedded import Workers
 
 if TYPE_CHECKING:
-    from datagen.schemas import Event
+    from datagen.schemas import Event, Webhook
 
 group = typer.Typer(
     name="webhook",
@@ -57,12 +57,25 @@ def list_webhooks(as_json: AsJson = False) -> None:
         print_json(page)
         return
     print_table(
-        ["webhook", "url", "events", "created"],
+        ["webhook", "url", "events", "created", "receiver"],
         [
-            (hook.id, hook.url, ", ".join(hook.events), f"{hook.created_at:%Y-%m-%d %H:%M}")
+            (
+                hook.id,
+                hook.url,
+                ", ".join(hook.events),
+                f"{hook.created_at:%Y-%m-%d %H:%M}",
+                receiver_of(hook),
+            )
             for hook in page.items
         ],
     )
+
+
+def receiver_of(hook: Webhook) -> str:
+    """How the receiver does, in a few words."""
+    if hook.paused_until is not None:
+        return f"paused until {hook.paused_until:%H:%M} UTC after {hook.failures} failures"
+    return f"failed {hook.failures} times" if hook.failures else "well"
 
 
 @group.command("test")

@@ -50,6 +50,9 @@ class Owner(Table):
     quota_uploads: Mapped[int | None]
     # Never less than what is used of the quota of images; None before the first count.
     images_granted: Mapped[int | None] = mapped_column(BigInteger)
+    # When a worker last took up a training, report or drawing of theirs, and an export.
+    train_turn_at: Mapped[datetime | None]
+    export_turn_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
 
 
@@ -120,6 +123,9 @@ class Webhook(Table):
     secret: Mapped[bytes] = mapped_column(LargeBinary(32))
     former_secret: Mapped[bytes | None] = mapped_column(LargeBinary(32))
     rotated_at: Mapped[datetime | None]
+    # In a row; while it is paused, no more than one delivery now and then is tried.
+    failures: Mapped[int] = mapped_column(default=0, server_default="0")
+    paused_until: Mapped[datetime | None]
     # Up to this moment what has ended is noted.
     looked_at: Mapped[datetime]
     created_at: Mapped[datetime]

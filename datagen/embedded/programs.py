@@ -11,18 +11,22 @@ from pydantic import SecretStr
 
 from datagen.embedded import valkey
 from datagen.embedded.children import Program
-from datagen.queue import CONTROL, EXPORT, TORCH_QUEUES
+from datagen.queue import CONTROL, DELIVERIES, EXPORT, QUICK_QUEUES, TORCH_QUEUES
 from datagen.settings import Settings
 
 BROKER = "valkey"
 API = "api"
 WORKER = "worker"
+QUICK_WORKER = "quick-worker"
+DELIVERER = "deliver-worker"
 EXPORTER = "export-worker"
 TICKER = "control-worker"
 BEAT = "beat"
 
 # The ticks would fill their logs with lines that say nothing.
 _LOG_LEVEL = {TICKER: ("--log-level", "WARNING"), BEAT: ("--log-level", "WARNING")}
+# The API and the worker of previews and small jobs go first where the cores are busy.
+_NICE = ("--nice", "5")
 _DEATHS_BEFORE_HEALING = 2
 # Stopped in this order: those who send work and do it, then the broker that they speak to.
 _FIRST, _LAST = 0, 1
@@ -78,18 +82,34 @@ def api(host: str, listener: int, variables: Mapping[str, str], lock: int) -> Pr
     )
 
 
-def workers(variables: Mapping[str, str], lock: int, *, torch: bool) -> list[Program]:
-    """The workers and beat; exports and ticks have workers of their own, so neither waits."""
-    queues = {EXPORTER: EXPORT, TICKER: CONTROL}
-    counts = {EXPORTER: ("--workers", "1"), TICKER: ()}
+def workers(
+    variables: Mapping[str, str], lock: int, *, torch: bool, quick: bool = True
+) -> list[Program]:
+    """The workers and beat; exports, ticks and deliveries have workers of their own, so none waits.
+
+    Args:
+        variables: their environment.
+        lock: of the home, which they keep.
+        torch: whether there are those that make images.
+        quick: whether one of these is kept for previews and small jobs.
+    """
+    queues = {EXPORTER: EXPORT, TICKER: CONTROL, DELIVERER: DELIVERIES}
+    nice = _NICE if torch and quick else ()
+    counts = {EXPORTER: ("--workers", "1", *nice), TICKER: (), DELIVERER: ()}
     programs = [
         _program(name, variables, lock, "worker", "--queues", queue, *counts[name])
         for name, queue in queues.items()
     ]
     programs.append(_program(BEAT, variables, lock, "beat"))
+    if torch and quick:
+        named = ",".join(QUICK_QUEUES)
+        programs.insert(
+            0,
+            _program(QUICK_WORKER, variables, lock, "worker", "--queues", named, "--workers", "1"),
+        )
     if torch:
         named = ",".join(TORCH_QUEUES)
-        programs.insert(0, _program(WORKER, variables, lock, "worker", "--queues", named))
+        programs.insert(0, _program(WORKER, variables, lock, "worker", "--queues", named, *nice))
     return programs
 
 

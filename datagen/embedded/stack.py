@@ -155,7 +155,9 @@ class EmbeddedStack:
         listed = [programs.broker(home.valkey, path, variables, home.lock)] if own_broker else []
         listed.append(programs.api(self._host, listener.fileno(), variables, home.lock))
         torch = self._workers == Workers.ALL
-        return listed + programs.workers(variables, home.lock, torch=torch)
+        # Where one process with torch is all there may be, it does everything.
+        quick = settings.workers != 1
+        return listed + programs.workers(variables, home.lock, torch=torch, quick=quick)
 
     def _wait_until_ready(self, supervisor: Supervisor, listener: socket.socket) -> None:
         # Without workers nothing is sent, so no broker needs to be ready.

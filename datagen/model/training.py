@@ -62,11 +62,17 @@ class Watch:
         on_progress: told every few steps, and at the end of each epoch.
         check: called at every step; raises to stop.
         deadline: time.monotonic() at which the slice ends.
+        gives_way: asked at every step; the slice ends where it says so.
     """
 
     on_progress: Callable[[dict[str, Any]], None] = lambda _progress: None
     check: Callable[[], None] = lambda: None
     deadline: float = math.inf
+    gives_way: Callable[[], bool] = lambda: False
+
+    def is_over(self) -> bool:
+        """Whether the slice ends."""
+        return time.monotonic() >= self.deadline or self.gives_way()
 
 
 def run_stage(stage: Stage, state: TrainingState, watch: Watch, later_seconds: float = 0.0) -> bool:
@@ -99,7 +105,7 @@ def run_stage(stage: Stage, state: TrainingState, watch: Watch, later_seconds: f
             watch.on_progress(pace.progress(done) | _latest(stage, state) | numbers | told)
             if done % stage.steps_per_epoch == 0 and stage.is_done(state.history):
                 break
-        if time.monotonic() >= watch.deadline and done < stage.steps:
+        if done < stage.steps and watch.is_over():
             state.keep(stage, done)
             return False
     state.keep(stage, stage.steps)

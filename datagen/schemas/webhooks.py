@@ -25,7 +25,9 @@ PING = "ping"
 def _usable(url: str) -> str:
     try:
         parts = urlsplit(url)
-        usable = bool(parts.hostname) and parts.port != 0 and parts.username is None
+        # A zone of IPv6 is a network interface of the server.
+        named = bool(parts.hostname) and "%" not in str(parts.hostname)
+        usable = named and parts.port != 0 and parts.username is None
     except ValueError:
         usable = False
     if not usable:
@@ -72,6 +74,12 @@ class Webhook(Resource):
     created_at: datetime
     rotated_at: datetime | None = Field(
         description="When its secret was last replaced; the former one signs too for a day."
+    )
+    failures: int = Field(default=0, description="Deliveries that failed since one succeeded.")
+    paused_until: datetime | None = Field(
+        default=None,
+        description="Until then nothing is posted, since several deliveries failed in a row; "
+        "then one is posted to see whether the receiver answers.",
     )
 
 

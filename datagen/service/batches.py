@@ -5,10 +5,12 @@ Order of locks: the job's row first, then its batches'. Whoever changes both kee
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Case, ScalarSelect, case, delete, func, select, update
+from sqlalchemy import Case, Subquery, and_, bindparam, case, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from datagen.db.bulk import insert_samples
@@ -23,8 +25,36 @@ from datagen.settings import Settings
 
 # A first batch of one decode tile, so that the first images of a job are there at once.
 FIRST_BATCH = 256
+# Batches of one owner that are urgent at once: more would make those of other owners wait.
+URGENT_AT_ONCE = 4
+# Digests of so many images are compared at once.
+SMALL_TO_SETTLE = 10_000
 OPEN = claims.OPEN
 _OUTSTANDING = select(func.count()).select_from(Batch).where(Batch.state.in_(OPEN))
+_OPEN_OF_OWNER = (
+    select(Job.owner_id, func.count().label("open"))
+    .join(Batch, Batch.job_id == Job.id)
+    .where(Batch.state.in_(OPEN))
+    .group_by(Job.owner_id)
+    .subquery()
+)
+# Open batches of an owner that are urgent by what `_told` goes by, made once.
+_URGENT = (
+    select(func.count())
+    .select_from(Batch)
+    .join(Job, Job.id == Batch.job_id)
+    .where(
+        Batch.state.in_(OPEN),
+        Job.owner_id == bindparam("owner_id"),
+        or_(
+            Job.priority == "interactive",
+            and_(
+                Job.priority.is_(None),
+                or_(Batch.start == 0, Job.images_requested <= Job.batch_size),
+            ),
+        ),
+    )
+)
 
 
 def make_batches(session: Session, settings: Settings, most: int | None = None) -> list[Message]:
@@ -39,23 +69,26 @@ def make_batches(session: Session, settings: Settings, most: int | None = None) 
     room = free if most is None else min(free, most)
     if room <= 0:
         return []
+    turns = _turns()
     waiting = list(
         session.scalars(
             select(Job)
+            .join(turns, turns.c.id == Job.id)
             .where(Job.state.in_(OPEN), Job.next_index < Job.images_requested)
-            .order_by(_open_batches(), Job.id)
+            .order_by(turns.c.turn, Job.id)
             .limit(room)
             .with_for_update(skip_locked=True, of=Job)
         )
     )
-    moment = now(session)
-    made: list[tuple[Job, Batch]] = []
-    while waiting and len(made) < room:
-        made += [(job, _cut(job, moment)) for job in waiting[: room - len(made)]]
-        waiting = [job for job in waiting if job.next_index < job.images_requested]
+    moment, urgent = now(session), _UrgentLeft(session)
+    for owner_id in {job.owner_id for job in waiting}:
+        # Before the batches below count, too.
+        urgent.left(owner_id)
+    made = [(job, _cut(job, moment)) for job in _in_turn(session, waiting, room)]
+    waiting = [job for job in waiting if job.next_index < job.images_requested]
     session.add_all(batch for _, batch in made)
     session.flush()
-    messages = [_told(job, batch) for job, batch in made]
+    messages = [_told(job, batch, urgent) for job, batch in made]
     if waiting and room < free:
         messages.append(Message(MAKE_BATCHES))
     return messages
@@ -68,11 +101,13 @@ def first_of(
 
     No other job is looked at: one that has no batch yet has the next turn anyhow.
     """
-    free = _free(session, settings)
+    urgent = _UrgentLeft(session)
+    # However many batches others have at work, a job of who has few is begun at once.
+    free = max(_free(session, settings), min(1, urgent.left(job.owner_id)))
     made: list[Batch] = []
     while len(made) < min(free, most) and job.next_index < job.images_requested:
         made.append(_cut(job, moment))
-    messages = [_told(job, batch) for batch in made]
+    messages = [_told(job, batch, urgent) for batch in made]
     if len(made) < free and job.next_index < job.images_requested:
         messages.append(Message(MAKE_BATCHES))
     return made, messages
@@ -111,20 +146,74 @@ def reopen(session: Session, job: Job) -> list[Message]:
     return messages
 
 
-def _told(job: Job, batch: Batch) -> Message:
+def _told(job: Job, batch: Batch, left: _UrgentLeft) -> Message:
     # Somebody looks at the first images of a job, and waits for the whole of a small one.
     urgent = batch.start == 0 or job.images_requested <= job.batch_size
     if job.priority is not None:
         urgent = job.priority == "interactive"
-    return Message(RUN_BATCH, {"batch_id": str(batch.id)}, urgent=urgent)
+    urgent = urgent and left.take(job.owner_id)
+    quick = batch.stop - batch.start <= FIRST_BATCH
+    return Message(RUN_BATCH, {"batch_id": str(batch.id)}, urgent=urgent, quick=urgent and quick)
 
 
-def _open_batches() -> ScalarSelect[int]:
-    return (
+class _UrgentLeft:
+    """How many more batches of each owner may be urgent now, beside those that are open."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._left: dict[UUID, int] = {}
+
+    def left(self, owner_id: UUID) -> int:
+        """So many of this owner."""
+        if owner_id not in self._left:
+            used = self._session.scalar(_URGENT, {"owner_id": owner_id}) or 0
+            self._left[owner_id] = max(0, URGENT_AT_ONCE - used)
+        return self._left[owner_id]
+
+    def take(self, owner_id: UUID) -> bool:
+        """Whether one more is; it is counted."""
+        left = self.left(owner_id)
+        self._left[owner_id] = left - 1 if left else 0
+        return left > 0
+
+
+def _in_turn(session: Session, waiting: Sequence[Job], room: int) -> Iterator[Job]:
+    """The job that the next batch is cut from, so many times: of the owner who has the fewest open.
+
+    Whoever asks cuts one before the next is looked for.
+    """
+    rows = session.execute(select(_OPEN_OF_OWNER)).all()
+    open_of: dict[UUID, int] = {owner_id: count for owner_id, count in rows}  # noqa: C416 - rows, not tuples
+    queues: dict[UUID, deque[Job]] = {}
+    for job in waiting:
+        queues.setdefault(job.owner_id, deque()).append(job)
+    for _ in range(room):
+        if not queues:
+            return
+        owner_id = min(queues, key=lambda one: open_of.get(one, 0))
+        job = queues[owner_id].popleft()
+        open_of[owner_id] = open_of.get(owner_id, 0) + 1
+        yield job
+        if job.next_index < job.images_requested:
+            queues[owner_id].append(job)
+        elif not queues[owner_id]:
+            del queues[owner_id]
+
+
+def _turns() -> Subquery:
+    """Jobs that are not cut whole, each with its turn: owner by owner, and job by job of each."""
+    open_of_job = (
         select(func.count())
         .where(Batch.job_id == Job.id, Batch.state.in_(OPEN))
         .correlate(Job)
         .scalar_subquery()
+    )
+    place = func.row_number().over(partition_by=Job.owner_id, order_by=(open_of_job, Job.id))
+    return (
+        select(Job.id, (func.coalesce(_OPEN_OF_OWNER.c.open, 0) + place).label("turn"))
+        .outerjoin(_OPEN_OF_OWNER, _OPEN_OF_OWNER.c.owner_id == Job.owner_id)
+        .where(Job.state.in_(OPEN), Job.next_index < Job.images_requested)
+        .subquery()
     )
 
 
@@ -236,7 +325,9 @@ def _whole(session: Session, job: Job, moment: datetime) -> list[Message]:
     if gate is None or not gate.reject_duplicates:
         return succeed(session, job, moment)
     job.settle_sent_at = moment
-    return [Message(SETTLE_JOB, {"job_id": str(job.id)})]
+    # A small one takes milliseconds, and must not wait for somebody's export.
+    small = job.images_requested <= SMALL_TO_SETTLE
+    return [Message(SETTLE_JOB, {"job_id": str(job.id)}, urgent=small, quick=small)]
 
 
 def succeed(session: Session, job: Job, moment: datetime) -> list[Message]:

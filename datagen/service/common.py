@@ -187,11 +187,20 @@ def the_only_version(
     return row
 
 
-def next_version(session: Session, kind: type[Dataset | Model], owner_id: UUID, name: str) -> int:
-    """The version that a new row of this name gets; whoever asks meanwhile waits for the commit."""
+def lock_owner(session: Session, owner_id: UUID) -> Owner:
+    """The owner's row, locked, so that requests that come together are counted one by one.
+
+    Whatever an owner may have so many of is counted after this, and written before the commit.
+    """
     # By key_share those who write rows of the owner's, whose foreign keys lock the row too, neither
     # wait for this lock nor are waited for.
-    session.execute(select(Owner.id).where(Owner.id == owner_id).with_for_update(key_share=True))
+    mode = {"key_share": True}
+    return session.get_one(Owner, owner_id, with_for_update=mode, populate_existing=True)
+
+
+def next_version(session: Session, kind: type[Dataset | Model], owner_id: UUID, name: str) -> int:
+    """The version that a new row of this name gets; whoever asks meanwhile waits for the commit."""
+    lock_owner(session, owner_id)
     latest = session.scalar(
         select(func.max(kind.version)).where(kind.owner_id == owner_id, kind.name == name)
     )

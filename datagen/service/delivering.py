@@ -25,9 +25,11 @@ from datagen import schemas
 from datagen.db.session import now
 from datagen.db.tables import Delivery, Export, Job, Model, Report, Run, Webhook
 from datagen.errors import DatagenError, Forbidden, Unavailable, reason_of
+from datagen.queue import Message
 from datagen.schemas import PING
-from datagen.service import claims, exports, reports, runs, showing_jobs
+from datagen.service import claims, exports, receivers, reports, runs, showing_jobs
 from datagen.service.attempts import in_transaction
+from datagen.service.common import lock_owner
 from datagen.service.outgoing import post
 from datagen.settings import Settings
 
@@ -47,21 +49,22 @@ log = structlog.get_logger()
 class Work:
     """What is to be told, to whom, by which secrets."""
 
+    owner_id: UUID
+    webhook_id: UUID
     delivery_id: UUID
     attempt: int
-    event: str
     url: str
     secrets: tuple[bytes, ...]
     body: bytes
 
 
-def deliver(engine: Engine, settings: Settings, delivery_id: UUID) -> None:
-    """Send one; safe to be told of twice."""
+def deliver(engine: Engine, settings: Settings, delivery_id: UUID) -> list[Message]:
+    """Send one; returns the messages of what its owner has waiting. Safe to be told of twice."""
     work = in_transaction(engine, lambda session: _claim(session, settings, delivery_id))
     if work is None:
-        return
+        return []
     status, error = _sent(work, settings)
-    in_transaction(engine, lambda session: _record(session, settings, work, status, error))
+    return in_transaction(engine, lambda session: _record(session, settings, work, status, error))
 
 
 def signature(secret: bytes, delivery_id: UUID, timestamp: int, body: bytes) -> str:
@@ -71,6 +74,8 @@ def signature(secret: bytes, delivery_id: UUID, timestamp: int, body: bytes) -> 
 
 
 def _claim(session: Session, settings: Settings, delivery_id: UUID) -> Work | None:
+    if not receivers.let(session, delivery_id):
+        return None
     row = claims.claim(session, settings, Delivery, delivery_id)
     if row is None:
         return None
@@ -92,7 +97,7 @@ def _work_of(session: Session, row: Delivery) -> Work:
             "data": _data(session, row),
         }
     ).encode()
-    return Work(row.id, row.attempt, row.event, hook.url, tuple(secrets), body)
+    return Work(hook.owner_id, hook.id, row.id, row.attempt, hook.url, tuple(secrets), body)
 
 
 def _data(session: Session, row: Delivery) -> Any:
@@ -162,14 +167,17 @@ def _record(
     work: Work,
     status: int | None,
     error: DatagenError | None,
-) -> None:
+) -> list[Message]:
+    lock_owner(session, work.owner_id)
+    receivers.note(session, work.webhook_id, answered=error is None)
     own = (session, Delivery, work.delivery_id, work.attempt)
     if error is None:
         claims.change(
             *own, state="succeeded", status=status, error=None, lease_until=None, sent_at=None,
             ended_at=now(session),
         )  # fmt: skip
-        return
-    claims.change(*own, status=status)
-    log.info("webhook_not_delivered", delivery=str(work.delivery_id), reason=error.detail)
-    claims.end_attempt(session, settings, Delivery, work.delivery_id, work.attempt, error)
+    else:
+        claims.change(*own, status=status)
+        log.info("webhook_not_delivered", delivery=str(work.delivery_id), reason=error.detail)
+        claims.end_attempt(session, settings, Delivery, work.delivery_id, work.attempt, error)
+    return receivers.due(session, settings, work.owner_id)

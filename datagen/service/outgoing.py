@@ -2,13 +2,12 @@
 
 The name is resolved where the connection is made, every address of it must be a public one, and the
 connection goes to an address that was checked: a name that is resolved twice may answer twice
-otherwise. Redirects are not followed, and the whole takes ten seconds at most.
+otherwise. Redirects are not followed, and the whole takes ten seconds at most, from the lookup of
+the name to the last byte that is read.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import socket
 import ssl
 import time
 from collections.abc import Iterable, Mapping
@@ -17,9 +16,18 @@ from typing import Any
 import httpcore
 
 from datagen.errors import Forbidden
+from datagen.service import addresses
 
 ANSWER_SECONDS = 10.0
 MOST_READ = 2048
+
+
+def left_of(deadline: float, error: type[Exception]) -> float:
+    """Seconds until a deadline; raises the error where it has passed."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise error(f"no whole answer within {ANSWER_SECONDS:g} s")
+    return left
 
 
 class _Limited(httpcore.NetworkStream):
@@ -28,21 +36,15 @@ class _Limited(httpcore.NetworkStream):
     def __init__(self, inner: httpcore.NetworkStream, deadline: float) -> None:
         self._inner, self._deadline = inner, deadline
 
-    def _left(self, error: type[Exception]) -> float:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise error(f"no whole answer within {ANSWER_SECONDS:g} s")
-        return left
-
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """See httpcore; never longer than the whole may take."""
         del timeout
-        return self._inner.read(max_bytes, self._left(httpcore.ReadTimeout))
+        return self._inner.read(max_bytes, left_of(self._deadline, httpcore.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """See httpcore; likewise."""
         del timeout
-        self._inner.write(buffer, self._left(httpcore.WriteTimeout))
+        self._inner.write(buffer, left_of(self._deadline, httpcore.WriteTimeout))
 
     def start_tls(
         self,
@@ -52,7 +54,7 @@ class _Limited(httpcore.NetworkStream):
     ) -> httpcore.NetworkStream:
         """See httpcore; likewise."""
         del timeout
-        left = self._left(httpcore.ConnectTimeout)
+        left = left_of(self._deadline, httpcore.ConnectTimeout)
         inner = self._inner.start_tls(ssl_context, server_hostname, left)
         return _Limited(inner, self._deadline)
 
@@ -82,8 +84,10 @@ class _Guarded(httpcore.NetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
         """A connection to a checked address of the host. Raises Forbidden."""
+        del timeout
         address = self._checked(host, port)
-        inner = self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
+        left = left_of(self._deadline, httpcore.ConnectTimeout)
+        inner = self._inner.connect_tcp(address, port, left, local_address, socket_options)
         return _Limited(inner, self._deadline)
 
     def connect_unix_socket(
@@ -94,31 +98,14 @@ class _Guarded(httpcore.NetworkBackend):
         raise Forbidden(f"{path} is a socket of this machine.")
 
     def _checked(self, host: str, port: int) -> str:
+        left = left_of(self._deadline, httpcore.ConnectTimeout)
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise httpcore.ConnectError(f"the name {host!r} is not found ({error})") from None
-        addresses = [str(one[4][0]) for one in found]
-        private = [address for address in addresses if not is_public(address)]
-        if private and not self._allow_private:
-            raise Forbidden(
-                f"{host!r} is {private[0]}, which is no public address; have "
-                "DATAGEN_WEBHOOKS_PRIVATE set where webhooks may go inside."
-            )
-        return addresses[0]
-
-
-def is_public(address: str) -> bool:
-    """Whether an IP address is one of the internet's, and of no network inside."""
-    found = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(found, ipaddress.IPv6Address):
-        # What is packed into an IPv6 address is where it goes in the end.
-        inner = found.ipv4_mapped or found.sixtofour or (found.teredo or (None, None))[1]
-        if inner is not None:
-            return is_public(str(inner))
-        if found in ipaddress.ip_network("64:ff9b::/96"):
-            return is_public(str(ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)))
-    return found.is_global and not found.is_multicast
+            found = addresses.lookup(host, port, left)
+        except addresses.NotFound as error:
+            raise httpcore.ConnectError(str(error)) from None
+        if not self._allow_private and not all(map(addresses.is_public, found)):
+            raise Forbidden(addresses.refusal(host))
+        return found[0]
 
 
 def post(

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from datagen import schemas
 from datagen.db.session import now
-from datagen.db.tables import Owner, Pipeline, Run, new_id
+from datagen.db.tables import Pipeline, Run, new_id
 from datagen.errors import Conflict, InvalidRequest, NotFound, UnknownLabel
 from datagen.export.formats import known_format
 from datagen.schemas import ENDED, Page, PipelineApply, Schedule, Validated
@@ -22,6 +22,7 @@ from datagen.service import due_times, run_plans, webhooks
 from datagen.service.common import (
     find_dataset,
     find_model,
+    lock_owner,
     page_of,
     parse_id,
 )
@@ -49,7 +50,7 @@ def apply(
     moment = now(session)
     _check(session, settings, owner_id, wanted, moment)
     # Two that come at once under a new name wait for each other.
-    session.execute(select(Owner.id).where(Owner.id == owner_id).with_for_update(key_share=True))
+    lock_owner(session, owner_id)
     recipe = wanted.model_dump(mode="json", exclude_unset=True)
     row = session.scalar(
         select(Pipeline)

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from datagen.db.tables import Batch, Dataset, Export, Job, Owner
 from datagen.errors import QuotaExceeded
 from datagen.schemas import ENDED, MAX_IMAGES
+from datagen.service.common import lock_owner
 from datagen.settings import Settings
 
 _ENDED = Job.state.in_(sorted(ENDED))
@@ -152,7 +153,7 @@ def _take_images(session: Session, settings: Settings, owner_id: UUID, wanted: i
         granted = session.execute(_GRANT, numbers).first()
         if granted is not None:
             return _Own(*granted)
-    owner = _locked(session, owner_id)
+    owner = lock_owner(session, owner_id)
     found = images(session, settings, owner)
     _refuse_images(replace(found, used=found.used - wanted), wanted)
     owner.images_granted = found.used
@@ -188,7 +189,7 @@ def _refuse_job(at_once: Used) -> None:
 
 def take_bytes(session: Session, settings: Settings, owner_id: UUID, wanted: int = 1) -> None:
     """Refuse what needs more bytes than are left. Raises QuotaExceeded."""
-    _refuse_bytes(session, settings, _locked(session, owner_id), wanted)
+    _refuse_bytes(session, settings, lock_owner(session, owner_id), wanted)
 
 
 def take_upload(session: Session, settings: Settings, owner_id: UUID, wanted: int) -> None:
@@ -197,7 +198,7 @@ def take_upload(session: Session, settings: Settings, owner_id: UUID, wanted: in
     Raises:
         QuotaExceeded: too many datasets, or no bytes left.
     """
-    owner = _locked(session, owner_id)
+    owner = lock_owner(session, owner_id)
     if _quota(owner, settings, "uploads") is not None:
         found = uploads(session, settings, owner)
         if found.left < 1:
@@ -224,10 +225,3 @@ def _quota(owner: Owner, settings: Settings, name: str) -> int | None:
     own: int | None = getattr(owner, f"quota_{name}")
     general: int | None = getattr(settings, f"quota_{name}")
     return general if own is None else own
-
-
-def _locked(session: Session, owner_id: UUID) -> Owner:
-    """The owner's row, locked, so that requests that come together are counted one by one."""
-    # By key_share: a foreign key of a row that was written locks the owner's too, but not so hard.
-    mode = {"key_share": True}
-    return session.get_one(Owner, owner_id, with_for_update=mode, populate_existing=True)

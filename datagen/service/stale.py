@@ -16,7 +16,7 @@ from datagen.queue import (
     RUN_TRAINING,
     Message,
 )
-from datagen.service import batches, claims, settling
+from datagen.service import batches, claims, receivers, settling
 from datagen.settings import Settings
 
 # Runs are looked after by a tick of their own (`pipeline_ticks`).
@@ -46,8 +46,10 @@ def requeue_stale(session: Session, settings: Settings) -> list[Message]:
     for kind, _, _ in _KINDS:
         claims.release_expired(session, settings, kind)
     for kind, task, argument in _KINDS:
-        messages += _told(task, argument, claims.unsent(session, settings, kind))
-    return messages
+        if kind is not Delivery:
+            messages += _told(task, argument, claims.unsent(session, settings, kind))
+    receivers.give_up(session)
+    return messages + receivers.due(session, settings)
 
 
 def _told(task: str, argument: str, ids: list[UUID]) -> list[Message]:

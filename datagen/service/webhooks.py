@@ -8,12 +8,13 @@ and moment.
 from __future__ import annotations
 
 import base64
+import math
 import secrets
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, delete, false, select
+from sqlalchemy import ColumnElement, delete, false, func, select
 from sqlalchemy.orm import Session
 
 from datagen import schemas
@@ -29,16 +30,24 @@ from datagen.db.tables import (
     Webhook,
     new_id,
 )
-from datagen.errors import Conflict, NotFound
+from datagen.errors import Conflict, NotFound, TooManyRequests
 from datagen.queue import DELIVER, Message
 from datagen.schemas import ENDED, PING, Page, WebhookCreate, WebhookMade
-from datagen.service.common import MAX_PAGE, decode_id_cursor, encode_cursor, insert_if_absent
+from datagen.service import receivers
+from datagen.service.common import (
+    MAX_PAGE,
+    decode_id_cursor,
+    encode_cursor,
+    insert_if_absent,
+    lock_owner,
+)
 
 SECRET_BYTES = 32
 MOST_WEBHOOKS = 100
 # Looked at again, since transactions that end later may carry earlier moments.
 OVERLAP = timedelta(minutes=2)
 KEPT = timedelta(days=30)
+MOST_PINGS, PING_WINDOW = 6, timedelta(minutes=1)
 KINDS: dict[str, type[Job | Export | Model | Report | Run]] = {
     "job": Job,
     "export": Export,
@@ -54,7 +63,9 @@ def create(session: Session, owner_id: UUID, wanted: WebhookCreate) -> WebhookMa
     Raises:
         Conflict: the owner has a hundred already.
     """
-    count = len(session.scalars(select(Webhook.id).where(Webhook.owner_id == owner_id)).all())
+    lock_owner(session, owner_id)
+    owned = select(func.count()).select_from(Webhook).where(Webhook.owner_id == owner_id)
+    count = session.scalar(owned) or 0
     if count >= MOST_WEBHOOKS:
         raise Conflict(f"You have {count} webhooks, and that is the most; remove one.")
     moment = now(session)
@@ -98,6 +109,8 @@ def rotate(session: Session, owner_id: UUID, webhook_id: UUID) -> WebhookMade:
 def remove(session: Session, owner_id: UUID, webhook_id: UUID) -> None:
     """Tell nobody any more. Raises NotFound."""
     row = _own(session, owner_id, webhook_id)
+    # As deliveries do, before they lock the webhook.
+    lock_owner(session, owner_id)
     session.execute(delete(Delivery).where(Delivery.webhook_id == row.id))
     session.delete(row)
 
@@ -105,12 +118,42 @@ def remove(session: Session, owner_id: UUID, webhook_id: UUID) -> None:
 def ping(
     session: Session, owner_id: UUID, webhook_id: UUID
 ) -> tuple[schemas.Delivery, list[Message]]:
-    """Have a `ping` sent, to try the receiver. Raises NotFound."""
+    """Have a `ping` sent, to try the receiver, also one that is paused.
+
+    Raises:
+        NotFound: no such webhook of the owner's.
+        TooManyRequests: it was tried often in the last minute.
+    """
     row = _own(session, owner_id, webhook_id)
-    delivery = Delivery(**_delivery(row.id, PING, row.id, now(session)))
+    lock_owner(session, owner_id)
+    _refuse_many_pings(session, row)
+    receivers.reopen(session, row)
+    moment = now(session)
+    delivery = Delivery(**_delivery(row.id, PING, row.id, moment) | {"sent_at": moment})
     session.add(delivery)
     session.flush()
     return _shown(delivery), [Message(DELIVER, {"delivery_id": str(delivery.id)})]
+
+
+def _refuse_many_pings(session: Session, row: Webhook) -> None:
+    moment = now(session)
+    sent = session.scalars(
+        select(Delivery.created_at)
+        .where(
+            Delivery.webhook_id == row.id,
+            Delivery.event == PING,
+            Delivery.created_at > moment - PING_WINDOW,
+        )
+        .order_by(Delivery.created_at)
+    ).all()
+    if len(sent) < MOST_PINGS:
+        return
+    wait = max(1, math.ceil((sent[-MOST_PINGS] + PING_WINDOW - moment).total_seconds()))
+    raise TooManyRequests(
+        f"Webhook {row.id} was tried {len(sent)} times within a minute, and that is the most; "
+        f"wait {wait} s.",
+        retry_after=wait,
+    )
 
 
 def list_deliveries(
@@ -141,7 +184,7 @@ def resend(
         NotFound: no such webhook or delivery.
         Conflict: it is being sent.
     """
-    _own(session, owner_id, webhook_id)
+    receivers.reopen(session, _own(session, owner_id, webhook_id))
     row = session.get(Delivery, delivery_id, with_for_update=True)
     if row is None or row.webhook_id != webhook_id:
         raise NotFound(f"There is no delivery {delivery_id} of this webhook.")

@@ -86,6 +86,7 @@ def train(
     on_progress: Callable[[dict[str, Any]], None],
     check: Callable[[], None],
     slice_seconds: float,
+    gives_way: Callable[[], bool] = lambda: False,
 ) -> bool:
     """Train until done (True), or until the slice's time is over (False).
 
@@ -103,6 +104,7 @@ def train(
         on_progress: told every few steps how far the training is.
         check: called at every step; raises to stop.
         slice_seconds: how long this call may take, but for the last measurements.
+        gives_way: asked at every step; the slice ends where it says so.
 
     Raises:
         InvalidRequest: too few images.
@@ -115,7 +117,7 @@ def train(
     counts = np.bincount(parts.train.all_labels.numpy(), minlength=len(images.class_names))
     options = options.for_images(counts.tolist(), images.image_shape)
     state = _state(folder / STATE, training_digest)
-    watch = Watch(on_progress, check, time.monotonic() + slice_seconds)
+    watch = Watch(on_progress, check, time.monotonic() + slice_seconds, gives_way)
     model, judge = _modules(images.image_shape, len(images.class_names), options, device)
     # Kept: a training that goes on keeps to the plan of the stage that it is in.
     state.pace = state.pace or measured_pace(model, judge, parts.train, options)

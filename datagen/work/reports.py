@@ -48,6 +48,7 @@ from datagen.settings import Settings
 from datagen.storage import Storage
 from datagen.work.candidates import Candidates, Drawing, Wanted
 from datagen.work.generators import GeneratorCache, all_threads
+from datagen.work.giving_way import GivingWay
 from datagen.work.real_images import real_splits
 from datagen.work.stopwatch import Stopwatch
 
@@ -75,12 +76,18 @@ def run_report(
             work.attempt,
         ) as lease,
     ):
-        messages = _slice(engine, storage, settings, work, lease)
+        gives_way = GivingWay(queue)
+        messages = _slice(engine, storage, settings, work, lease, gives_way)
     queue.send(messages)
 
 
 def _slice(
-    engine: Engine, storage: Storage, settings: Settings, work: ReportWork, lease: Lease
+    engine: Engine,
+    storage: Storage,
+    settings: Settings,
+    work: ReportWork,
+    lease: Lease,
+    gives_way: GivingWay,
 ) -> list[Message]:
     deadline = time.monotonic() + settings.slice_seconds
     device = resolve_device(settings.device)
@@ -89,12 +96,13 @@ def _slice(
     subject, left_out = _subject(engine, storage, settings, work, effort, lease.check)
     subject, notes = comparable(subject)
     names = step_names(effort)
+    gives_way()
     before = len(found)
     for number, name in enumerate(names):
         if name in found:
             continue
         # A slice makes at least one step, however long it took to begin.
-        if len(found) > before and time.monotonic() > deadline:
+        if len(found) > before and (time.monotonic() > deadline or gives_way.now()):
             return _continue(engine, storage, work, found)
         _tell(engine, work, name, number, len(names))
         found[name] = run_step(name, subject, effort, device, lease.check)

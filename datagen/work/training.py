@@ -32,6 +32,7 @@ from datagen.settings import Settings
 from datagen.storage import CHUNK_BYTES, Storage
 from datagen.work import recipe
 from datagen.work.generators import all_threads
+from datagen.work.giving_way import GivingWay
 
 TOLD_SECONDS = 1.0
 
@@ -84,12 +85,18 @@ def run_training(
             work.attempt,
         ) as lease,
     ):
-        messages = _slice(engine, storage, settings, work, lease)
+        gives_way = GivingWay(queue)
+        messages = _slice(engine, storage, settings, work, lease, gives_way)
     queue.send(messages)
 
 
 def _slice(
-    engine: Engine, storage: Storage, settings: Settings, work: TrainingWork, lease: Lease
+    engine: Engine,
+    storage: Storage,
+    settings: Settings,
+    work: TrainingWork,
+    lease: Lease,
+    gives_way: GivingWay,
 ) -> list[Message]:
     began = time.monotonic()
     device = resolve_device(settings.device)
@@ -110,6 +117,7 @@ def _slice(
             on_progress=Progress(engine, work),
             check=lease.check,
             slice_seconds=settings.slice_seconds,
+            gives_way=gives_way,
         )
         if finished:
             seconds = time.monotonic() - began

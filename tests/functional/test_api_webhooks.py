@@ -16,9 +16,12 @@ from typing import Any
 import httpx
 import pytest
 from running import Service, wait_until
+from sqlalchemy import update
 
 from datagen import Client
-from datagen.errors import Conflict, NotFound
+from datagen.db.session import writing
+from datagen.db.tables import Webhook
+from datagen.errors import Conflict, InvalidRequest, NotFound
 from datagen.service import claims
 
 
@@ -185,6 +188,7 @@ def test_secret_is_shown_once(service: Service, dg: Client, receiver: Receiver) 
         for body in (
             {"url": "ftp://h/"}, {"url": "http://"}, {"url": "x"}, {"url": "http://h:f/"},
             {"url": "http://h:99999/"}, {"url": "http://[::1/"}, {"url": "http://me:pw@h/"},
+            {"url": "http://[fe80::1%25eth0]/"},
             {"url": receiver.url, "events": []},
             {"url": receiver.url, "events": ["job.started"]}, {"url": receiver.url, "secret": "x"},
         ):  # fmt: skip
@@ -196,9 +200,19 @@ def test_address_inside_is_refused_unless_the_operator_allows_it(
 ) -> None:
     service = services(tmp_path / "home", workers=1, tick_seconds=0.5)
     service.start()
-    hook = service.client.webhooks.create(receiver.url)
+    port = receiver.url.rpartition(":")[2]
+    with pytest.raises(InvalidRequest, match="not public") as caught:
+        service.client.webhooks.create(f"http://localhost:{port}")
+    assert caught.value.field == "url"
+    assert "127.0.0.1" not in caught.value.detail
+    # A name may come to mean an address inside only after it was kept.
+    hook = service.client.webhooks.create("https://8.8.8.8/hook")
+    with writing(service.engine) as session:
+        session.execute(update(Webhook).values(url=f"http://localhost:{port}"))
     service.client.webhooks.test(hook.id)
     wait_until(lambda: service.client.webhooks.deliveries(hook.id).items[0].error, 60)
-    assert "no public address" in str(service.client.webhooks.deliveries(hook.id).items[0].error)
+    error = str(service.client.webhooks.deliveries(hook.id).items[0].error)
+    assert "not public" in error
+    assert "127.0.0.1" not in error
     assert receiver.posted == []
     service.stop()

@@ -59,7 +59,7 @@ def bodies(path: str) -> dict[str, Any]:
         "/v1/models": {"json": {"name": "m", "dataset": "d"}},
         "/v1/datasets": {"params": {"name": "d"}, "content": b"tar"},
         "/v1/keys": {"json": {"owner": "o"}},
-        "/v1/webhooks": {"json": {"url": "https://h.example/"}},
+        "/v1/webhooks": {"json": {"url": "https://8.8.8.8/"}},
         "/v1/pipelines": {"json": RECIPE},
         "validate": {"json": RECIPE},
         "extend": {"json": {"all": 1}},

@@ -33,7 +33,9 @@ from datagen.storage import FileStorage
 PROGRAMS = {
     "valkey": ("valkey-server",),
     "api": ("datagen.embedded.server",),
-    "worker": ("workers", "worker", "interactive,bulk,train"),
+    "worker": ("workers", "worker", "preview,quick,interactive,bulk,train"),
+    "quick-worker": ("workers", "worker", "--queues preview,quick --"),
+    "deliver-worker": ("workers", "worker", "--queues deliver"),
     "export-worker": ("workers", "worker", "export"),
     "control-worker": ("workers", "worker", "control"),
     "beat": ("workers", "beat"),

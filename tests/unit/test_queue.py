@@ -165,6 +165,10 @@ def test_what_somebody_waits_for_has_a_queue_of_its_own(sent):
     assert [each.arguments for each in waiting(queue.INTERACTIVE)] == [{"batch_id": "1"}]
     assert waiting(queue.BULK) == []
 
+    sender.send([Message(RUN_BATCH, {"batch_id": "2"}, urgent=True, quick=True)])
+
+    assert [each.arguments for each in waiting(queue.QUICK)] == [{"batch_id": "2"}]
+
 
 def test_nothing_to_send_is_no_error(sent):
     sender, waiting = sent
@@ -177,7 +181,7 @@ def test_nothing_to_send_is_no_error(sent):
 def test_every_task_has_a_queue_that_some_worker_serves():
     assert set(QUEUE_OF) == set(ALL_TASKS)
     served = {*queue.TORCH_QUEUES, *queue.LIGHT_QUEUES}
-    assert {*QUEUE_OF.values(), queue.INTERACTIVE} == served
+    assert {*QUEUE_OF.values(), queue.INTERACTIVE, queue.QUICK} == served
 
 
 def test_no_task_may_run_half_as_long_as_a_dead_worker_keeps_its_message():

@@ -49,7 +49,7 @@ async def preview_model(
     """Up to 64 images, made by a worker for this answer alone; the same request gives the same."""
     owner_id = asker.owner_id
     return await _answered(
-        backends, worker, wanted, lambda s: previews.drawn(s, owner_id, reference, wanted)
+        backends, worker, owner_id, wanted, lambda s: previews.drawn(s, owner_id, reference, wanted)
     )
 
 
@@ -65,19 +65,27 @@ async def decode_latents(
     """The images of up to 64 latents, each with its label; nothing is kept."""
     owner_id: UUID = asker.owner_id
     return await _answered(
-        backends, worker, wanted, lambda s: previews.decoded(s, owner_id, reference, wanted)
+        backends,
+        worker,
+        owner_id,
+        wanted,
+        lambda s: previews.decoded(s, owner_id, reference, wanted),
     )
 
 
 async def _answered(
-    backends: Backends, worker: Asking, wanted: Pictured, resolve: Callable[[Session], Asked]
+    backends: Backends,
+    worker: Asking,
+    owner_id: UUID,
+    wanted: Pictured,
+    resolve: Callable[[Session], Asked],
 ) -> Preview | Response:
     def resolved() -> Asked:
         with reading(backends.engine) as session:
             return resolve(session)
 
     asked = await run_sync(resolved)
-    preview = previews.shown(asked, await worker.ask(asked.work))
+    preview = previews.shown(asked, await worker.ask(owner_id, asked.work))
     if wanted.format == "json":
         return preview
     return Response(await run_sync(_sheet, preview, wanted.scale), media_type="image/png")

@@ -13,7 +13,7 @@ from datagen.api.paging import Paged
 from datagen.api.routes.jobs import Cursor, Limit
 from datagen.db.session import reading, writing
 from datagen.schemas import Delivery, Page, Webhook, WebhookCreate, WebhookMade
-from datagen.service import webhooks
+from datagen.service import addresses, webhooks
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], route_class=ScopedRoute)
 
@@ -27,6 +27,9 @@ def create_webhook(
     Signed as standardwebhooks.com describes, by the secret that this answer alone has; tried again
     for a day while nobody answers with a status of success.
     """
+    if not backends.settings.webhooks_private:
+        # A lookup may take its time: no transaction is open meanwhile.
+        addresses.refuse_inside(str(wanted.url), "url")
     with writing(backends.engine) as session:
         made = webhooks.create(session, asker.owner_id, wanted)
     answer.headers["Location"] = f"{router.prefix}/{made.id}"
@@ -66,10 +69,10 @@ def rotate_webhook(webhook_id: UUID, backends: Wired, asker: Writer) -> WebhookM
 
 
 @router.post(
-    "/{webhook_id}/test", status_code=202, summary="Try a webhook", responses=problems(404)
+    "/{webhook_id}/test", status_code=202, summary="Try a webhook", responses=problems(404, 429)
 )
 def try_webhook(webhook_id: UUID, backends: Wired, asker: Writer) -> Delivery:
-    """Have a `ping` posted now."""
+    """Have a `ping` posted now, six times a minute at most; it goes to a paused receiver, too."""
     with writing(backends.engine) as session:
         delivery, messages = webhooks.ping(session, asker.owner_id, webhook_id)
     backends.send(messages)

@@ -63,7 +63,7 @@ def things(api: Api) -> dict[str, str]:
     job = api.job()
     end(api, job["id"], stored=10)
     export = api("POST", "/v1/exports", json={"job": job["id"], "format": "parquet"}).json()
-    hook = api("POST", "/v1/webhooks", json={"url": "https://h.example/"}).json()
+    hook = api("POST", "/v1/webhooks", json={"url": "https://8.8.8.8/"}).json()
     sent = api("POST", f"/v1/webhooks/{hook['id']}/test").json()
     pipeline = api("POST", "/v1/pipelines", json=RECIPE).json()
     run = api("POST", f"/v1/pipelines/{pipeline['id']}/runs").json()

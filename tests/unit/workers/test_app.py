@@ -79,8 +79,10 @@ def test_no_task_may_run_for_half_the_time_after_which_its_message_is_sent_again
     assert app.conf.task_time_limit < queue.VISIBILITY_SECONDS / 2
 
 
-def test_the_four_queues_and_no_other(app: Celery) -> None:
-    assert set(app.amqp.queues) == {"interactive", "bulk", "train", "control", "export"}
+def test_the_queues_and_no_other(app: Celery) -> None:
+    assert set(app.amqp.queues) == {
+        "preview", "quick", "interactive", "bulk", "train", "control", "export", "deliver",
+    }  # fmt: skip
     assert {named.exchange.type for named in app.amqp.queues.values()} == {"direct"}
 
 

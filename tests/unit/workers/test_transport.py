@@ -131,3 +131,14 @@ def test_workers_use_it() -> None:
         assert kombu_redis.Channel.QoS is transport.ForgettingQoS
     finally:
         kombu_redis.Channel.QoS = before
+
+
+def test_previews_are_looked_into_before_all_else_and_the_others_in_turn() -> None:
+    order = transport.QuickFirst()
+    order.update(["bulk", "interactive", "preview", "quick", "train"])
+    assert order.consume(5) == ["preview", "quick", "bulk", "interactive", "train"]
+    order.rotate("bulk")
+    order.rotate("preview")
+    assert order.consume(5) == ["preview", "quick", "interactive", "train", "bulk"]
+    order.update(["control"])
+    assert order.consume(1) == ["control"]
