@@ -56,7 +56,6 @@ class Chaos:
             (self._stop_program, 8),
             (self._lose_messages, 10),
             (self._refuse_writes, 12),
-            (self._lose_unfinished_files, 6),
             (self._cut_database, 14),
         ]
 
@@ -157,13 +156,6 @@ class Chaos:
 
         self._undo_in(self.chance.uniform(0.2, 2.0), accept)
         return "refusals of the store"
-
-    def _lose_unfinished_files(self) -> str | None:
-        lost = 0
-        for path in (self.service.home / "storage" / ".incoming").glob("*"):
-            path.unlink(missing_ok=True)
-            lost += 1
-        return "losses of files in writing" if lost else None
 
     def _cut_database(self) -> str | None:
         if self.database_url.startswith("sqlite"):
