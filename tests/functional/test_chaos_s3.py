@@ -89,7 +89,13 @@ def test_job_and_export_are_whole_or_failed_with_a_sentence(
 
     digests = [sample.digest for sample in client.jobs.samples(job.id)]
     assert len(digests) == 400
-    store = fsspec.filesystem("s3", endpoint_url=s3.endpoint, key="test", secret="test")
+    words = s3.environment
+    store = fsspec.filesystem(
+        "s3",
+        endpoint_url=s3.endpoint,
+        key=words["AWS_ACCESS_KEY_ID"],
+        secret=words["AWS_SECRET_ACCESS_KEY"],
+    )
     for batch in service.batches(job.id):
         stored = store.cat_file(f"{s3.bucket}/faulty/{batch.shard_key}")
         assert hashlib.sha256(stored).hexdigest() == batch.shard_digest
