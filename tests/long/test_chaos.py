@@ -25,6 +25,7 @@ import pytest
 from chaos import Chaos, in_background
 from running import Service, wait_until
 from sqlalchemy import func, select
+from sqlalchemy.exc import OperationalError
 
 from datagen.datasets.sample import load_sample
 from datagen.db.session import reading
@@ -68,7 +69,11 @@ class User:
         """Have some jobs at work until it is over."""
         chance = random.Random(7)
         while not over.wait(0.2):
-            if len(self.open_jobs()) >= JOBS_AT_ONCE:
+            try:
+                if len(self.open_jobs()) >= JOBS_AT_ONCE:
+                    continue
+            except OperationalError:
+                # Connections are cut, and this is one of them.
                 continue
             seed = chance.choice(SEEDS)
             self.asked[seed] += 1

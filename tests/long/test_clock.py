@@ -38,7 +38,9 @@ def clock(empty_database_url: str, tmp_path: Path) -> Clock:
 def service(services: Callable[..., Service], clock: Clock, tmp_path: Path) -> Iterator[Service]:
     service = services(
         tmp_path / "home",
-        workers=1,
+        # A training may have one of them, a slice at a time.
+        workers=2,
+        slice_seconds=2,
         database_url=clock.database_url,
         batch_size=200,
         lease_seconds=3,
