@@ -116,6 +116,8 @@ def test_server_that_is_away_for_long_fails_the_work_with_a_sentence(
         )  # fmt: skip
         service.environment |= s3.environment | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{front}"}
         service.start()
+        # Its model is loaded from then on, and only what is made has to be stored.
+        assert service.wait_for_end(service.client.jobs.create("mnist", {"3": 5}).id) == "succeeded"
         faults.refuse = 1_000_000
         job = service.client.jobs.create("mnist", {"3": 10})
         assert service.wait_for_end(job.id) == "failed"

@@ -11,10 +11,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 CHUNK = 65_536
+BODY = b"<Error><Code>ServiceUnavailable</Code><Message>Reduce your request rate.</Message></Error>"
 FAILED = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/xml\r\n"
-    b"Content-Length: 87\r\nConnection: close\r\n\r\n"
-    b"<Error><Code>ServiceUnavailable</Code><Message>Reduce your request rate.</Message></Error>"
+    b"Content-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(BODY), BODY)
 )
 
 
