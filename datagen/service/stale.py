@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from datagen.db.tables import Batch, Delivery, Export, Figures, Model, Report
+from datagen.db.tables import Batch, Delivery, Export, Figures, Model, Report, Run
 from datagen.queue import (
     DELIVER,
     RUN_BATCH,
@@ -16,7 +16,7 @@ from datagen.queue import (
     RUN_TRAINING,
     Message,
 )
-from datagen.service import batches, claims, receivers, settling
+from datagen.service import batches, claims, clock, receivers, settling
 from datagen.settings import Settings
 
 # Runs are looked after by a tick of their own (`pipeline_ticks`).
@@ -35,6 +35,8 @@ def requeue_stale(session: Session, settings: Settings) -> list[Message]:
 
     Jobs are locked before any batch, as everywhere: what fails comes first, then what is freed.
     """
+    clock.bring_back(session, settings, [*(kind for kind, _, _ in _KINDS), Run])
+    clock.bring_back_due_times(session)
     for kind, _, _ in _KINDS:
         for row_id, attempt, failure in claims.exhausted(session, settings, kind):
             if kind is Batch:

@@ -1,0 +1,89 @@
+"""Homes that older versions made: upgraded by this one, whole, and gone on from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from commands import Datagen
+from kept_home import EXPECTED
+from running import Service, wait_until
+
+from datagen.client import Client
+from datagen.db import migrate
+
+HOMES = sorted(Path(__file__).parents[1].joinpath("data", "homes").glob("*.tar.xz"))
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.mark.parametrize("kept", HOMES, ids=lambda path: path.name.partition(".")[0])
+def test_home_of_an_older_version_is_upgraded_read_and_gone_on_from(
+    services: Callable[..., Service], datagen: Datagen, tmp_path: Path, kept: Path
+) -> None:
+    home = tmp_path / "home"
+    with tarfile.open(kept) as archive:
+        archive.extractall(home, filter="data")
+    expected = json.loads((home / EXPECTED).read_text())
+
+    upgraded = datagen.run("db", "upgrade", "--json", environment={"DATAGEN_HOME": str(home)})
+
+    assert (upgraded.code, upgraded.json["revision"]) == (0, migrate.head())
+    service = services(home, workers=1)
+    service.start()
+    client = service.client
+    assert_all_is_there(service, expected)
+
+    job = client.jobs.extend(expected["job"], {"3": 5})
+    assert client.jobs.wait(job.id).state == "succeeded"
+    service.assert_whole(job.id)
+    digests = [sample.digest for sample in client.jobs.samples(job.id)]
+    # What was there is the same; what is new came to it.
+    assert set(expected["digests"]) < set(digests)
+    assert len(digests) == len(expected["digests"]) + 5
+    assert sorted(exported(service, job.id, tmp_path)) == sorted(digests)
+
+    run = client.runs.wait(client.pipelines.run("nightly").id)
+    assert run.state == "succeeded", run.error
+    own = client.jobs.create("insects", per_label=4)
+    assert client.jobs.wait(own.id).state == "succeeded"
+    checked = datagen.run("db", "check", "--json", environment={"DATAGEN_HOME": str(home)})
+    assert (checked.code, checked.json["problems"]) == (0, [])
+    assert service.stop() == 0
+    wait_until(lambda: not service.survivors())
+
+
+def assert_all_is_there(service: Service, expected: dict[str, object]) -> None:
+    """What the older version made is read, and is the same."""
+    client = service.client
+    assert str(client.datasets.get("insects").id) == expected["dataset"]
+    model = client.models.get("insects")
+    assert {"id": str(model.id), "digest": model.digest} == expected["model"]
+    job = str(expected["job"])
+    assert [sample.digest for sample in client.jobs.samples(job)] == expected["digests"]
+    assert hashlib.sha256(client.jobs.image(job, 0)).hexdigest() == expected["digests"][0]  # type: ignore[index]
+    for export_id, digest in dict(expected["exports"]).items():  # type: ignore[call-overload]
+        assert client.exports.get(export_id).digest == digest
+        archive = service.home / "storage" / "exports"
+        (path,) = [found for found in archive.rglob("*.zip") if export_id in str(found)]
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == digest
+    assert str(client.webhooks.list().items[0].id) == expected["webhook"]
+    assert client.pipelines.get("nightly").next_due_at is not None
+    run = client.runs.get(expected["run"]["id"])  # type: ignore[index]
+    assert (run.state, str(run.job)) == ("succeeded", expected["run"]["job"])  # type: ignore[index]
+    with Client(service.url, str(expected["key"])) as reader:
+        assert reader.models.list().items
+
+
+def exported(service: Service, job_id: object, folder: Path) -> list[str]:
+    """Digests of the images of a new export of a job."""
+    made = service.client.exports.wait(service.client.exports.create(job_id, "parquet").id)
+    out = service.client.exports.download(made.id, folder / "out")
+    tables = [pq.read_table(path, columns=["image"]) for path in Path(out).rglob("*.parquet")]
+    images = [png for one in tables for png in one["image"].combine_chunks().field("bytes")]
+    return [hashlib.sha256(png.as_py()).hexdigest() for png in images]
