@@ -21,6 +21,8 @@ PREFIX = "datagen-scratch-"
 # Where users see it.
 HIDDEN_PREFIX = f".{PREFIX}"
 LOCK = ".lock"
+# Of the name of what is written, in the name of the folder beside it.
+MOST_NAME_BYTES = 100
 # A folder is there for a moment before its lock is.
 YOUNG_SECONDS = 60.0
 
@@ -51,8 +53,13 @@ def scratch_beside(out: Path) -> Iterator[Path]:
     Those that killed processes have left there are removed first.
     """
     sweep_scratch(out.parent, prefix=HIDDEN_PREFIX)
-    with scratch(out.name, within=out.parent, prefix=HIDDEN_PREFIX) as folder:
+    with scratch(_short(out.name), within=out.parent, prefix=HIDDEN_PREFIX) as folder:
         yield folder
+
+
+def _short(name: str) -> str:
+    """A name that leaves room for what is put around it; a name may have 255 bytes."""
+    return os.fsdecode(os.fsencode(name)[:MOST_NAME_BYTES])
 
 
 @contextmanager
@@ -86,8 +93,12 @@ def _is_abandoned(folder: Path) -> bool:
     """Whether a folder is this user's, and no process holds its lock."""
     try:
         status = folder.lstat()
-        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
-            return False
+    except OSError:
+        # Its process has just removed it, or another sweep has.
+        return False
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        return False
+    try:
         # Two processes that sweep at once may both remove it, which does no harm.
         descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:

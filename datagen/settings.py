@@ -149,7 +149,7 @@ class Settings(BaseSettings):
     wrong_key_limit: str | None = Field(
         default="30/minute",
         pattern=r"^[1-9]\d{0,8}/(second|minute|hour|day)$",
-        description="Wrong keys that may come from an address before it has to wait; any number if "
+        description="Wrong keys that may come from an address before they are 429; any number if "
         "empty.",
     )
     max_body_bytes: int = Field(

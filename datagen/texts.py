@@ -41,6 +41,17 @@ def why_unfit(character: str) -> str:
     return f"{character!r}, half of a surrogate pair that no UTF-8 text can hold; leave it out"
 
 
+def depth_of(value: object) -> int:
+    """How deep the lists and mappings of a value are nested; 0 for a value that is neither."""
+    depth, level = 0, [value]
+    while level := [one for one in level if isinstance(one, Mapping | list)]:
+        depth += 1
+        level = [
+            inner for one in level for inner in (one.values() if isinstance(one, Mapping) else one)
+        ]
+    return depth
+
+
 def with_replacements(value: object) -> object:
     """The same value with U+FFFD for every lone surrogate; its lists and dicts are changed."""
     left: list[object] = [whole := [value]]

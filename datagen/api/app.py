@@ -20,6 +20,7 @@ from datagen.api.documentation import install_documentation
 from datagen.api.errors import install_error_answers
 from datagen.api.events import Events
 from datagen.api.guards import BodyLimit, HostGuard, RequestLog, TextGuard
+from datagen.api.lookups import Lookups
 from datagen.api.metrics import Metrics
 from datagen.api.openapi import install_openapi, operation_id
 from datagen.api.pages import pages_app
@@ -100,6 +101,7 @@ def create_app(
     app.state.events = Events(backends)
     app.state.metrics = Metrics(backends)
     app.state.readings = Readings(settings)
+    app.state.lookups = Lookups()
     install_error_answers(app)
     install_openapi(app)
     rooms = (

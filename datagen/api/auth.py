@@ -51,8 +51,6 @@ class Callers:
         self._backends, self._rates = backends, rates
         self._known: dict[bytes, tuple[Principal, float]] = {}
         self._wrong: dict[bytes, tuple[str, float]] = {}
-        # Whoever was valid before is let in where its address has sent too many wrong keys.
-        self._seen: set[bytes] = set()
 
     async def by_key(self, request: Request, plain_key: str) -> Principal:
         """Who holds a key. Raises Unauthorized, TooManyRequests."""
@@ -65,7 +63,9 @@ class Callers:
     async def _remembered(
         self, request: Request, text: str, look_up: Callable[[Session, str], Principal]
     ) -> Principal:
-        digest = hashlib.sha256(text.encode(errors="replace")).digest()
+        # A key that is sent as a session is none, and neither is a session that is sent as a key.
+        known_as = f"{look_up.__name__} {text}"
+        digest = hashlib.sha256(known_as.encode(errors="replace")).digest()
         moment = time.monotonic()
         # Whoever is looked up while a key is revoked is noted where nobody looks any more.
         known, wrong = self._known, self._wrong
@@ -75,24 +75,20 @@ class Callers:
         reason, until = wrong.get(digest, ("", 0.0))
         if moment < until:
             raise Unauthorized(reason)
-        if digest not in self._seen:
-            await self._refuse_guessing(request)
         try:
             principal = await run_sync(self._looked_up, text, look_up)
         except Unauthorized as error:
-            await run_sync(self._rates.count_wrong_key, _address(request))
             _remember(wrong, digest, (error.detail, moment + WRONG_SECONDS))
+            await self._count_wrong_key(request)
             raise
         _remember(known, digest, (principal, moment + KNOWN_SECONDS))
-        if len(self._seen) >= MOST_KNOWN:
-            self._seen.clear()
-        self._seen.add(digest)
         return principal
 
-    async def _refuse_guessing(self, request: Request) -> None:
+    async def _count_wrong_key(self, request: Request) -> None:
+        """Count a guess. A right key opens however many wrong ones came: nobody is locked out."""
         if not self._rates.counts_wrong_keys:
             return
-        taken = await run_sync(self._rates.wrong_keys_of, _address(request))
+        taken = await run_sync(self._rates.take_wrong_key, _address(request))
         if taken.refusal is not None:
             request.state.rate = taken.headers
             raise TooManyRequests(taken.refusal)

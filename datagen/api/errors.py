@@ -73,11 +73,14 @@ def problem_response(error: DatagenError) -> ProblemResponse:
     return ProblemResponse(problem_of(error), headers)
 
 
+def unforeseen() -> DatagenError:
+    """What is said of an error that nobody foresaw; the log knows more."""
+    return DatagenError("An unexpected error; the server's log holds it under this request's id.")
+
+
 def internal_problem() -> ProblemResponse:
-    """The answer to an error that nobody foresaw; the log knows more."""
-    return problem_response(
-        DatagenError("An unexpected error; the server's log holds it under this request's id.")
-    )
+    """The answer to an error that nobody foresaw."""
+    return problem_response(unforeseen())
 
 
 def install_error_answers(app: FastAPI) -> None:
@@ -185,6 +188,8 @@ def _known_fields() -> list[str]:
 
 def _hint(name: str) -> str:
     near = difflib.get_close_matches(name, _known_fields(), n=1)
+    if name in near:
+        return "it belongs elsewhere; /docs shows where."
     return f"'{near[0]}' may be meant." if near else "check its spelling."
 
 

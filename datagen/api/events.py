@@ -151,9 +151,13 @@ class Events:
         while self._listeners and not self._closing:
             try:
                 changed = await run_sync(self._changed, dict(self._revisions))
-            except SQLAlchemyError as error:
-                # The listeners stay, and learn of everything when the database is back.
-                log.warning("events_not_read", error=type(error).__name__)
+            except Exception as error:  # noqa: BLE001 - as said below
+                # The listeners stay, and learn of everything when the database is back. Whatever
+                # else it is, nobody's streams may end or go on for ever by it.
+                if isinstance(error, SQLAlchemyError):
+                    log.warning("events_not_read", error=type(error).__name__)
+                else:
+                    log.exception("events_not_read")
                 changed = []
             for job_id, told in changed:
                 if job_id in self._revisions:

@@ -68,7 +68,7 @@ class Rates:
     def take(self, key_id: str) -> Taken:
         """Count one request of a key."""
         limit = self._limit
-        found = self._window(limit, "key", key_id, count=True)
+        found = self._window(limit, "key", key_id)
         if limit is None or found is None:
             return NOTHING
         allowed, window = found
@@ -86,32 +86,28 @@ class Rates:
         )
         return Taken({**headers, "Retry-After": str(seconds)}, refusal)
 
-    def count_wrong_key(self, address: str) -> None:
+    def take_wrong_key(self, address: str) -> Taken:
         """Count one wrong key that came from an address."""
-        self._window(self._wrong_keys, "wrong-key", network_of(address), count=True)
-
-    def wrong_keys_of(self, address: str) -> Taken:
-        """Whether an address may try another key."""
         limit = self._wrong_keys
-        found = self._window(limit, "wrong-key", network_of(address), count=False)
+        found = self._window(limit, "wrong-key", network_of(address))
         if limit is None or found is None or found[0]:
             return NOTHING
         seconds = _seconds_until(found[1])
         refusal = (
             f"More than {limit.amount} wrong keys came from your address within "
-            f"{limit.get_expiry()} s; wait {seconds} s."
+            f"{limit.get_expiry()} s; wait {seconds} s, or send a key that is valid."
         )
         return Taken({"Retry-After": str(seconds)}, refusal)
 
     def _window(
-        self, limit: RateLimitItem | None, kind: str, name: str, *, count: bool
+        self, limit: RateLimitItem | None, kind: str, name: str
     ) -> tuple[bool, WindowStats] | None:
-        """Whether one more is allowed, and the window; None where nobody counts."""
+        """Count one more: whether it is allowed, and the window; None where nobody counts."""
         limiter = self._limiter
         if limit is None or limiter is None or time.monotonic() < self._silent_until:
             return None
         try:
-            allowed = (limiter.hit if count else limiter.test)(limit, kind, name)
+            allowed = limiter.hit(limit, kind, name)
             return allowed, limiter.get_window_stats(limit, kind, name)
         except StorageError as error:
             self._silent_until = time.monotonic() + PAUSE_SECONDS

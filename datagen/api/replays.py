@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from anyio.to_thread import run_sync
 from pydantic import BaseModel
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive, Scope, Send
 
@@ -128,58 +131,63 @@ class Replays:
         """Have `app` do a request that is new, or answer one that comes again."""
         body = _HashedBody(receive)
         try:
-            stored = await run_sync(self._begin, once)
-            if stored is not None:
+            begun = await run_sync(self._begin, once)
+            if isinstance(begun, Stored):
                 await body.read()
-                replays.refuse_other(once.key, stored, body.digest)
+                replays.refuse_other(once.key, begun, body.digest)
         except DatagenError as error:
             await problem_response(error)(scope, receive, send)
             return
-        if stored is None:
-            await self._do(once, body, app, scope, send)
+        if isinstance(begun, Stored):
+            await _answer_again(begun.answer, scope, receive, send)
         else:
-            await _answer_again(stored.answer, scope, receive, send)
+            await self._do(_Work(once, begun, body), app, scope, send)
 
-    def _begin(self, once: Once) -> Stored | None:
+    def _begin(self, once: Once) -> Stored | datetime:
         with writing(self._backends.engine) as session:
             return replays.begin(session, once.caller, once.key, once.head)
 
-    async def _do(self, once: Once, body: _HashedBody, app: App, scope: Scope, send: Send) -> None:
-        answer = _Gathered()
+    async def _do(self, work: _Work, app: App, scope: Scope, send: Send) -> None:
+        answer, body = work.answer, work.body
 
         async def gathered(message: Message) -> None:
             if message["type"] == "http.response.start":
                 answer.start(message)
                 refused = answer.status >= _ERRORS
-                await body.read(MOST_READ_AFTER_REFUSAL if refused else None)
+                # Beyond the limit of a body, or gone: then it is not whole, and nothing is stored.
+                with suppress(HTTPException, ClientDisconnect):
+                    await body.read(MOST_READ_AFTER_REFUSAL if refused else None)
             elif message["type"] == "http.response.body":
                 answer.add(message.get("body", b""))
                 if not message.get("more_body"):
                     # Before the last byte goes: whoever has the answer finds it stored.
-                    await run_sync(self._end, once, body, answer)
+                    await run_sync(self._end, work)
+                    answer.ended = True
             await send(message)
 
         try:
             await app(scope, body.receive, gathered)
         except BaseException:
-            if answer.status == 0:
-                await run_sync(self._forget, once)
+            if not answer.ended:
+                await run_sync(self._forget, work)
             raise
 
-    def _end(self, once: Once, body: _HashedBody, answer: _Gathered) -> None:
+    def _end(self, work: _Work) -> None:
+        once, body, answer = work.once, work.body, work.answer
         done = answer.status < _SERVER_ERRORS and answer.status not in _NOT_DONE
         with writing(self._backends.engine) as session:
             # What was refused unread cannot be compared with what comes again.
             if done and body.whole:
                 stored = answer.stored(hidden=once.secret and answer.status < _ERRORS)
-                replays.finish(session, once.caller, once.key, body.digest, stored)
+                replays.finish(session, once.caller, once.key, work.began, body.digest, stored)
             else:
-                replays.forget(session, once.caller, once.key)
+                replays.forget(session, once.caller, once.key, work.began)
 
-    def _forget(self, once: Once) -> None:
+    def _forget(self, work: _Work) -> None:
+        once = work.once
         log.warning("a request with an Idempotency-Key was not answered", key=once.key[:40])
         with writing(self._backends.engine) as session:
-            replays.forget(session, once.caller, once.key)
+            replays.forget(session, once.caller, once.key, work.began)
 
 
 class _Gathered:
@@ -187,6 +195,7 @@ class _Gathered:
 
     def __init__(self) -> None:
         self.status = 0
+        self.ended = False
         self._headers: dict[str, str] = {}
         self._body = bytearray()
         self._large = False
@@ -204,6 +213,16 @@ class _Gathered:
     def stored(self, *, hidden: bool) -> Answer:
         body = None if hidden or self._large else bytes(self._body)
         return Answer(self.status, self._headers, body)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A request that is being done: when it began, its body and its answer."""
+
+    once: Once
+    began: datetime
+    body: _HashedBody
+    answer: _Gathered = field(default_factory=_Gathered)
 
 
 async def _answer_again(answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:

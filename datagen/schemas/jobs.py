@@ -21,14 +21,19 @@ from datagen.schemas.base import (
     Seed,
     State,
 )
+from datagen.texts import depth_of
 
 Priority = Literal["interactive", "bulk"]
 MOST_INTERACTIVE = 10_000
 LARGEST_METADATA = 8192
+# Answers are written by a library that stops at some depth, and so do readers.
+DEEPEST_METADATA = 32
 _NOTES = "What the job leaves out and why: classes that the model has not learnt, by name."
 
 
 def _small(metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    if depth_of(metadata) > DEEPEST_METADATA:
+        raise ValueError(f"it is nested more than {DEEPEST_METADATA} levels deep; make it flatter")
     try:
         text = json.dumps(metadata, allow_nan=False)
     except ValueError:

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from datagen import schemas
 from datagen.db.tables import Job
 from datagen.service.common import owned
+from datagen.service.showing import those_shown
 from datagen.service.showing_jobs import shown
 
 # Ids that a statement names.
@@ -27,7 +28,11 @@ def read(session: Session, owner_id: UUID, job_id: UUID) -> tuple[int, schemas.J
 def changed(
     session: Session, known: Mapping[UUID, int]
 ) -> Sequence[tuple[UUID, int, schemas.Job | None]]:
-    """The jobs whose revision is no longer the known one, as they are now; None if removed."""
+    """The jobs whose revision is no longer the known one, as they are now.
+
+    None stands for a job that is removed, and for one that cannot be shown: its followers alone
+    lose it.
+    """
     found: list[tuple[UUID, int, schemas.Job | None]] = []
     ids = iter(known)
     while some := list(islice(ids, _AT_ONCE)):
@@ -38,7 +43,8 @@ def changed(
         moved = [row.id for row in rows if row.id in there and row.revision != known[row.id]]
         if moved:
             jobs = session.scalars(select(Job).where(Job.id.in_(moved))).all()
-            views = zip(jobs, shown(session, jobs), strict=True)
-            found += [(job.id, job.revision, view) for job, view in views]
+            views = those_shown(jobs, lambda some: shown(session, some))
+            by_id = {view.id: view for view in views}
+            found += [(job.id, job.revision, by_id.get(job.id)) for job in jobs]
         found += [(job_id, known[job_id] + 1, None) for job_id in some if job_id not in there]
     return found

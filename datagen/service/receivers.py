@@ -46,8 +46,8 @@ def let(session: Session, delivery_id: UUID) -> bool:
     lock_owner(session, hook.owner_id)
     session.refresh(hook)
     moment = now(session)
-    running = session.scalar(_running(moment).where(Webhook.owner_id == hook.owner_id)) or 0
-    if running < AT_ONCE and _is_open(session, hook):
+    count = session.scalar(running(moment).where(Webhook.owner_id == hook.owner_id)) or 0
+    if count < AT_ONCE and _is_open(session, hook):
         return True
     session.execute(
         update(Delivery)
@@ -64,10 +64,11 @@ def _is_open(session: Session, hook: Webhook) -> bool:
     moment = now(session)
     if hook.paused_until is not None and hook.paused_until > moment:
         return False
-    return not session.scalar(_running(moment).where(Webhook.id == hook.id))
+    return not session.scalar(running(moment).where(Webhook.id == hook.id))
 
 
-def _running(moment: object) -> Select[int]:
+def running(moment: object) -> Select[int]:
+    """Counts the deliveries that are being sent; the caller says whose."""
     return (
         select(func.count())
         .select_from(Delivery)

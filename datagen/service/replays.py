@@ -7,9 +7,9 @@ comes second finds one or the other. Rows are stored for a day.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import ColumnElement, delete, select, update
 from sqlalchemy.orm import Session
 
 from datagen.db.session import now
@@ -40,8 +40,8 @@ class Stored:
     answer: Answer
 
 
-def begin(session: Session, caller: str, key: str, head: bytes) -> Stored | None:
-    """The first answer to a request, or None to whoever is to do it now.
+def begin(session: Session, caller: str, key: str, head: bytes) -> Stored | datetime:
+    """The first answer to a request; or, to whoever is to do it now, the moment it began.
 
     Args:
         session: in a transaction of its own.
@@ -63,12 +63,11 @@ def begin(session: Session, caller: str, key: str, head: bytes) -> Stored | None
     session.execute(
         delete(Replay).where(
             *own,
-            (Replay.created_at < moment - KEPT)
-            | (Replay.status.is_(None) & (Replay.created_at < moment - LOST_AFTER)),
+            (Replay.created_at < moment - KEPT) | (Replay.status.is_(None) & _lost(moment)),
         )
     )
     if insert_if_absent(session, Replay, caller=caller, key=key, head=head, created_at=moment):
-        return None
+        return moment
     row = session.scalars(select(Replay).where(*own)).one()
     if row.head != head:
         raise _other_request(key)
@@ -78,6 +77,11 @@ def begin(session: Session, caller: str, key: str, head: bytes) -> Stored | None
             "again in a moment."
         )
     return Stored(row.body_digest, Answer(row.status, row.headers or {}, row.body))
+
+
+def _lost(moment: datetime) -> ColumnElement[bool]:
+    """Whether the process that began a request is gone, by a clock that may have been set back."""
+    return (Replay.created_at < moment - LOST_AFTER) | (Replay.created_at > moment + LOST_AFTER)
 
 
 def refuse_other(key: str, stored: Stored, body_digest: bytes) -> None:
@@ -93,11 +97,13 @@ def _other_request(key: str) -> InvalidRequest:
     )
 
 
-def finish(session: Session, caller: str, key: str, body_digest: bytes, answer: Answer) -> None:
-    """Store the answer that the request got."""
+def finish(
+    session: Session, caller: str, key: str, began: datetime, body_digest: bytes, answer: Answer
+) -> None:
+    """Store the answer that the request got; nothing where another one has its place by now."""
     session.execute(
         update(Replay)
-        .where(Replay.caller == caller, Replay.key == key)
+        .where(*_begun(caller, key, began))
         .values(
             body_digest=body_digest,
             status=answer.status,
@@ -107,10 +113,18 @@ def finish(session: Session, caller: str, key: str, body_digest: bytes, answer: 
     )
 
 
-def forget(session: Session, caller: str, key: str) -> None:
+def forget(session: Session, caller: str, key: str, began: datetime) -> None:
     """Let the request be done again: nothing came of it."""
-    session.execute(
-        delete(Replay).where(Replay.caller == caller, Replay.key == key, Replay.status.is_(None))
+    session.execute(delete(Replay).where(*_begun(caller, key, began)))
+
+
+def _begun(caller: str, key: str, began: datetime) -> tuple[ColumnElement[bool], ...]:
+    """The row of a request that is being done, and not that of one which took its place."""
+    return (
+        Replay.caller == caller,
+        Replay.key == key,
+        Replay.created_at == began,
+        Replay.status.is_(None),
     )
 
 

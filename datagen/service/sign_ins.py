@@ -29,7 +29,8 @@ SESSIONS = "sessions"
 SECRET_BYTES = 32
 LASTS = timedelta(days=7)
 LINK_LASTS = timedelta(hours=1)
-_FORM = re.compile(r"([0-9a-z]{1,16})\.([0-9]{1,12})\.([0-9a-f]{64})", re.ASCII)
+SESSION_ID_BYTES = 16
+_FORM = re.compile(r"(([0-9a-z]{1,16})\.([0-9]{1,12})\.[0-9a-f]{32})\.([0-9a-f]{64})", re.ASCII)
 
 
 def make_link(session: Session, asker: Principal) -> tuple[str, datetime]:
@@ -61,8 +62,10 @@ def begin(session: Session, asker: Principal) -> tuple[str, datetime]:
     """A session, and when it ends."""
     insert_if_absent(session, Secret, name=SESSIONS, value=secrets.token_bytes(SECRET_BYTES))
     ends = (now(session) + LASTS).replace(microsecond=0)
-    told = f"{asker.key_id}.{int(ends.timestamp())}"
-    return f"{told}.{_signed(_secret(session), told)}", ends
+    # Two that begin in one second are two: each is ended, and has its answers, for itself.
+    own = secrets.token_hex(SESSION_ID_BYTES)
+    text = f"{asker.key_id}.{int(ends.timestamp())}.{own}"
+    return f"{text}.{_signed(_secret(session), text)}", ends
 
 
 def principal_of(session: Session, text: str) -> Principal:
@@ -122,8 +125,8 @@ def _opened(session: Session, text: str) -> tuple[str, datetime]:
     secret = _secret(session)
     if found is None or not secret:
         raise _over()
-    key_id, ends, given = found.groups()
-    if not hmac.compare_digest(_signed(secret, f"{key_id}.{ends}"), given):
+    signed, key_id, ends, given = found.groups()
+    if not hmac.compare_digest(_signed(secret, signed), given):
         raise _over()
     return key_id, datetime.fromtimestamp(int(ends), UTC)
 

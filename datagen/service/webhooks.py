@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import math
 import secrets
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -41,6 +42,7 @@ from datagen.service.common import (
     insert_if_absent,
     lock_owner,
 )
+from datagen.service.showing import those_shown
 
 SECRET_BYTES = 32
 MOST_WEBHOOKS = 100
@@ -64,10 +66,7 @@ def create(session: Session, owner_id: UUID, wanted: WebhookCreate) -> WebhookMa
         Conflict: the owner has a hundred already.
     """
     lock_owner(session, owner_id)
-    owned = select(func.count()).select_from(Webhook).where(Webhook.owner_id == owner_id)
-    count = session.scalar(owned) or 0
-    if count >= MOST_WEBHOOKS:
-        raise Conflict(f"You have {count} webhooks, and that is the most; remove one.")
+    refuse_one_too_many(session, owner_id)
     moment = now(session)
     row = Webhook(
         id=new_id(),
@@ -84,12 +83,24 @@ def create(session: Session, owner_id: UUID, wanted: WebhookCreate) -> WebhookMa
     return _made(row)
 
 
+def refuse_one_too_many(session: Session, owner_id: UUID) -> None:
+    """Refuse an owner who has a hundred already. Raises Conflict."""
+    owned = select(func.count()).select_from(Webhook).where(Webhook.owner_id == owner_id)
+    count = session.scalar(owned) or 0
+    if count >= MOST_WEBHOOKS:
+        raise Conflict(f"You have {count} webhooks, and that is the most; remove one.")
+
+
 def list_webhooks(session: Session, owner_id: UUID) -> Page[schemas.Webhook]:
     """All of an owner's, newest first."""
     rows = session.scalars(
         select(Webhook).where(Webhook.owner_id == owner_id).order_by(Webhook.id.desc())
     )
-    return Page(items=[schemas.Webhook.model_validate(row) for row in rows])
+    return Page(items=those_shown(rows.all(), _hooks_shown))
+
+
+def _hooks_shown(rows: Sequence[Webhook]) -> list[schemas.Webhook]:
+    return [schemas.Webhook.model_validate(row) for row in rows]
 
 
 def read(session: Session, owner_id: UUID, webhook_id: UUID) -> schemas.Webhook:
@@ -107,10 +118,17 @@ def rotate(session: Session, owner_id: UUID, webhook_id: UUID) -> WebhookMade:
 
 
 def remove(session: Session, owner_id: UUID, webhook_id: UUID) -> None:
-    """Tell nobody any more. Raises NotFound."""
+    """Post to it no longer.
+
+    Raises:
+        NotFound: no such webhook of the owner's.
+        Conflict: it is being posted to; what is open counts towards what its owner has at once.
+    """
     row = _own(session, owner_id, webhook_id)
     # As deliveries do, before they lock the webhook.
     lock_owner(session, owner_id)
+    if session.scalar(receivers.running(now(session)).where(Webhook.id == row.id)):
+        raise Conflict(f"Webhook {row.id} is being posted to; try again in a moment.")
     session.execute(delete(Delivery).where(Delivery.webhook_id == row.id))
     session.delete(row)
 
@@ -172,7 +190,11 @@ def list_deliveries(
     limit = min(limit, MAX_PAGE)
     rows = session.scalars(query.limit(limit + 1)).all()
     following = encode_cursor(str(rows[limit - 1].id)) if len(rows) > limit else None
-    return Page(items=[_shown(one) for one in rows[:limit]], next_cursor=following)
+    return Page(items=those_shown(rows[:limit], _deliveries_shown), next_cursor=following)
+
+
+def _deliveries_shown(rows: Sequence[Delivery]) -> list[schemas.Delivery]:
+    return [_shown(row) for row in rows]
 
 
 def resend(
@@ -204,14 +226,18 @@ def note_ended(session: Session) -> None:
     # Held, so that none is removed meanwhile; one that is being removed, or looked after by another
     # tick, is left alone.
     for hook in session.scalars(select(Webhook).with_for_update(skip_locked=True)).all():
-        moment, since = now(session), hook.looked_at - OVERLAP
+        moment = now(session)
+        # Never from a moment ahead: the clock may have been set back. Looking twice notes once.
+        since = min(hook.looked_at, moment) - OVERLAP
+        if hook.created_at <= moment:
+            since = max(since, hook.created_at)
         wanted = {event.partition(".")[0] for event in hook.events}
         for name, kind in KINDS.items():
             if name not in wanted:
                 continue
             ended = select(kind.id, kind.state, kind.ended_at).where(
                 kind.owner_id == hook.owner_id,
-                kind.ended_at >= max(since, hook.created_at),
+                kind.ended_at >= since,
                 kind.state.in_(sorted(ENDED)),
             )
             if hook.named:

@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from datagen.db.session import reading
 from datagen.db.tables import Model
-from datagen.errors import DatagenError, InvalidFile
+from datagen.errors import InvalidFile
 from datagen.images import encode_png
 from datagen.model.autoencoders import Autoencoder
 from datagen.model.checkpoint import load_generator
@@ -157,7 +157,7 @@ def warm_up(engine: Engine, cache: GeneratorCache, settings: Settings) -> None:
     for model in ready:
         try:
             _run_once(cache, model)
-        except (DatagenError, OSError, RuntimeError) as error:
+        except Exception as error:  # noqa: BLE001 - stores have errors of their own kinds
             # Its jobs will fail with this reason; those of other models must find a worker.
             log.warning("model_not_warmed_up", model=str(model.id), reason=str(error))
 

@@ -104,7 +104,7 @@ def test_listing_is_newest_first_and_by_state(stack: Any, job: Any) -> None:
         ({"model": "mnist", "all": 1, "temperature": -1}, 422, "temperature"),
         ({"model": "mnist", "all": 1, "seed": 2**63}, 422, "seed"),
         ({"model": "mnist", "all": 1, "exports": ["nope"]}, 422, "format"),
-        ({"model": "m\u0000", "all": 1}, 404, None),
+        ({"model": "m\u0000", "all": 1}, 422, "model"),
     ],
 )
 def test_bad_request_is_refused_and_leaves_nothing(

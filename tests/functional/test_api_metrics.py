@@ -35,7 +35,8 @@ def test_metrics_tell_jobs_images_queues_and_requests(stack: Any, job: Any) -> N
     assert found["datagen_images_stored"]["mnist", "1"] >= 50
     assert found["datagen_batch_seconds"]["decode",] > 0
     assert set(found["datagen_gate_rejections"]) == {("score",), ("copy",), ("duplicate",)}
-    assert {"interactive", "bulk", "train", "control", "export"} == {
+    torch = {"preview", "quick", "interactive", "bulk", "train"}
+    assert torch | {"control", "export", "deliver"} == {
         queue for (queue,) in found["datagen_queue_messages"]
     }
     assert found["datagen_http_requests_total"]["POST", "/v1/jobs", "202"] >= 1

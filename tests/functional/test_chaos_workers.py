@@ -8,6 +8,8 @@ import pytest
 from redis import Redis
 from running import Service, wait_until
 
+from datagen.service.batches import FIRST_BATCH
+
 # Workers that import torch again and again take long where others use the cores.
 pytestmark = pytest.mark.timeout(600)
 
@@ -50,7 +52,12 @@ def kill_in_mid_batch(
         pool = service.pool()
         for process in pool:
             process.suspend()
-        running = service.running(job_id)
+        # Smaller ones may be run by the worker that is kept for them.
+        running = {
+            batch.id: batch.attempt
+            for batch in service.batches(job_id)
+            if batch.state == "running" and batch.stop - batch.start > FIRST_BATCH
+        }
         for process in victims() if running else []:
             process.kill()
         for process in pool:

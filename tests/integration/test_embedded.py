@@ -25,7 +25,8 @@ def stack(home: Path, **options: object) -> EmbeddedStack:
 def test_start_returns_when_all_is_ready_and_stop_leaves_nothing(tmp_path: Path) -> None:
     with stack(tmp_path) as running:
         pids = dict(running.pids)
-        assert set(pids) == {"valkey", "api", "export-worker", "control-worker", "beat"}
+        workers = {"export-worker", "control-worker", "deliver-worker"}
+        assert set(pids) == {"valkey", "api", "beat"} | workers
         with Client(running.url, running.api_key) as client:
             assert [model.name for model in client.models.list().items] == ["mnist"]
         found = running_stack(tmp_path)

@@ -54,7 +54,9 @@ def test_compose_file_runs_every_part_of_the_service():
 
     for part in (
         "api",
-        "worker --queues interactive,bulk,train",
+        "worker --queues preview,quick,interactive,bulk,train",
+        "worker --queues preview,quick --workers 1",
+        "worker --queues deliver",
         "worker --queues control,export",
         "beat",
     ):

@@ -54,6 +54,23 @@ def test_folder_of_a_killed_process_is_swept_and_that_of_a_living_one_is_not(tmp
     assert list(tmp_path.iterdir()) == []
 
 
+def test_folder_that_goes_while_it_is_looked_at_is_left_alone(tmp_path, monkeypatch):
+    (tmp_path / f"{PREFIX}x").mkdir()
+
+    def removed(folder):
+        folder.rmdir()
+        raise FileNotFoundError(folder)
+
+    monkeypatch.setattr(Path, "lstat", removed)
+    assert sweep_scratch(tmp_path) == 0
+
+
+def test_name_as_long_as_names_may_be_has_a_folder_beside_it(tmp_path):
+    with scratch_beside(tmp_path / ("é" * 127)) as folder:
+        assert folder.is_dir()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_own_folder_is_not_swept(tmp_path):
     with scratch("test", within=tmp_path) as folder:
         assert sweep_scratch(tmp_path) == 0

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from datagen.schemas import JobCreate, PipelineApply
-from datagen.texts import unfit_character, with_replacements
+from datagen.texts import depth_of, unfit_character, with_replacements
 
 HALF = "\ud800"
 
@@ -31,6 +31,13 @@ def test_depth_beyond_the_stack_of_the_interpreter_is_looked_at() -> None:
         value = [value]
 
     assert unfit_character(value) == HALF
+
+
+@pytest.mark.parametrize(
+    ("value", "depth"), [("a", 0), ({}, 1), ({"a": 1, "b": [[2]]}, 3), ([{}, {"a": []}], 3)]
+)
+def test_depth_is_that_of_the_deepest_part(value: object, depth: int) -> None:
+    assert depth_of(value) == depth
 
 
 def test_lone_surrogates_are_replaced_in_texts_and_names() -> None:

@@ -20,7 +20,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import datagen
-from datagen.api.errors import invalid_request, problem_response
+from datagen.api.errors import invalid_request, problem_response, unforeseen
 from datagen.api.logs import log, redacted
 from datagen.errors import DatagenError, NotFound, Unauthorized, Unavailable
 from datagen.service.keys import SCOPES, Principal
@@ -152,6 +152,7 @@ def install_error_pages(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http)
     for kind in (OperationalError, InterfaceError, DataError):
         app.add_exception_handler(kind, _database)
+    app.add_exception_handler(Exception, _unforeseen)
 
 
 def _address(request: Request) -> str:
@@ -179,6 +180,11 @@ async def _http(request: Request, error: Exception) -> Response:
 async def _database(request: Request, error: Exception) -> Response:
     log.error("database", error=type(error).__name__, detail=str(getattr(error, "orig", error)))
     return _told(request, Unavailable("The database does not answer; try again in a moment."))
+
+
+async def _unforeseen(request: Request, _: Exception) -> Response:
+    # The log of requests holds it.
+    return _told(request, unforeseen())
 
 
 def _told(request: Request, error: DatagenError) -> Response:

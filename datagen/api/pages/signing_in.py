@@ -102,9 +102,15 @@ async def _begun(request: Request, backends: Wired, principal: Principal, wanted
 
 def _inner(target: str) -> str:
     """A path of this server, whatever was asked for."""
-    parts = urlsplit(target)
     plain = target.startswith("/") and not target.startswith(("//", "/\\"))
-    return target if plain and not parts.netloc and target.isprintable() else "/"
+    return target if plain and target.isprintable() and not _host_in(target) else "/"
+
+
+def _host_in(target: str) -> str:
+    try:
+        return urlsplit(target).netloc
+    except ValueError:
+        return target
 
 
 def _first(form: dict[str, list[str]], name: str) -> str:

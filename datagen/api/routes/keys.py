@@ -12,6 +12,7 @@ from datagen.api.openapi import problems
 from datagen.api.paging import Paged
 from datagen.api.routes.jobs import Cursor, Limit
 from datagen.db.session import reading, writing
+from datagen.errors import Forbidden
 from datagen.schemas import Key, KeyCreate, KeyMade, KeyRotate, Me, Page, SignInLink
 from datagen.service import keys, sign_ins
 
@@ -86,7 +87,12 @@ def read_me(backends: Wired, asker: Reader) -> Me:
     "/sign-in-links", status_code=201, summary="Get a link that signs in", responses=problems()
 )
 def create_sign_in_link(request: Request, backends: Wired, asker: Reader) -> SignInLink:
-    """A link that signs a browser in to the web page once, within an hour, as whoever asks."""
+    """A link that signs a browser in to the web page once, within an hour, as the key's holder.
+
+    A session gets none: it would outlive its own end.
+    """
+    if asker.session:
+        raise Forbidden("A session creates no links that sign in; send Authorization: Bearer dg_….")
     with writing(backends.engine) as session:
         token, ends = sign_ins.make_link(session, asker)
     base = backends.settings.url or str(request.base_url)

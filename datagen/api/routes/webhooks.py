@@ -4,34 +4,46 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from fastapi import APIRouter, Response
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Request, Response
 
 from datagen.api.auth import Reader, ScopedRoute, Writer
 from datagen.api.backends import Wired
+from datagen.api.lookups import Lookups
 from datagen.api.openapi import problems
 from datagen.api.paging import Paged
 from datagen.api.routes.jobs import Cursor, Limit
 from datagen.db.session import reading, writing
 from datagen.schemas import Delivery, Page, Webhook, WebhookCreate, WebhookMade
-from datagen.service import addresses, webhooks
+from datagen.service import webhooks
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], route_class=ScopedRoute)
 
 
 @router.post("", status_code=201, summary="Be told of what ends", responses=problems(409))
-def create_webhook(
-    wanted: WebhookCreate, answer: Response, backends: Wired, asker: Writer
+async def create_webhook(
+    wanted: WebhookCreate, request: Request, answer: Response, backends: Wired, asker: Writer
 ) -> WebhookMade:
     """Have a URL posted to whenever one of your jobs, exports, models or reports has ended.
 
     Signed as standardwebhooks.com describes, by the secret that this answer alone has; tried again
     for a day while nobody answers with a status of success.
     """
+
+    def refuse_one_too_many() -> None:
+        with reading(backends.engine) as session:
+            webhooks.refuse_one_too_many(session, asker.owner_id)
+
+    def create() -> WebhookMade:
+        with writing(backends.engine) as session:
+            return webhooks.create(session, asker.owner_id, wanted)
+
     if not backends.settings.webhooks_private:
         # A lookup may take its time: no transaction is open meanwhile.
-        addresses.refuse_inside(str(wanted.url), "url")
-    with writing(backends.engine) as session:
-        made = webhooks.create(session, asker.owner_id, wanted)
+        await run_sync(refuse_one_too_many)
+        lookups: Lookups = request.app.state.lookups
+        await lookups.refuse_inside(asker.owner_id, str(wanted.url), "url")
+    made = await run_sync(create)
     answer.headers["Location"] = f"{router.prefix}/{made.id}"
     return made
 

@@ -31,7 +31,9 @@ class Slow(Asking):
 
 def test_owner_has_so_many_previews_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asking, "ANSWER_SECONDS", 0.05)
-    work = PreviewWork(model_id=uuid4(), reply_to="datagen:answer:" + "0" * 32, labels=[1])
+    work = PreviewWork(
+        model_id=uuid4(), owner_id=uuid4(), reply_to="datagen:answer:" + "0" * 32, labels=[1]
+    )
 
     async def ask() -> None:
         workers, busy, quiet = Slow(), uuid4(), uuid4()

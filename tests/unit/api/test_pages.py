@@ -98,10 +98,25 @@ def test_whoever_is_not_signed_in_is_asked_to_and_comes_back(api, signed_in):
 
 
 @pytest.mark.parametrize(
-    "target", ["//evil.example", "https://evil.example", "/\\evil.example", "evil", "/\nx", ""]
+    "target",
+    ["//evil.example", "https://evil.example", "/\\evil.example", "evil", "/\nx", "", "//["],
 )
-def test_signing_in_leads_nowhere_else(signed_in, target):
+def test_signing_in_leads_nowhere_else(api, signed_in, target):
     assert signed_in(next=target).headers["location"] == "/"
+    assert 'name="next" value="/"' in api.get("/sign-in", params={"next": target}).text
+
+
+def test_error_that_nobody_foresaw_is_a_page(settings, engine, monkeypatch):
+    def broken(*_args, **_more):
+        raise ZeroDivisionError("the secret is 42")
+
+    monkeypatch.setattr("datagen.api.pages.signing_in.render", broken)
+    app = create_app(settings, queue=MemoryQueue())
+    with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as api:
+        page = api.get("/sign-in", headers=HTML)
+    assert page.status_code == 500
+    assert "An unexpected error" in page.text
+    assert "42" not in page.text
 
 
 @pytest.mark.parametrize("plain", ["dg_wrong", "x" * 3000, "\x00", "dg_" + "é" * 50])

@@ -113,6 +113,24 @@ def test_session_repeats_like_a_key_and_apart_from_it(api: Api) -> None:
     assert other.json()["id"] != first.json()["id"]
 
 
+def test_key_is_no_session_and_a_session_is_no_key_however_short_ago_it_opened(api: Api) -> None:
+    cookie = signed_in(api)
+    for _ in range(2):
+        by_session = api.client.get("/v1/me", headers={"Cookie": f"{COOKIE}={cookie}"})
+        assert by_session.status_code == 200
+        assert api("GET", "/v1/me").status_code == 200
+        assert api("GET", "/v1/me", key=cookie).status_code == 401
+        as_session = api.client.get("/v1/me", headers={"Cookie": f"{COOKIE}={api.key}"})
+        assert as_session.status_code == 401
+
+
+def test_session_creates_no_links_that_would_outlive_it(api: Api) -> None:
+    headers = {"Cookie": f"{COOKIE}={signed_in(api)}", "Sec-Fetch-Site": "same-origin"}
+    refused = api.client.post(LINKS, headers=headers)
+    assert refused.status_code == 403
+    assert "Authorization" in refused.json()["detail"]
+
+
 @pytest.mark.parametrize(
     ("content", "headers"),
     [

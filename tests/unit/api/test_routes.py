@@ -14,6 +14,16 @@ from datagen.db.tables import ApiKey, Dataset, Job, JobLabel, Model, Report
 from datagen.service import keys
 
 
+@pytest.mark.parametrize(("depth", "status"), [(32, 202), (33, 422), (253, 422), (254, 422)])
+def test_metadata_has_a_depth_that_every_answer_can_have(api: Api, depth: int, status: int) -> None:
+    metadata: object = 1
+    for _ in range(depth):
+        metadata = {"a": metadata}
+    job = {"model": "mnist", "all": 1, "metadata": metadata}
+    assert api("POST", "/v1/jobs", json=job).status_code == status
+    assert api("GET", "/v1/jobs").status_code == 200
+
+
 def test_keys_that_do_not_open_are_401_on_every_route(api: Api) -> None:
     past = datetime.now(UTC) - timedelta(days=1)
     revoked = api.new_key("me", "admin")

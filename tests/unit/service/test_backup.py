@@ -63,8 +63,9 @@ def test_backup_lets_nobody_in(engine, storage, owner, tmp_path, elsewhere):
         cookie, _ = sign_ins.begin(session, asker)
         links.signature(session, owner.id, "zip", 1)
         secrets = session.scalars(select(Secret.value)).all()
-        replays.begin(session, asker.caller, "k", b"h" * 32)
-        replays.finish(session, asker.caller, "k", b"b" * 32, Answer(202, {}, b"answer-of-mine"))
+        began = replays.begin(session, asker.caller, "k", b"h" * 32)
+        answer = Answer(202, {}, b"answer-of-mine")
+        replays.finish(session, asker.caller, "k", began, b"b" * 32, answer)
     folder = tmp_path / "quiet"
     backup.backup(engine, storage, folder, silent)
     written = b"".join(

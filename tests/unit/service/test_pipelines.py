@@ -324,7 +324,7 @@ def test_times_while_all_was_down_are_run_once_or_skipped(
     assert [(run.due_at.day, run.due_at.hour) for run in runs(engine)] == [(day, 2) for day in days]
 
 
-def test_recipe_of_another_version_is_paused_and_holds_up_no_other(engine, settings, owner):
+def test_recipe_of_another_version_has_no_due_time_and_holds_up_no_other(engine, settings, owner):
     rows = [applied(engine, settings, owner, name=name)[0] for name in ("old", "young")]
     with writing(engine) as session:
         session.get_one(Pipeline, rows[0].id).recipe = {"name": "old", "verse": 1}
@@ -334,4 +334,4 @@ def test_recipe_of_another_version_is_paused_and_holds_up_no_other(engine, setti
     assert [run.pipeline_id for run in runs(engine)] == [rows[1].id]
     assert tick(engine) == 0
     with reading(engine) as session:
-        assert session.get_one(Pipeline, rows[0].id).paused
+        assert session.get_one(Pipeline, rows[0].id).next_due_at is None

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from sqlalchemy import func, select, update
@@ -20,9 +20,13 @@ def begin(engine, key="k", head=HEAD, caller=CALLER):
         return replays.begin(session, caller, key, head)
 
 
-def finish(engine, key="k"):
+def finish(engine, began, key="k"):
     with writing(engine) as session:
-        replays.finish(session, CALLER, key, BODY, ANSWER)
+        replays.finish(session, CALLER, key, began, BODY, ANSWER)
+
+
+def is_new(begun):
+    return isinstance(begun, datetime)
 
 
 def age(engine, **by):
@@ -31,34 +35,44 @@ def age(engine, **by):
 
 
 def test_second_request_gets_the_answer_of_the_first(engine):
-    assert begin(engine) is None
+    began = begin(engine)
     with pytest.raises(InFlight, match="still being done"):
         begin(engine)
-    finish(engine)
+    finish(engine, began)
     assert begin(engine) == Stored(BODY, ANSWER)
 
 
 def test_answer_belongs_to_one_caller(engine):
-    begin(engine)
-    finish(engine)
-    assert begin(engine, caller="abd") is None
-    assert begin(engine, caller="abc:session") is None
+    finish(engine, begin(engine))
+    assert is_new(begin(engine, caller="abd"))
+    assert is_new(begin(engine, caller="abc:session"))
 
 
 def test_request_that_came_to_nothing_may_be_done_again(engine):
-    begin(engine)
+    began = begin(engine)
     with writing(engine) as session:
-        replays.forget(session, CALLER, "k")
-    assert begin(engine) is None
+        replays.forget(session, CALLER, "k", began)
+    assert is_new(begin(engine))
+
+
+def test_request_that_took_the_place_of_a_slow_one_keeps_its_own_answer(engine):
+    slow = begin(engine)
+    age(engine, minutes=16)
+    quick = begin(engine)
+    other = Answer(201, {}, b"other")
+    with writing(engine) as session:
+        replays.finish(session, CALLER, "k", slow, b"c" * 32, other)
+        replays.forget(session, CALLER, "k", slow)
+    finish(engine, quick)
+    assert begin(engine) == Stored(BODY, ANSWER)
 
 
 def test_answer_is_forgotten_after_a_day(engine):
-    begin(engine)
-    finish(engine)
+    finish(engine, begin(engine))
     age(engine, hours=23)
     assert begin(engine) == Stored(BODY, ANSWER)
     age(engine, hours=25)
-    assert begin(engine) is None
+    assert is_new(begin(engine))
 
 
 def test_request_whose_process_was_lost_is_done_again_after_a_while(engine):
@@ -67,7 +81,13 @@ def test_request_whose_process_was_lost_is_done_again_after_a_while(engine):
     with pytest.raises(InFlight):
         begin(engine)
     age(engine, minutes=16)
-    assert begin(engine) is None
+    assert is_new(begin(engine))
+
+
+def test_request_whose_process_was_lost_before_the_clock_was_set_back_is_done_again(engine):
+    begin(engine)
+    age(engine, days=-1)
+    assert is_new(begin(engine))
 
 
 def test_old_answers_are_dropped(engine):

@@ -47,7 +47,7 @@ def test_session_is_its_keys_holder_and_reaches_as_far(engine, asker):
         lambda text: text.replace(".", ".9", 1),
         lambda text: "a" + text[1:] if text[0] != "a" else "b" + text[1:],
         lambda _: "",
-        lambda _: "a.1." + "0" * 64,
+        lambda _: "a.1." + "0" * 32 + "." + "0" * 64,
         lambda text: text + "\n",
     ],
 )
@@ -59,7 +59,7 @@ def test_session_that_was_changed_or_made_up_opens_nothing(engine, asker, change
 
 def test_no_session_opens_where_none_was_ever_begun(engine):
     with pytest.raises(Unauthorized):
-        opened(engine, "a.99999999999." + "0" * 64)
+        opened(engine, "a.99999999999." + "0" * 32 + "." + "0" * 64)
 
 
 def test_session_ends_with_its_time_and_with_its_key(engine, asker, monkeypatch):
@@ -97,6 +97,14 @@ def test_link_that_is_over_or_none_signs_nobody_in(engine, asker):
         sign_ins.make_link(session, asker)
         sign_ins.expire(session)
         assert len(session.scalars(select(SignIn)).all()) == 1
+
+
+def test_sessions_that_begin_in_one_second_are_two(engine, asker):
+    texts = {begun(engine, asker)[0] for _ in range(3)}
+    assert len(texts) == 3
+    with writing(engine) as session:
+        sign_ins.end(session, min(texts))
+    assert opened(engine, max(texts)).key_id == asker.key_id
 
 
 def test_session_that_was_ended_opens_nothing_and_others_do(engine, asker):

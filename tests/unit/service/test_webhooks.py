@@ -78,6 +78,21 @@ def test_end_that_is_committed_after_a_later_look_is_told(
         assert list(rows) == [job.id] * told
 
 
+def test_end_is_noted_though_the_clock_was_set_back_since_the_last_look(engine, tiny, owner, start):
+    with writing(engine) as session:
+        wanted = WebhookCreate(url="https://h.example/", events=["job.succeeded"])
+        webhooks.create(session, owner.id, wanted)
+        ahead = now(session) + timedelta(days=1)
+        session.execute(update(Webhook).values(looked_at=ahead, created_at=ahead))
+    job, _ = start(ant=1)
+    with writing(engine) as session:
+        session.execute(update(Job).values(state="succeeded", ended_at=now(session)))
+    for _ in range(2):
+        note(engine)
+    with reading(engine) as session:
+        assert list(session.scalars(select(Delivery.resource_id))) == [job.id]
+
+
 @pytest.fixture
 def ping(engine, owner):
     """A delivery that waits."""
