@@ -131,7 +131,7 @@ def _run_long(kinds: tuple[turns.Long, ...], asked: turns.Long, row_id: UUID) ->
 
 @shared_task(name=SETTLE_JOB)
 def settle_job(job_id: object = None, **_unknown: Any) -> None:
-    """End a job without duplicates, or have those that it has drawn anew."""
+    """End a job without duplicates, or have those that it has generated again."""
     if (row_id := _id_in(SETTLE_JOB, job_id)) is not None:
         own = context()
         own.queue.send(settling.settle(own.engine, row_id))

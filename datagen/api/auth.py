@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from starlette.types import Receive, Scope, Send
 
 from datagen.api.backends import Backends
-from datagen.api.errors import problem_response
+from datagen.api.errors import problem_response, unknown_parameter
 from datagen.api.rates import Rates
 from datagen.api.replays import HEADER, Replays, shows_secret
 from datagen.api.sites import COOKIE, refuse_other_sites
@@ -187,31 +187,46 @@ class ScopedRoute(APIRoute):
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
         self.needed_scope = max(_scopes_in(self.dependant), key=SCOPES.index, default=None)
+        self.query_names = frozenset(_query_names_in(self.dependant))
         self.shows_secret = shows_secret(self.response_model)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request that has this path."""
-        if self.needed_scope is None or scope["method"] not in (self.methods or ()):
+        if scope["method"] not in (self.methods or ()):
             await super().handle(scope, receive, send)
             return
         request = Request(scope, receive)
         try:
-            asker = await admit(request, self.needed_scope)
+            asker = None
+            if self.needed_scope is not None:
+                asker = await admit(request, self.needed_scope)
+            self._refuse_unknown(request)
         except DatagenError as error:
             await problem_response(error)(scope, receive, send)
             return
         key = request.headers.get(HEADER)
-        if key is None or scope["method"] != "POST":
+        if asker is None or key is None or scope["method"] != "POST":
             await super().handle(scope, receive, send)
             return
         replays: Replays = request.app.state.replays
-        once = replays.once(asker, self.needed_scope, key, request, secret=self.shows_secret)
+        once = replays.once(asker, str(self.needed_scope), key, request, secret=self.shows_secret)
         await replays.serve(once, super().handle, scope, receive, send)
+
+    def _refuse_unknown(self, request: Request) -> None:
+        """Refuse a parameter that is misspelt, as a dry run that is none. Raises InvalidRequest."""
+        for name in request.query_params:
+            if name not in self.query_names:
+                raise unknown_parameter(name, self.query_names)
 
 
 def _scopes_in(dependant: Dependant) -> set[str]:
     found = {dependant.call.scope} if isinstance(dependant.call, Needs) else set()
     return found.union(*(_scopes_in(inner) for inner in dependant.dependencies))
+
+
+def _query_names_in(dependant: Dependant) -> set[str]:
+    found = {one.alias for one in dependant.query_params}
+    return found.union(*(_query_names_in(inner) for inner in dependant.dependencies))
 
 
 _admin = Depends(Needs("admin"))

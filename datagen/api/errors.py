@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from http import HTTPStatus
 from typing import Any
@@ -169,7 +169,9 @@ def _sentence(error: Mapping[str, Any], field: str | None) -> str:
     if error["type"] == "missing":
         return f"{shown} is missing; give it."
     if error["type"] == "extra_forbidden":
-        return f"{shown} is no field of this request; {_hint(str(error['loc'][-1]))}"
+        return (
+            f"{shown} is no field of this request; {_hint(str(error['loc'][-1]), _known_fields())}"
+        )
     if field is None or f"'{field}'" in message:
         return message[:1].upper() + message[1:] + "."
     return f"{shown} is {_quoted(error['input'])}: {message[:1].lower()}{message[1:]}."
@@ -186,8 +188,16 @@ def _known_fields() -> list[str]:
     return sorted(names)
 
 
-def _hint(name: str) -> str:
-    near = difflib.get_close_matches(name, _known_fields(), n=1)
+def unknown_parameter(name: str, known: Collection[str]) -> InvalidRequest:
+    """The refusal of a query that names something which its route does not know."""
+    shown = _quoted(name)
+    return InvalidRequest(
+        f"{shown} is no query parameter of this request; {_hint(name, known)}", field=name[:60]
+    )
+
+
+def _hint(name: str, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
     if name in near:
         return "it belongs elsewhere; /docs shows where."
     return f"'{near[0]}' may be meant." if near else "check its spelling."

@@ -47,7 +47,7 @@ TAGS = [
     {"name": "models", "description": "Trained generators, and training new ones."},
     {"name": "reports", "description": "What images are worth, measured beside real ones."},
     {"name": "pipelines", "description": "Recipes that run again and again, and their runs."},
-    {"name": "webhooks", "description": "Being told of what has ended."},
+    {"name": "webhooks", "description": "Notification of what has ended."},
     {"name": "keys", "description": "API keys, their owners, and who asks."},
     {"name": "service", "description": "Whether the service lives and is ready."},
 ]

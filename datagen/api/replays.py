@@ -231,7 +231,7 @@ async def _answer_again(answer: Answer, scope: Scope, receive: Receive, send: Se
         created = "" if place is None else f"; it created {place}"
         error = Conflict(
             "The first request with this Idempotency-Key was done, and its answer is not stored"
-            f"{created}. For another answer, send a new key."
+            f"{created}. For another answer, send a new Idempotency-Key."
         )
         await problem_response(error)(scope, receive, send)
         return

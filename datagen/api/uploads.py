@@ -45,7 +45,7 @@ async def receive_file(request: Request, target: Path) -> None:
             "free space is needed there."
         ) from error
     if size == 0:
-        raise MalformedRequest("The body is empty; send the dataset as a tar file.")
+        raise MalformedRequest("The body is empty; send an archive or a file.")
 
 
 async def receive_json(request: Request, most: int) -> bytes:

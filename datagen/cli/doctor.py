@@ -92,7 +92,7 @@ def _home(home: Path) -> Finding:
     except OSError as error:
         mend = "set DATAGEN_HOME to a folder of yours"
         return Finding("home", "broken", f"{there}: {error.strerror}", mend)
-    return Finding("home", "ok", f"{home}{'' if home == there else ' (not made yet)'}")
+    return Finding("home", "ok", f"{home}{'' if home == there else ' (not created yet)'}")
 
 
 def _disk(home: Path) -> Finding:
@@ -153,7 +153,7 @@ def _schema(settings: Settings) -> str:
 
 def _skip_unmade(settings: Settings) -> None:
     if settings.database_url is None and not (settings.home / "datagen.db").exists():
-        raise _Skip("not made yet; `datagen up` makes it")
+        raise _Skip("not created yet; `datagen up` creates it")
 
 
 def _clock(settings: Settings) -> str:
@@ -194,7 +194,7 @@ def _storage(settings: Settings) -> str:
     from datagen.storage import open_storage  # noqa: PLC0415 - other checks do not need it
 
     if settings.storage_url is None and not (settings.home / "storage").exists():
-        raise _Skip("not made yet; `datagen up` makes it")
+        raise _Skip("not created yet; `datagen up` creates it")
     storage = open_storage(settings.storage)
     key = f"uploads/doctor-{os.getpid()}"
     storage.put(key, b"doctor")

@@ -44,7 +44,7 @@ def create_key(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a key, and show its text this once."""
+    """Create a key, and show its text this once."""
     wanted = [scope.strip() for scope in scopes.split(",") if scope.strip()]
     with connected(Workers.NONE) as connection:
         made = connection.client.keys.create(

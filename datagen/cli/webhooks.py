@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 group = typer.Typer(
     name="webhook",
-    help="Being told of what has ended: create, list, test, rotate, deliveries, remove.",
+    help="Notification of what has ended: create, list, test, rotate, deliveries, remove.",
 )
 
 WebhookId = Annotated[str, typer.Argument(metavar="WEBHOOK", help="Its id.")]
@@ -118,7 +118,7 @@ def list_deliveries(
 
 @group.command("remove")
 def remove_webhook(webhook_id: WebhookId, as_json: AsJson = False) -> None:
-    """Post nothing any more."""
+    """Remove a webhook."""
     with connected(Workers.NONE) as connection:
         connection.client.webhooks.remove(webhook_id)
     print_json({"removed": webhook_id}) if as_json else say(f"Webhook {webhook_id} is removed.")

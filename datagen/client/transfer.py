@@ -36,7 +36,9 @@ def save_file(
         StorageFailure: it cannot be written.
     """
     if out.exists() and not overwrite:
-        raise Conflict(f"{out} is there already; name another file, or say that it may go.")
+        raise Conflict(
+            f"{out} is there already; name another file, or have it replaced (overwrite, --force)."
+        )
     try:
         with scratch_beside(out) as folder:
             incoming = folder / out.name

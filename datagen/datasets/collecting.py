@@ -242,7 +242,8 @@ class _Collector:
             self._tell()
 
     def _tell(self) -> None:
-        hint = "Fix or remove them, or leave such files out with on_error skip."
+        them = "it" if len(self.problems) == 1 else "them"
+        hint = f"Fix or remove {them}, or leave such files out (on_error=skip, --on-error skip)."
         raise InvalidFile(" ".join([*self.problems, hint]))
 
     def _fits(self, shape: tuple[int, ...], name: str) -> bool:

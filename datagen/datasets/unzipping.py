@@ -50,7 +50,7 @@ class Budget:
         if size < 0 or self.entries > self.max_entries or self.bytes > self.max_bytes:
             raise InvalidFile(
                 f"The archive holds more than {self.max_bytes:,} bytes or {self.max_entries:,} "
-                "files, or says so; give a smaller dataset."
+                "files, or its directory says so; give a smaller dataset."
             )
 
 
@@ -107,8 +107,8 @@ def check_directory(file: BinaryIO, max_entries: int) -> None:
             entries, size = fields[7], fields[8]
     if max(entries, size // _ENTRY_BYTES) > max_entries:
         raise InvalidFile(
-            f"The archive holds more than {max_entries:,} files, or says so; give a smaller "
-            "dataset."
+            f"The archive holds more than {max_entries:,} files, or its directory says so; "
+            "give a smaller dataset."
         )
     file.seek(0)
 

@@ -147,7 +147,7 @@ class Export(Resource):
     jobs: list[UUID] = Field(default_factory=list)
     dataset: str | None = Field(default=None, description="The dataset whose real images it has.")
     format: str
-    request: ExportCreate | None = Field(default=None, description="What was asked for.")
+    request: ExportCreate | None = Field(default=None, description="The request.")
     warnings: list[str] = Field(
         default_factory=list, description="What to mind when the export is used."
     )

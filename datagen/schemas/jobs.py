@@ -47,7 +47,7 @@ Metadata = Annotated[
     dict[str, JsonValue],
     AfterValidator(_small),
     Field(
-        description=f"Anything of yours, {LARGEST_METADATA:,} bytes of JSON at most; told again "
+        description=f"Anything of yours, {LARGEST_METADATA:,} bytes of JSON at most; returned "
         "with the job.",
         examples=[{"ticket": "VIS-17"}],
     ),
@@ -192,7 +192,7 @@ class JobCreate(Wanted):
     webhook: UUID | None = Field(
         default=None,
         description="One of your webhooks, that is told of this job and its exports; those that "
-        "are not `named` are told anyhow.",
+        "are not `named` are notified anyhow.",
     )
 
     @property
@@ -211,7 +211,7 @@ class ModelRef(Resource):
 
 
 class JobPlan(Resource):
-    """What a job would do, told by a dry run; nothing is written."""
+    """What a job would do, as a dry run says; nothing is written."""
 
     model: ModelRef
     seed: int | None = Field(description="Null where one would be drawn.")
@@ -280,7 +280,7 @@ class Job(Resource):
     images_short: int = Field(default=0, description="Left out: no candidate passed the gate.")
     stage: Literal["waiting", "generating", "settling"] | None = Field(
         default=None,
-        description="Null once it has ended; `settling` draws duplicates anew.",
+        description="Null once it has ended; `settling` generates duplicates again.",
     )
     images_per_second: float | None = Field(
         default=None, description="Over the last minute; null while nothing was stored in it."

@@ -103,7 +103,7 @@ class Source(Request):
 
 
 class Training(TrainingOptionsIn):
-    """When a model is trained anew, and how."""
+    """When a model is trained again, and how."""
 
     when: Literal["never", "dataset_changed", "always"] = Field(
         default="dataset_changed",

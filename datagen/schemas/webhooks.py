@@ -49,7 +49,7 @@ Url = Annotated[
 
 
 class WebhookCreate(Request):
-    """A request to be told."""
+    """A request to be notified."""
 
     url: Url
     events: list[Event] = Field(
@@ -65,7 +65,7 @@ class WebhookCreate(Request):
 
 
 class Webhook(Resource):
-    """Where somebody is told of what."""
+    """Where an owner is notified, and of what."""
 
     id: UUID
     url: str

@@ -125,7 +125,7 @@ def refusal(host: str) -> str:
     """Why nothing is sent to a host inside; it does not say which address the host has."""
     return (
         f"The host {host!r} has an address that is not public; name a public one, or have "
-        "DATAGEN_WEBHOOKS_PRIVATE set where webhooks may go inside."
+        "the operator set DATAGEN_WEBHOOKS_PRIVATE=true where webhooks may go inside."
     )
 
 

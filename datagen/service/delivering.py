@@ -53,6 +53,7 @@ class Work:
     webhook_id: UUID
     delivery_id: UUID
     attempt: int
+    event: str
     url: str
     secrets: tuple[bytes, ...]
     body: bytes
@@ -97,7 +98,9 @@ def _work_of(session: Session, row: Delivery) -> Work:
             "data": _data(session, row),
         }
     ).encode()
-    return Work(hook.owner_id, hook.id, row.id, row.attempt, hook.url, tuple(secrets), body)
+    return Work(
+        hook.owner_id, hook.id, row.id, row.attempt, row.event, hook.url, tuple(secrets), body
+    )
 
 
 def _data(session: Session, row: Delivery) -> Any:
@@ -169,7 +172,9 @@ def _record(
     error: DatagenError | None,
 ) -> list[Message]:
     lock_owner(session, work.owner_id)
-    receivers.note(session, work.webhook_id, answered=error is None)
+    if error is None or work.event != PING:
+        # A ping that fails is a try by hand: it does not prolong the pause.
+        receivers.note(session, work.webhook_id, answered=error is None)
     own = (session, Delivery, work.delivery_id, work.attempt)
     if error is None:
         claims.change(

@@ -33,6 +33,8 @@ GENERATOR, JUDGE, EXAMPLES, INDEX = (
 # Made from the images that the model was trained on, and so for its owner alone.
 OWNERS = frozenset({EXAMPLES, INDEX})
 # A document takes many times its size in memory; those of our own have some kilobytes.
+# A directory of more files is not read: a model has five.
+MOST_FILES = 100
 MAX_DOCUMENT_BYTES = 1 << 20
 _NEEDED = frozenset({DOCUMENT, GENERATOR, JUDGE})
 
@@ -107,7 +109,12 @@ def read_package(path: Path, folder: Path) -> Package:
 
 def _unpacked(path: Path, folder: Path) -> tuple[Document, dict[str, Path]]:
     with path.open("rb") as raw:
-        check_directory(raw, max_entries=100)
+        try:
+            check_directory(raw, max_entries=MOST_FILES)
+        except InvalidFile as error:
+            raise InvalidFile(
+                "The upload is not a model that `datagen model export` wrote; give such a file."
+            ) from error
         with zipfile.ZipFile(raw) as archive:
             names = archive.namelist()
             if set(names) - OWNERS != _NEEDED or len(set(names)) != len(names):

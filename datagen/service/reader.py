@@ -95,7 +95,8 @@ class FileReader:
             if time.monotonic() > deadline:
                 raise InvalidFile(
                     f"Reading the file took more than {self.settings.reader_seconds:g} seconds; "
-                    "give a smaller one, or raise DATAGEN_READER_SECONDS."
+                    "give a smaller one, or have the operator raise "
+                    "DATAGEN_READER_SECONDS."
                 )
 
     def _told(self, task: str, answer: bytes) -> dict[str, Any]:
@@ -110,8 +111,8 @@ class FileReader:
         how = "needs" if kind == b"-" else "ended the process that read it, as it does if it needs"
         raise InvalidFile(
             f"The file {how} more memory than the {self.settings.reader_memory_bytes:,} bytes that "
-            "reading one may take; give smaller images or a smaller file, or raise "
-            "DATAGEN_READER_MEMORY_BYTES."
+            "reading one may take; give smaller images or a smaller file, or have "
+            "the operator raise DATAGEN_READER_MEMORY_BYTES."
         )
 
 

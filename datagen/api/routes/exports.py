@@ -161,7 +161,7 @@ def create_link(
     responses={
         **problems(404, 409, 410, 416),
         200: {"content": {ZIP: {}, TAR: {}}, "description": "The archive."},
-        206: {"content": {ZIP: {}, TAR: {}}, "description": "The range asked for."},
+        206: {"content": {ZIP: {}, TAR: {}}, "description": "The requested range."},
         304: {"description": "The archive is the one you have (`If-None-Match`)."},
     },
 )
@@ -187,7 +187,7 @@ def download_export(
     responses={
         **problems(404, 409, 410, 416),
         200: {"content": {_OCTETS: {}}, "description": "The file."},
-        206: {"content": {_OCTETS: {}}, "description": "The range asked for."},
+        206: {"content": {_OCTETS: {}}, "description": "The requested range."},
         304: {"description": "The file is the one you have (`If-None-Match`)."},
     },
 )

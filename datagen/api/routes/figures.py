@@ -38,7 +38,7 @@ def create_figures(
 ) -> Figures:
     """Have them drawn, with real images beside what the model makes where they may be shown.
 
-    The same request again answers with the same figures; those that failed are drawn anew.
+    The same request again answers with the same figures; those that failed are drawn again.
     """
     with writing(backends.engine) as session:
         row, messages = figures.request(

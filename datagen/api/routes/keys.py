@@ -24,9 +24,9 @@ me_router = APIRouter(prefix="/v1/me", tags=["keys"], route_class=ScopedRoute)
 KeyId = Annotated[str, Path(max_length=80, description="The part between `dg_` and the secret.")]
 
 
-@router.post("", status_code=201, summary="Make a key", responses=problems())
+@router.post("", status_code=201, summary="Create a key", responses=problems())
 def create_key(wanted: KeyCreate, answer: Response, backends: Wired) -> KeyMade:
-    """Make a key, and its owner where there is none; the answer alone has the key's text."""
+    """Create a key, and its owner where there is none; the answer alone has the key's text."""
     with writing(backends.engine) as session:
         made = keys.create(session, wanted)
     answer.headers["Location"] = f"{router.prefix}/{made.id}"

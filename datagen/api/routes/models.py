@@ -161,7 +161,7 @@ def remove_model(
     responses={
         **problems(404, 409, 416),
         200: {"content": {"application/zip": {}}, "description": "The model, as one zip."},
-        206: {"content": {"application/zip": {}}, "description": "The range asked for."},
+        206: {"content": {"application/zip": {}}, "description": "The requested range."},
     },
 )
 def export_model(reference: str, request: Request, backends: Wired, asker: Reader) -> Response:

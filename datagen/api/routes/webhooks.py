@@ -20,7 +20,7 @@ from datagen.service import webhooks
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], route_class=ScopedRoute)
 
 
-@router.post("", status_code=201, summary="Be told of what ends", responses=problems(409))
+@router.post("", status_code=201, summary="Create a webhook", responses=problems(409))
 async def create_webhook(
     wanted: WebhookCreate, request: Request, answer: Response, backends: Wired, asker: Writer
 ) -> WebhookMade:
@@ -66,7 +66,7 @@ def read_webhook(webhook_id: UUID, backends: Wired, asker: Reader) -> Webhook:
     "/{webhook_id}", status_code=204, summary="Remove a webhook", responses=problems(404)
 )
 def remove_webhook(webhook_id: UUID, backends: Wired, asker: Writer) -> None:
-    """Post nothing any more."""
+    """Remove a webhook: nothing more is posted to it."""
     with writing(backends.engine) as session:
         webhooks.remove(session, asker.owner_id, webhook_id)
 

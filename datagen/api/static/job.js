@@ -36,14 +36,14 @@ function show(job) {
   told.textContent = job.state;
   told.className = `state ${job.state}`;
   $("#stored").textContent = number(job.images_stored);
-  $("#whole").value = job.images_stored + job.images_short;
+  $("#whole").value = job.images_stored;
   const pace = job.images_per_second;
   $("#pace").textContent = pace == null ? job.stage ?? ""
     : `${number(pace)} images/s, about ${number(job.seconds_left)} s left`;
   for (const one of job.labels) {
     const row = $$("#by-label tr").find((candidate) => candidate.dataset.label === one.label);
     if (!row) continue;
-    $("progress", row).value = one.stored + one.short;
+    $("progress", row).value = one.stored;
     $("[data-part=stored]", row).textContent = number(one.stored);
     $("[data-part=short]", row).textContent = number(one.short);
     $("[data-part=agreement]", row).textContent = one.agreement == null ? "–" : `${(100 * one.agreement).toFixed(1)}%`;

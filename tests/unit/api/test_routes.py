@@ -24,6 +24,19 @@ def test_metadata_has_a_depth_that_every_answer_can_have(api: Api, depth: int, s
     assert api("GET", "/v1/jobs").status_code == 200
 
 
+def test_query_parameter_that_no_route_knows_is_refused_on_every_route(api: Api) -> None:
+    for method, path in api.routes():
+        body = bodies(path) if method in {"POST", "PATCH"} else {}
+        body.pop("params", None)
+        answer = api(method, path, params={"dryrun": "true"}, **body)
+        assert answer.status_code == 422, (method, path, answer.text)
+        assert answer.json()["field"] == "dryrun"
+    job = {"model": "mnist", "all": 1}
+    answer = api("POST", "/v1/jobs", params={"dryrun": "true"}, json=job)
+    assert "'dry_run' may be meant" in answer.json()["detail"]
+    assert api("GET", "/v1/jobs").json()["items"] == []
+
+
 def test_keys_that_do_not_open_are_401_on_every_route(api: Api) -> None:
     past = datetime.now(UTC) - timedelta(days=1)
     revoked = api.new_key("me", "admin")

@@ -48,7 +48,7 @@ def test_file_that_cannot_be_read_refuses_the_dataset_by_name(tmp_path, name):
     with pytest.raises(InvalidFile, match=name) as raised:
         opened(tmp_path)
     assert "good" not in raised.value.detail
-    assert "on_error skip" in raised.value.detail
+    assert "on_error=skip" in raised.value.detail
 
 
 def test_files_that_cannot_be_read_are_left_out_when_asked_and_listed(tmp_path):
