@@ -239,7 +239,8 @@ class Figures(Archived, Claimed, Table):
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id"))
     dataset_id: Mapped[UUID | None] = mapped_column(ForeignKey("datasets.id"), index=True)
-    # The dataset's digest, `sample:mnist`, or empty where no real images are shown.
+    # The dataset's digest, or a hash of it and its owner where the model is another's;
+    # `sample:mnist`, or empty where no real images are shown.
     dataset_key: Mapped[str] = mapped_column(String(64))
     state: Mapped[str] = mapped_column(String(16))
     names: Mapped[list[str]]

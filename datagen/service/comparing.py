@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -60,12 +60,12 @@ def compare(session: Session, owner_id: UUID, references: Sequence[str]) -> sche
             f"{len(references)} models were named; 2 to {MOST_MODELS} are compared.", field="model"
         )
     models = [find_model(session, owner_id, reference) for reference in references]
-    warnings, unlike = _warnings(models)
     hidden = [
         number
         for number, model in enumerate(models)
         if not sharing.names_dataset(session, model, owner_id)
     ]
+    warnings, unlike = _warnings(models, hidden)
     return schemas.Comparison(
         models=[schemas.ModelRef.model_validate(model, from_attributes=True) for model in models],
         rows=[_row(models, row, unlike, hidden if row[0] == "dataset" else ()) for row in _ROWS],
@@ -73,15 +73,17 @@ def compare(session: Session, owner_id: UUID, references: Sequence[str]) -> sche
     )
 
 
-def _warnings(models: Sequence[Model]) -> tuple[list[str], frozenset[str]]:
+def _warnings(models: Sequence[Model], hidden: Collection[int]) -> tuple[list[str], frozenset[str]]:
     """Why figures cannot be compared, and which."""
-    warnings, unlike = [], frozenset[str]()
+    warnings, unlike, numbered = [], frozenset[str](), list(enumerate(models))
     if len({_value(model, "config", "likelihood") for model in models}) > 1:
         warnings.append(
             "The models have different likelihoods, so their bounds are on different scales."
         )
         unlike |= _BY_LIKELIHOOD
-    if len({model.dataset_digest for model in models}) > 1:
+    # What is hidden counts as different: whether it is the same would say what it is.
+    images = {number if number in hidden else row.dataset_digest for number, row in numbered}
+    if len(images) > 1:
         warnings.append(
             "The models were trained, and measured, on different images, so their figures are of "
             "different tasks."

@@ -6,6 +6,7 @@ public model shares what it makes, and not its owner's images.
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from dataclasses import dataclass
 from uuid import UUID
@@ -106,6 +107,11 @@ def request(
     return shown(row, dataset), messages
 
 
+def _own_key(dataset: Dataset) -> str:
+    """A key that no other owner's images have, so that none learns who has the same ones."""
+    return hashlib.sha256(f"{dataset.owner_id}:{dataset.digest}".encode()).hexdigest()
+
+
 def _trained(session: Session, owner_id: UUID, reference: str) -> Model:
     model = find_model(session, owner_id, reference, usable=True)
     if model.state != "succeeded":
@@ -129,7 +135,7 @@ def _images_for(
                 f"size than the model {model.name}@{model.version}; give one that fits.",
                 field="dataset",
             )
-        return dataset, dataset.digest
+        return dataset, dataset.digest if model.owner_id == owner_id else _own_key(dataset)
     if model.dataset_id is not None and model.owner_id == owner_id:
         known = session.get_one(Dataset, model.dataset_id)
         return (known, known.digest) if known.removed_at is None else (None, NO_IMAGES)

@@ -278,7 +278,7 @@ def test_others_are_not_told_what_a_shared_model_was_trained_on(engine, owner, s
         row.dataset_id, row.dataset_digest = dataset.id, dataset.digest
     with writing(engine) as session:
         mine = models.read(session, owner.id, "pets")
-        figures.request(session, owner.id, "pets", FiguresCreate())
+        drawn = figures.request(session, owner.id, "pets", FiguresCreate())[0]
         told = [
             models.read(session, stranger.id, "pets"),
             *models.list_models(session, stranger.id).items,
@@ -292,5 +292,25 @@ def test_others_are_not_told_what_a_shared_model_was_trained_on(engine, owner, s
         text = answer.model_dump_json()
         for name in (str(dataset.id), dataset.digest, "secret"):
             assert name not in text
-    # Whoever has the same images has their figures, under the name of his own.
+    # Whoever has the same images does not learn so: the figures are their own.
     assert both.dataset == same.id
+    assert both.id != drawn.id
+
+
+def test_comparing_does_not_say_whether_hidden_images_are_the_same(engine, owner, stranger, shared):
+    with writing(engine) as session:
+        session.get_one(Model, shared.id).dataset_digest = "c" * 64
+        other = Model(
+            **{
+                column.key: getattr(shared, column.key)
+                for column in Model.__table__.columns
+                if column.key != "id"
+            }
+            | {"owner_id": stranger.id, "name": "own", "dataset_digest": "c" * 64}
+        )
+        session.add(other)
+    with reading(engine) as session:
+        for digest_owner, known in ((stranger, False), (owner, True)):
+            names = ["pets", "own"] if digest_owner is stranger else ["pets", "pets"]
+            found = comparing.compare(session, digest_owner.id, names)
+            assert any("different images" in one for one in found.warnings) is not known
