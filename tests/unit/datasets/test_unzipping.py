@@ -92,7 +92,7 @@ def test_directory_that_promises_too_many_files_is_not_read(tmp_path):
     whole[end + 12 : end + 16] = struct.pack("<L", 0xFFFFFFF0)
     path.write_bytes(whole)
 
-    with pytest.raises(InvalidFile, match="or says so"):
+    with pytest.raises(InvalidFile, match="or its directory says so"):
         read(path)
 
 
