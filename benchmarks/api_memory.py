@@ -189,7 +189,7 @@ def measured(name: str, results: list[dict[str, object]]) -> None:
     with api() as (pid, client):
         headers = {"Content-Type": kind}
         if name == WITHOUT_SCOPE:
-            made = client.post("/v1/keys", json={"name": "reader", "scopes": ["read"]}).json()
+            made = client.post("/v1/keys", json={"owner": "reader", "scopes": ["read"]}).json()
             headers |= {"Authorization": f"Bearer {made['key']}", "Idempotency-Key": "once"}
         warm = client.post(UPLOAD, params={"name": "warm", "dry_run": True}, content=b"no dataset")
         assert warm.status_code < 500, warm.text  # noqa: PLR2004, S101
