@@ -38,7 +38,7 @@ _OPEN_OF_OWNER = (
     .group_by(Job.owner_id)
     .subquery()
 )
-# Open batches of an owner that are urgent by what `_told` goes by, made once.
+# Open batches of an owner that are urgent by what `_run_message` goes by, made once.
 _URGENT = (
     select(func.count())
     .select_from(Batch)
@@ -88,7 +88,7 @@ def make_batches(session: Session, settings: Settings, most: int | None = None) 
     waiting = [job for job in waiting if job.next_index < job.images_requested]
     session.add_all(batch for _, batch in made)
     session.flush()
-    messages = [_told(job, batch, urgent) for job, batch in made]
+    messages = [_run_message(job, batch, urgent) for job, batch in made]
     if waiting and room < free:
         messages.append(Message(MAKE_BATCHES))
     return messages
@@ -107,7 +107,7 @@ def first_of(
     made: list[Batch] = []
     while len(made) < min(free, most) and job.next_index < job.images_requested:
         made.append(_cut(job, moment))
-    messages = [_told(job, batch, urgent) for batch in made]
+    messages = [_run_message(job, batch, urgent) for batch in made]
     if len(made) < free and job.next_index < job.images_requested:
         messages.append(Message(MAKE_BATCHES))
     return made, messages
@@ -146,7 +146,7 @@ def reopen(session: Session, job: Job) -> list[Message]:
     return messages
 
 
-def _told(job: Job, batch: Batch, left: _UrgentLeft) -> Message:
+def _run_message(job: Job, batch: Batch, left: _UrgentLeft) -> Message:
     # Somebody looks at the first images of a job, and waits for the whole of a small one.
     urgent = batch.start == 0 or job.images_requested <= job.batch_size
     if job.priority is not None:

@@ -97,7 +97,7 @@ def _count_samples(
         part.agreed += sign * int(agreed[own].sum())
         if part.label == UNLABELLED:
             for label in np.unique(samples.labels[own]).tolist():
-                row = found(session, job, label)
+                row = label_row(session, job, label)
                 alike = own & (samples.labels == label)
                 row.stored += sign * int(alike.sum())
                 row.score_sum += int(units[alike].sum())
@@ -114,7 +114,7 @@ def _count_refused(session: Session, job: Job, parts: Sequence[JobLabel], refuse
             continue
         for label in np.unique(refused.judged_labels[own]).tolist():
             alike = own & (refused.judged_labels == label)
-            _add_reasons(found(session, job, label), refused.reasons[alike])
+            _add_reasons(label_row(session, job, label), refused.reasons[alike])
     job.images_short += len(refused.short)
 
 
@@ -124,7 +124,7 @@ def _add_reasons(part: JobLabel, reasons: np.ndarray) -> None:
         setattr(part, column, getattr(part, column) + int((reasons == number).sum()))
 
 
-def found(session: Session, job: Job, label: int) -> JobLabel:
+def label_row(session: Session, job: Job, label: int) -> JobLabel:
     """The row of a label that the judge gave, which asks for nothing."""
     part = session.get(JobLabel, (job.id, label + 1))
     if part is None:

@@ -33,7 +33,7 @@ from datagen.service.common import (
 )
 from datagen.service.ingesting import Ingested, split_file, write_splits
 from datagen.service.reader import FileReader
-from datagen.service.showing import those_shown
+from datagen.service.unreadable_rows import skip_unreadable
 from datagen.settings import Settings
 from datagen.storage import CHUNK_BYTES, Storage
 
@@ -215,7 +215,7 @@ def register(
             row.storage_prefix = ingested.prefix
         row.license = licence or row.license
         session.flush()
-        return shown(row)
+        return to_schema(row)
     row = Dataset(
         id=new_id(),
         owner_id=owner_id,
@@ -233,7 +233,7 @@ def register(
     session.add(row)
     session.flush()
     pipelines.note_new_version(session, owner_id, name)
-    return shown(row)
+    return to_schema(row)
 
 
 def _key(prefix: str, split: str) -> str:
@@ -282,7 +282,7 @@ def load_named_split(
         return read_named_split(path)
 
 
-def shown(dataset: Dataset) -> schemas.Dataset:
+def to_schema(dataset: Dataset) -> schemas.Dataset:
     """The wire form of a dataset."""
     plain = {name: getattr(dataset, name) for name in schemas.Dataset.model_fields}
     return schemas.Dataset.model_validate(plain | {"report": dataset.report or {}})
@@ -290,7 +290,7 @@ def shown(dataset: Dataset) -> schemas.Dataset:
 
 def read(session: Session, owner_id: UUID, reference: str) -> schemas.Dataset:
     """A dataset by `name` (the latest version), `name@version` or id. Raises NotFound."""
-    return shown(find_dataset(session, owner_id, reference))
+    return to_schema(find_dataset(session, owner_id, reference))
 
 
 def list_datasets(
@@ -300,7 +300,8 @@ def list_datasets(
     query = select(Dataset).where(Dataset.owner_id == owner_id, Dataset.removed_at.is_(None))
     rows, following = page_of(session, query, Dataset, limit, cursor)
     return Page(
-        items=those_shown(rows, lambda some: [shown(row) for row in some]), next_cursor=following
+        items=skip_unreadable(rows, lambda some: [to_schema(row) for row in some]),
+        next_cursor=following,
     )
 
 
@@ -311,7 +312,7 @@ def versions(session: Session, owner_id: UUID, name: str) -> list[schemas.Datase
         .where(Dataset.owner_id == owner_id, Dataset.name == name, Dataset.removed_at.is_(None))
         .order_by(Dataset.version.desc())
     )
-    return [shown(row) for row in rows]
+    return [to_schema(row) for row in rows]
 
 
 def remove(session: Session, owner_id: UUID, reference: str, *, force: bool = False) -> None:

@@ -27,7 +27,7 @@ from datagen.db.tables import Delivery, Export, Job, Model, Report, Run, Webhook
 from datagen.errors import DatagenError, Forbidden, Unavailable, reason_of
 from datagen.queue import Message
 from datagen.schemas import PING
-from datagen.service import claims, exports, receivers, reports, runs, showing_jobs
+from datagen.service import claims, exports, job_views, receivers, reports, runs
 from datagen.service.attempts import in_transaction
 from datagen.service.common import lock_owner
 from datagen.service.outgoing import post
@@ -112,11 +112,13 @@ def _data(session: Session, row: Delivery) -> Any:
         job = session.get(Job, row.resource_id)
         if job is None or job.removed_at is not None:
             return None
-        return showing_jobs.shown(session, [job])[0].model_dump(mode="json")
+        return job_views.to_schemas(session, [job])[0].model_dump(mode="json")
     if name == "export":
         export = session.get(Export, row.resource_id)
         return (
-            None if export is None else exports.shown(session, [export])[0].model_dump(mode="json")
+            None
+            if export is None
+            else exports.to_schemas(session, [export])[0].model_dump(mode="json")
         )
     if name == "model":
         model = session.get(Model, row.resource_id)
@@ -128,7 +130,7 @@ def _data(session: Session, row: Delivery) -> Any:
         }
     if name == "run":
         run = session.get(Run, row.resource_id)
-        return None if run is None else runs.shown(session, [run])[0].model_dump(mode="json")
+        return None if run is None else runs.to_schemas(session, [run])[0].model_dump(mode="json")
     report = session.get(Report, row.resource_id)
     return (
         None

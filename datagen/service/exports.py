@@ -30,7 +30,7 @@ from datagen.service import quotas
 from datagen.service.common import owned, page_of
 from datagen.service.destinations import check_destination
 from datagen.service.export_contents import Contents, resolve
-from datagen.service.showing import those_shown
+from datagen.service.unreadable_rows import skip_unreadable
 from datagen.settings import Settings
 from datagen.storage import Storage
 
@@ -56,7 +56,7 @@ def create(
     quotas.take_bytes(session, settings, owner_id)
     layout.refuse(contents.image_shape, contents.class_names, contents.counts)
     export, message = added(session, owner_id, request, contents, now(session))
-    return shown(session, [export])[0], [message]
+    return to_schemas(session, [export])[0], [message]
 
 
 def following(
@@ -109,7 +109,7 @@ def added(
     return export, Message(RUN_EXPORT, {"export_id": str(export.id)})
 
 
-def shown(session: Session, exports: Sequence[Export]) -> list[schemas.Export]:
+def to_schemas(session: Session, exports: Sequence[Export]) -> list[schemas.Export]:
     """The wire form of exports."""
     jobs: dict[UUID, list[UUID]] = {export.id: [] for export in exports}
     for export_id, job_id in session.execute(
@@ -118,10 +118,10 @@ def shown(session: Session, exports: Sequence[Export]) -> list[schemas.Export]:
         .order_by(ExportJob.export_id, ExportJob.position)
     ):
         jobs[export_id].append(job_id)
-    return [_shown(session, export, jobs[export.id]) for export in exports]
+    return [_to_schema(session, export, jobs[export.id]) for export in exports]
 
 
-def _shown(session: Session, export: Export, jobs: list[UUID]) -> schemas.Export:
+def _to_schema(session: Session, export: Export, jobs: list[UUID]) -> schemas.Export:
     plain = {name: getattr(export, name, None) for name in schemas.Export.model_fields}
     dataset = None if export.dataset_id is None else session.get(Dataset, export.dataset_id)
     return schemas.Export.model_validate(
@@ -130,7 +130,7 @@ def _shown(session: Session, export: Export, jobs: list[UUID]) -> schemas.Export
             "job": export.job_id,
             "jobs": jobs or ([] if export.job_id is None else [export.job_id]),
             "dataset": None if dataset is None else f"{dataset.name}@{dataset.version}",
-            "request": _request_shown(export),
+            "request": _request_schema(export),
             "warnings": export.warnings or [],
             "expired": export.state == "succeeded"
             and export.location is None
@@ -139,7 +139,7 @@ def _shown(session: Session, export: Export, jobs: list[UUID]) -> schemas.Export
     )
 
 
-def _request_shown(export: Export) -> ExportCreate | None:
+def _request_schema(export: Export) -> ExportCreate | None:
     """What was asked for; None where this version would refuse it, as a former one did not."""
     try:
         return requested(export)
@@ -156,7 +156,7 @@ def requested(export: Export) -> ExportCreate:
 
 def read(session: Session, owner_id: UUID, export_id: UUID) -> schemas.Export:
     """An export of the owner's. Raises NotFound."""
-    return shown(session, [owned(session, Export, owner_id, export_id)])[0]
+    return to_schemas(session, [owned(session, Export, owner_id, export_id)])[0]
 
 
 def list_exports(
@@ -174,7 +174,8 @@ def list_exports(
         query = query.where(or_(Export.job_id == job_id, Export.id.in_(has_job)))
     rows, following_page = page_of(session, query, Export, limit, cursor)
     return Page(
-        items=those_shown(rows, lambda some: shown(session, some)), next_cursor=following_page
+        items=skip_unreadable(rows, lambda some: to_schemas(session, some)),
+        next_cursor=following_page,
     )
 
 
@@ -299,7 +300,7 @@ def cancel(session: Session, owner_id: UUID, export_id: UUID) -> schemas.Export:
         )
     export.state, export.ended_at, export.lease_until = "cancelled", now(session), None
     session.flush()
-    return shown(session, [export])[0]
+    return to_schemas(session, [export])[0]
 
 
 def remove(session: Session, owner_id: UUID, export_id: UUID) -> None:

@@ -104,7 +104,7 @@ def request(
         row.sent_at = moment
         messages = [Message(RUN_FIGURES, {"figures_id": str(row.id)})]
     session.flush()
-    return shown(row, dataset), messages
+    return to_schema(row, dataset), messages
 
 
 def _own_key(dataset: Dataset) -> str:
@@ -153,10 +153,10 @@ def known(
     row = session.scalars(
         select(Figures).where(Figures.model_id == model.id, Figures.dataset_key == key)
     ).one_or_none()
-    return None if row is None else shown(row, dataset)
+    return None if row is None else to_schema(row, dataset)
 
 
-def shown(row: Figures, dataset: Dataset | None) -> schemas.Figures:
+def to_schema(row: Figures, dataset: Dataset | None) -> schemas.Figures:
     """The wire form of figures.
 
     Args:

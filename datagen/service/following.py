@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 from datagen import schemas
 from datagen.db.tables import Job
 from datagen.service.common import owned
-from datagen.service.showing import those_shown
-from datagen.service.showing_jobs import shown
+from datagen.service.job_views import to_schemas
+from datagen.service.unreadable_rows import skip_unreadable
 
 # Ids that a statement names.
 _AT_ONCE = 500
@@ -22,7 +22,7 @@ _AT_ONCE = 500
 def read(session: Session, owner_id: UUID, job_id: UUID) -> tuple[int, schemas.Job]:
     """A job of the owner's with its revision. Raises NotFound."""
     job = owned(session, Job, owner_id, job_id)
-    return job.revision, shown(session, [job])[0]
+    return job.revision, to_schemas(session, [job])[0]
 
 
 def changed(
@@ -43,7 +43,7 @@ def changed(
         moved = [row.id for row in rows if row.id in there and row.revision != known[row.id]]
         if moved:
             jobs = session.scalars(select(Job).where(Job.id.in_(moved))).all()
-            views = those_shown(jobs, lambda some: shown(session, some))
+            views = skip_unreadable(jobs, lambda some: to_schemas(session, some))
             by_id = {view.id: view for view in views}
             found += [(job.id, job.revision, by_id.get(job.id)) for job in jobs]
         found += [(job_id, known[job_id] + 1, None) for job_id in some if job_id not in there]

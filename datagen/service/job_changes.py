@@ -15,8 +15,8 @@ from datagen.errors import Conflict, InvalidRequest
 from datagen.queue import REMOVE_JOBS, Message
 from datagen.schemas import ENDED, Gate, JobExtend
 from datagen.service import batch_work, batches, job_plans, quotas, sharing
+from datagen.service.job_views import to_schemas
 from datagen.service.jobs import CUT_AT_ONCE, held
-from datagen.service.showing_jobs import shown
 from datagen.settings import Settings
 from datagen.storage import Storage
 
@@ -61,7 +61,7 @@ def extend(
     session.flush()
     take(session, settings, owner_id, more)
     messages = batches.make_batches(session, settings, most=CUT_AT_ONCE)
-    return shown(session, [job])[0], messages
+    return to_schemas(session, [job])[0], messages
 
 
 def _taken_more(job: Job, total: int) -> int:
@@ -105,7 +105,7 @@ def retry(
     quotas.take_job(session, settings, owner_id, job.images_requested - job.images_stored)
     messages = batches.reopen(session, job)
     messages += batches.make_batches(session, settings, most=CUT_AT_ONCE)
-    return shown(session, [job])[0], messages
+    return to_schemas(session, [job])[0], messages
 
 
 def reopen(job: Job) -> None:

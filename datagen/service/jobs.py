@@ -25,8 +25,8 @@ from datagen.service.common import (
     models_named,
     owned,
 )
-from datagen.service.showing import those_shown
-from datagen.service.showing_jobs import shown, shown_new
+from datagen.service.job_views import new_to_schema, to_schemas
+from datagen.service.unreadable_rows import skip_unreadable
 from datagen.settings import Settings
 
 LISTED_LABELS = 20
@@ -81,7 +81,7 @@ def create(
     session.add_all([*parts, *first])
     session.flush()
     quotas.take_job(session, settings, owner_id, total)
-    return shown_new(job, model, parts), messages
+    return new_to_schema(job, model, parts), messages
 
 
 def held(session: Session, owner_id: UUID, job_id: UUID) -> Job:
@@ -97,7 +97,7 @@ def held(session: Session, owner_id: UUID, job_id: UUID) -> Job:
 
 def read(session: Session, owner_id: UUID, job_id: UUID) -> schemas.Job:
     """A job of the owner's. Raises NotFound."""
-    return shown(session, [owned(session, Job, owner_id, job_id)])[0]
+    return to_schemas(session, [owned(session, Job, owner_id, job_id)])[0]
 
 
 def list_jobs(
@@ -137,7 +137,8 @@ def list_jobs(
     rows = list(session.scalars(query.order_by(order).limit(limit + 1)))
     following = encode_cursor(str(rows[limit - 1].id)) if len(rows) > limit else None
     return Page(
-        items=those_shown(rows[:limit], lambda some: shown(session, some)), next_cursor=following
+        items=skip_unreadable(rows[:limit], lambda some: to_schemas(session, some)),
+        next_cursor=following,
     )
 
 
@@ -155,4 +156,4 @@ def cancel(session: Session, owner_id: UUID, job_id: UUID) -> tuple[schemas.Job,
     job.state, job.ended_at = "cancelled", moment
     batches.cancel_open(session, job_id, moment)
     session.flush()
-    return shown(session, [job])[0], [Message(MAKE_BATCHES)]
+    return to_schemas(session, [job])[0], [Message(MAKE_BATCHES)]

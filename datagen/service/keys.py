@@ -31,7 +31,7 @@ from datagen.service.common import (
     encode_cursor,
     insert_if_absent,
 )
-from datagen.service.showing import those_shown
+from datagen.service.unreadable_rows import skip_unreadable
 from datagen.settings import Settings
 
 SCOPES = ("read", "write", "admin")
@@ -128,8 +128,8 @@ def list_keys(
         last = rows[limit - 1][0]
         following = encode_cursor([last.created_at.isoformat(), last.id])
     moment = now(session)
-    shown = those_shown(
-        rows[:limit], lambda some: [_shown(key, of.name, moment) for key, of in some]
+    shown = skip_unreadable(
+        rows[:limit], lambda some: [_to_schema(key, of.name, moment) for key, of in some]
     )
     return Page(items=shown, next_cursor=following)
 
@@ -150,7 +150,7 @@ def revoke(session: Session, asker: Principal, key_id: str) -> schemas.Key:
     if key.revoked_at is None:
         key.revoked_at = now(session)
     session.flush()
-    return _shown(key, owner.name, now(session))
+    return _to_schema(key, owner.name, now(session))
 
 
 def rotate(session: Session, key_id: str, grace: int) -> KeyMade:
@@ -178,7 +178,7 @@ def rotate(session: Session, key_id: str, grace: int) -> KeyMade:
 def read_key(session: Session, key_id: str) -> schemas.Key:
     """A key without its secret. Raises NotFound."""
     key, owner = _named(session, key_id)
-    return _shown(key, owner.name, now(session))
+    return _to_schema(key, owner.name, now(session))
 
 
 def me(session: Session, settings: Settings, asker: Principal) -> Me:
@@ -218,7 +218,7 @@ def _state(key: ApiKey, moment: datetime) -> str:
     return "expired" if key.expires_at is not None and key.expires_at <= moment else "valid"
 
 
-def _shown(key: ApiKey, owner: str, moment: datetime) -> schemas.Key:
+def _to_schema(key: ApiKey, owner: str, moment: datetime) -> schemas.Key:
     told: dict[str, Any] = {"owner": owner, "state": _state(key, moment)}
     names = ("id", "scopes", "created_at", "expires_at", "revoked_at")
     return schemas.Key.model_validate({name: getattr(key, name) for name in names} | told)

@@ -32,8 +32,8 @@ from datagen.service.common import (
 from datagen.service.keys import ensure_owner
 from datagen.service.model_files import ModelFiles, StoredFile
 from datagen.service.sharing import BUNDLED_OWNER
-from datagen.service.showing import those_shown
-from datagen.service.trainings import told
+from datagen.service.trainings import run_message
+from datagen.service.unreadable_rows import skip_unreadable
 from datagen.settings import Settings
 from datagen.storage import Storage
 
@@ -83,7 +83,7 @@ def create(
     )
     session.add(model)
     session.flush()
-    return shown(session, model, owner_id), [told(model.id)]
+    return to_schema(session, model, owner_id), [run_message(model.id)]
 
 
 def _checked_options(request: ModelCreate) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def _refuse_untrainable(dataset: Dataset) -> None:
         )
 
 
-def shown(session: Session, model: Model, owner_id: UUID) -> schemas.Model:
+def to_schema(session: Session, model: Model, owner_id: UUID) -> schemas.Model:
     """The wire form of a model, as an owner may see it."""
     plain = {name: getattr(model, name, None) for name in schemas.Model.model_fields}
     own = {"dataset": model.dataset_id, "config": model.config or {}}
@@ -125,7 +125,7 @@ def shown(session: Session, model: Model, owner_id: UUID) -> schemas.Model:
 
 def read(session: Session, owner_id: UUID, reference: str) -> schemas.Model:
     """A model by `name` (the latest version), `name@version` or id. Raises NotFound."""
-    return shown(session, find_model(session, owner_id, reference), owner_id)
+    return to_schema(session, find_model(session, owner_id, reference), owner_id)
 
 
 def list_models(
@@ -137,7 +137,9 @@ def list_models(
     )
     rows, following = page_of(session, query, Model, limit, cursor)
     return Page(
-        items=those_shown(rows, lambda some: [shown(session, row, owner_id) for row in some]),
+        items=skip_unreadable(
+            rows, lambda some: [to_schema(session, row, owner_id) for row in some]
+        ),
         next_cursor=following,
     )
 
@@ -183,7 +185,7 @@ def change(session: Session, owner_id: UUID, reference: str, wanted: ModelChange
         batches.end_of_others(session, model, moment)
         sharing.end_reports_of_others(session, model, moment)
         session.flush()
-    return shown(session, model, owner_id)
+    return to_schema(session, model, owner_id)
 
 
 def cancel(session: Session, owner_id: UUID, model_id: UUID) -> schemas.Model:
@@ -209,7 +211,7 @@ def cancel(session: Session, owner_id: UUID, model_id: UUID) -> schemas.Model:
     model.state, model.ended_at = "cancelled", now(session)
     model.lease_until = model.state_key = None
     session.flush()
-    return shown(session, model, owner_id)
+    return to_schema(session, model, owner_id)
 
 
 def remove(session: Session, owner_id: UUID, reference: str, *, force: bool = False) -> None:

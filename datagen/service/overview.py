@@ -13,7 +13,7 @@ from datagen import schemas
 from datagen.db.session import now
 from datagen.db.tables import Batch, Job, Model, Pipeline
 from datagen.service import jobs, pipelines
-from datagen.service.showing import those_shown
+from datagen.service.unreadable_rows import skip_unreadable
 
 RECENT_JOBS, NEXT_PIPELINES = 8, 5
 OPEN = ("queued", "running")
@@ -81,5 +81,5 @@ def overview(session: Session, owner_id: UUID) -> Overview:
         batches={state: batches.get(state, 0) for state in OPEN},
         training=[schemas.ModelRef.model_validate(row) for row in training],
         models=trained or 0,
-        next_runs=those_shown(due, lambda some: pipelines.shown(session, some)),
+        next_runs=skip_unreadable(due, lambda some: pipelines.to_schemas(session, some)),
     )

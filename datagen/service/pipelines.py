@@ -28,7 +28,7 @@ from datagen.service.common import (
 )
 from datagen.service.destinations import check_destination, destinations
 from datagen.service.pipeline_circles import refuse_circle
-from datagen.service.showing import those_shown
+from datagen.service.unreadable_rows import skip_unreadable
 from datagen.settings import Settings
 
 SHOWN_TIMES = 5
@@ -76,7 +76,7 @@ def apply(
         # Such as a schedule in a zone that this machine did not know for a while.
         row.next_due_at = next_due(wanted.schedule, moment, row.id)
     session.flush()
-    return shown(session, [row])[0], made
+    return to_schemas(session, [row])[0], made
 
 
 def validate(
@@ -147,10 +147,12 @@ def why_never_due(row: Pipeline) -> str | None:
 
 def read(session: Session, owner_id: UUID, reference: str) -> schemas.Pipeline:
     """A pipeline by name or id. Raises NotFound."""
-    return shown(session, [found(session, owner_id, reference)])[0]
+    return to_schemas(session, [find_pipeline(session, owner_id, reference)])[0]
 
 
-def found(session: Session, owner_id: UUID, reference: str, *, locked: bool = False) -> Pipeline:
+def find_pipeline(
+    session: Session, owner_id: UUID, reference: str, *, locked: bool = False
+) -> Pipeline:
     """The row of a pipeline by name or id. Raises NotFound."""
     row_id = parse_id(reference)
     named = Pipeline.name == reference if row_id is None else Pipeline.id == row_id
@@ -171,7 +173,9 @@ def list_pipelines(
     """The owner's pipelines, newest first. Raises InvalidRequest for a bad cursor."""
     query = select(Pipeline).where(Pipeline.owner_id == owner_id)
     rows, following = page_of(session, query, Pipeline, limit, cursor)
-    return Page(items=those_shown(rows, lambda some: shown(session, some)), next_cursor=following)
+    return Page(
+        items=skip_unreadable(rows, lambda some: to_schemas(session, some)), next_cursor=following
+    )
 
 
 def pause(session: Session, owner_id: UUID, reference: str, *, paused: bool) -> schemas.Pipeline:
@@ -182,12 +186,12 @@ def pause(session: Session, owner_id: UUID, reference: str, *, paused: bool) -> 
     Raises:
         NotFound: no such pipeline of the owner's.
     """
-    row = found(session, owner_id, reference, locked=True)
+    row = find_pipeline(session, owner_id, reference, locked=True)
     if row.paused and not paused:
         row.next_due_at = next_due(recipe_of(row).schedule, now(session), row.id)
     row.paused = paused
     session.flush()
-    return shown(session, [row])[0]
+    return to_schemas(session, [row])[0]
 
 
 def remove(session: Session, owner_id: UUID, reference: str) -> None:
@@ -197,7 +201,7 @@ def remove(session: Session, owner_id: UUID, reference: str) -> None:
         NotFound: no such pipeline of the owner's.
         Conflict: a run of it goes on.
     """
-    row = found(session, owner_id, reference, locked=True)
+    row = find_pipeline(session, owner_id, reference, locked=True)
     going = session.scalar(
         select(Run.id).where(Run.pipeline_id == row.id, Run.state.not_in(sorted(ENDED))).limit(1)
     )
@@ -221,7 +225,7 @@ def note_new_version(session: Session, owner_id: UUID, dataset: str) -> None:
     )
 
 
-def shown(session: Session, rows: Sequence[Pipeline]) -> list[schemas.Pipeline]:
+def to_schemas(session: Session, rows: Sequence[Pipeline]) -> list[schemas.Pipeline]:
     """The wire form of pipelines, each with its latest run."""
     latest = (
         select(Run.id)

@@ -112,7 +112,7 @@ def decoded(session: Session, owner_id: UUID, reference: str, wanted: DecodeCrea
     return _asked(model, work, [], is_drawn=False)
 
 
-def shown(asked: Asked, made: Made) -> Preview:
+def to_schema(asked: Asked, made: Made) -> Preview:
     """The answer of the API to what a worker made."""
     names = asked.class_names
     columns = zip(made.labels, made.scores, made.judged_labels, made.pngs, strict=True)

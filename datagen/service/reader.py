@@ -74,7 +74,7 @@ class FileReader:
                 if not answered:
                     with suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
-        return self._told(task, answer)
+        return self._result(task, answer)
 
     def _received(self, connection: socket.socket) -> bytes:
         """All that the reader says until it ends."""
@@ -99,7 +99,7 @@ class FileReader:
                     "DATAGEN_READER_SECONDS."
                 )
 
-    def _told(self, task: str, answer: bytes) -> dict[str, Any]:
+    def _result(self, task: str, answer: bytes) -> dict[str, Any]:
         kind, rest = answer[:1], answer[1:]
         if kind == b"=":
             found: dict[str, Any] = json.loads(rest)

@@ -27,7 +27,7 @@ from datagen.service.figures import SAMPLE
 from datagen.service.model_files import ModelFiles
 from datagen.service.recommending import gate_of, sampler_of
 from datagen.service.sharing import BUNDLED_OWNER
-from datagen.service.showing import those_shown
+from datagen.service.unreadable_rows import skip_unreadable
 from datagen.settings import Settings
 from datagen.storage import Storage
 
@@ -98,10 +98,10 @@ def create(
     )
     session.add(report)
     session.flush()
-    return _shown(session, report), [told(report.id)]
+    return _to_schema(session, report), [run_message(report.id)]
 
 
-def told(report_id: UUID) -> Message:
+def run_message(report_id: UUID) -> Message:
     """The message that a report waits."""
     return Message(RUN_REPORT, {"report_id": str(report_id)})
 
@@ -174,7 +174,7 @@ def _size(shape: list[int]) -> str:
 
 def read(session: Session, owner_id: UUID, report_id: UUID) -> schemas.Report:
     """A report of the owner's. Raises NotFound."""
-    return _shown(session, owned(session, Report, owner_id, report_id))
+    return _to_schema(session, owned(session, Report, owner_id, report_id))
 
 
 def list_reports(
@@ -191,7 +191,7 @@ def list_reports(
         query = query.where(Report.job_id == job_id)
     rows, following = page_of(session, query, Report, limit, cursor)
     return Page(
-        items=those_shown(rows, lambda some: [_shown(session, row) for row in some]),
+        items=skip_unreadable(rows, lambda some: [_to_schema(session, row) for row in some]),
         next_cursor=following,
     )
 
@@ -214,7 +214,7 @@ def cancel(session: Session, owner_id: UUID, report_id: UUID) -> schemas.Report:
     report = session.get_one(Report, report_id, populate_existing=True)
     if changed is None:
         raise Conflict(f"Report {report_id} is {report.state} already; there is nothing to cancel.")
-    return _shown(session, report)
+    return _to_schema(session, report)
 
 
 def remove(session: Session, owner_id: UUID, report_id: UUID) -> None:
@@ -253,7 +253,7 @@ def read_file(
         raise NotFound("The report is missing from the storage; ask for it anew.") from None
 
 
-def _shown(session: Session, report: Report) -> schemas.Report:
+def _to_schema(session: Session, report: Report) -> schemas.Report:
     plain = {name: getattr(report, name, None) for name in schemas.Report.model_fields}
     model = session.get_one(Model, report.model_id)
     return schemas.Report.model_validate(
@@ -345,7 +345,7 @@ def finish_slice(session: Session, work: ReportWork, state_key: str) -> list[Mes
         available_at=moment,
         sent_at=moment,
     )
-    return [told(work.report_id)] if kept else []
+    return [run_message(work.report_id)] if kept else []
 
 
 def close(

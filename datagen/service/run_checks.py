@@ -38,10 +38,13 @@ def apply(checks: Checks, report: Mapping[str, Any]) -> list[str]:
 def _compared(checks: Checks, report: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
     if (least := checks.min_fidelity) is not None:
         value = _found(report, "fidelity", "balanced")
-        yield f"fidelity {_told(value)}, at least {least:g}", value is not None and value >= least
+        yield (
+            f"fidelity {_formatted(value)}, at least {least:g}",
+            value is not None and value >= least,
+        )
     if (most := checks.max_copies) is not None:
         value = _found(report, "copying", "copy_rate")
-        yield f"copies {_told(value)}, at most {most:g}", value is not None and value <= most
+        yield f"copies {_formatted(value)}, at most {most:g}", value is not None and value <= most
     if (needed := checks.usefulness) is not None:
         outcome = report["verdict"]["outcome"]
         passed = outcome == "helps" if needed == "helps" else outcome != "hurts"
@@ -54,5 +57,5 @@ def _found(report: Mapping[str, Any], part: str, name: str) -> float | None:
     return None if value is None else float(value)
 
 
-def _told(value: float | None) -> str:
+def _formatted(value: float | None) -> str:
     return "could not be computed" if value is None else f"{value:.4g}"

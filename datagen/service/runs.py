@@ -19,7 +19,7 @@ from datagen.service import pipelines, quotas, run_plans, run_records, running
 from datagen.service.common import find_dataset, owned, page_of
 from datagen.service.pipeline_ticks import new_run
 from datagen.service.run_steps import At
-from datagen.service.showing import those_shown
+from datagen.service.unreadable_rows import skip_unreadable
 from datagen.settings import Settings
 
 
@@ -31,7 +31,7 @@ def start(session: Session, owner_id: UUID, reference: str) -> tuple[schemas.Run
         Conflict: a run of it goes on, and the recipe does not say what then.
         UnknownLabel: a plan that names a label which nothing could be made of.
     """
-    row = pipelines.found(session, owner_id, reference, locked=True)
+    row = pipelines.find_pipeline(session, owner_id, reference, locked=True)
     recipe = pipelines.recipe_of(row)
     if recipe.source.refresh is None:
         run_plans.refuse_named(session, owner_id, recipe)
@@ -50,7 +50,7 @@ def start(session: Session, owner_id: UUID, reference: str) -> tuple[schemas.Run
     run = Run(**new_run(row, "hand", moment, moment) | {"sent_at": moment})
     session.add(run)
     session.flush()
-    return shown(session, [run])[0], [Message(ADVANCE_RUN, {"run_id": str(run.id)})]
+    return to_schemas(session, [run])[0], [Message(ADVANCE_RUN, {"run_id": str(run.id)})]
 
 
 def dry_run(session: Session, settings: Settings, owner_id: UUID, reference: str) -> DryRun:
@@ -60,7 +60,7 @@ def dry_run(session: Session, settings: Settings, owner_id: UUID, reference: str
         NotFound: no such pipeline of the owner's, or no dataset to count.
         UnknownLabel, InvalidRequest: a plan that the run would fail at.
     """
-    row = pipelines.found(session, owner_id, reference)
+    row = pipelines.find_pipeline(session, owner_id, reference)
     recipe = pipelines.recipe_of(row)
     dataset = find_dataset(session, owner_id, recipe.source.dataset)
     warnings = pipelines.missing(session, owner_id, recipe)
@@ -92,7 +92,7 @@ def dry_run(session: Session, settings: Settings, owner_id: UUID, reference: str
 
 def due_times(session: Session, owner_id: UUID, reference: str) -> DueTimes:
     """When a pipeline runs next, at most five times. Raises NotFound."""
-    row = pipelines.found(session, owner_id, reference)
+    row = pipelines.find_pipeline(session, owner_id, reference)
     if pipelines.why_never_due(row) is not None:
         return DueTimes(times=[], timezone="UTC", paused=row.paused)
     schedule = pipelines.recipe_of(row).schedule
@@ -103,7 +103,7 @@ def due_times(session: Session, owner_id: UUID, reference: str) -> DueTimes:
 
 def read(session: Session, owner_id: UUID, run_id: UUID) -> schemas.Run:
     """A run of the owner's. Raises NotFound."""
-    return shown(session, [owned(session, Run, owner_id, run_id)])[0]
+    return to_schemas(session, [owned(session, Run, owner_id, run_id)])[0]
 
 
 def history(
@@ -121,12 +121,14 @@ def history(
         NotFound: no such pipeline of the owner's.
         InvalidRequest: a bad cursor.
     """
-    row = pipelines.found(session, owner_id, reference)
+    row = pipelines.find_pipeline(session, owner_id, reference)
     query = select(Run).where(Run.pipeline_id == row.id)
     if state is not None:
         query = query.where(Run.state == state)
     rows, following = page_of(session, query, Run, limit, cursor)
-    return Page(items=those_shown(rows, lambda some: shown(session, some)), next_cursor=following)
+    return Page(
+        items=skip_unreadable(rows, lambda some: to_schemas(session, some)), next_cursor=following
+    )
 
 
 def cancel(
@@ -144,10 +146,10 @@ def cancel(
         raise Conflict(f"Run {run_id} is {row.state} already; there is nothing to cancel.")
     at = At(session, settings, row, pipelines.recipe_of(row), now(session))
     messages = running.cancel(at, "Cancelled by its owner.")
-    return shown(session, [row])[0], messages
+    return to_schemas(session, [row])[0], messages
 
 
-def shown(session: Session, rows: Sequence[Run]) -> list[schemas.Run]:
+def to_schemas(session: Session, rows: Sequence[Run]) -> list[schemas.Run]:
     """The wire form of runs."""
     names = {
         row.id: row.name
@@ -157,10 +159,10 @@ def shown(session: Session, rows: Sequence[Run]) -> list[schemas.Run]:
             )
         )
     }
-    return [_shown(session, run, names[run.pipeline_id]) for run in rows]
+    return [_to_schema(session, run, names[run.pipeline_id]) for run in rows]
 
 
-def _shown(session: Session, run: Run, name: str) -> schemas.Run:
+def _to_schema(session: Session, run: Run, name: str) -> schemas.Run:
     current = run_records.current(run)
     steps = [dict(step) for step in run.steps]
     if run.state == "running" and current is not None:

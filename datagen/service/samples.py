@@ -13,7 +13,7 @@ from datagen.db.tables import Batch, Job, JobLabel, Model, Sample
 from datagen.errors import NotFound, UnknownLabel
 from datagen.schemas import Page
 from datagen.service.common import MAX_PAGE, decode_index_cursor, encode_cursor, owned
-from datagen.service.showing import those_shown
+from datagen.service.unreadable_rows import skip_unreadable
 from datagen.shards import read_sample as read_shard_sample
 from datagen.storage import Storage
 
@@ -51,7 +51,7 @@ def list_samples(
     limit = min(limit, MAX_PAGE)
     rows = list(session.scalars(query.limit(limit + 1)))
     following = encode_cursor(rows[limit - 1].index) if len(rows) > limit else None
-    items = those_shown(rows[:limit], lambda some: [_sample(job, row, names) for row in some])
+    items = skip_unreadable(rows[:limit], lambda some: [_sample(job, row, names) for row in some])
     return Page(items=items, next_cursor=following)
 
 

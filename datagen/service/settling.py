@@ -98,7 +98,7 @@ def _count(session: Session, job: Job, twice: np.ndarray, labels: np.ndarray) ->
     ).all()
     if parts[0].label == batch_work.UNLABELLED:
         for label, count in zip(*np.unique(labels, return_counts=True), strict=True):
-            counting.found(session, job, int(label)).rejected_duplicate += int(count)
+            counting.label_row(session, job, int(label)).rejected_duplicate += int(count)
         return
     for part in parts:
         first, last = np.searchsorted(twice, [part.start, part.start + part.requested])

@@ -49,10 +49,10 @@ def requeue_stale(session: Session, settings: Settings) -> list[Message]:
         claims.release_expired(session, settings, kind)
     for kind, task, argument in _KINDS:
         if kind is not Delivery:
-            messages += _told(task, argument, claims.unsent(session, settings, kind))
+            messages += _messages(task, argument, claims.unsent(session, settings, kind))
     receivers.give_up(session)
     return messages + receivers.due(session, settings)
 
 
-def _told(task: str, argument: str, ids: list[UUID]) -> list[Message]:
+def _messages(task: str, argument: str, ids: list[UUID]) -> list[Message]:
     return [Message(task, {argument: str(row_id)}) for row_id in ids]

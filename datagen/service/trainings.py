@@ -37,7 +37,7 @@ class TrainingWork:
     splits: dict[str, str | None]
 
 
-def told(model_id: UUID) -> Message:
+def run_message(model_id: UUID) -> Message:
     """The message that a training waits."""
     return Message(RUN_TRAINING, {"model_id": str(model_id)})
 
@@ -96,7 +96,7 @@ def finish_slice(
         available_at=moment,
         sent_at=moment,
     )
-    return [told(work.model_id)] if kept else []
+    return [run_message(work.model_id)] if kept else []
 
 
 def close_training(

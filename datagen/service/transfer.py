@@ -21,7 +21,7 @@ from datagen.model.header import CheckpointHeader, head_without_training_digest
 from datagen.service import sharing
 from datagen.service.common import find_model, next_version
 from datagen.service.model_files import ModelFiles, StoredFile
-from datagen.service.models import shown
+from datagen.service.models import to_schema
 from datagen.service.packages import (
     DOCUMENT,
     EXAMPLES,
@@ -83,7 +83,7 @@ def write_package(
             with sink.open(name) as member:
                 for block in _blocks(storage, file, told=told):
                     member.write(block)
-    return shown(session, model, owner_id)
+    return to_schema(session, model, owner_id)
 
 
 def _check(storage: Storage, file: StoredFile) -> None:
@@ -154,7 +154,7 @@ def register(
         )
     ).first()
     if same is not None:
-        return shown(session, same, owner_id)
+        return to_schema(session, same, owner_id)
     moment = now(session)
     model = Model(
         id=new_id(),
@@ -179,4 +179,4 @@ def register(
     )
     session.add(model)
     session.flush()
-    return shown(session, model, owner_id)
+    return to_schema(session, model, owner_id)

@@ -42,7 +42,7 @@ from datagen.service.common import (
     insert_if_absent,
     lock_owner,
 )
-from datagen.service.showing import those_shown
+from datagen.service.unreadable_rows import skip_unreadable
 
 SECRET_BYTES = 32
 MOST_WEBHOOKS = 100
@@ -96,10 +96,10 @@ def list_webhooks(session: Session, owner_id: UUID) -> Page[schemas.Webhook]:
     rows = session.scalars(
         select(Webhook).where(Webhook.owner_id == owner_id).order_by(Webhook.id.desc())
     )
-    return Page(items=those_shown(rows.all(), _hooks_shown))
+    return Page(items=skip_unreadable(rows.all(), _webhook_schemas))
 
 
-def _hooks_shown(rows: Sequence[Webhook]) -> list[schemas.Webhook]:
+def _webhook_schemas(rows: Sequence[Webhook]) -> list[schemas.Webhook]:
     return [schemas.Webhook.model_validate(row) for row in rows]
 
 
@@ -150,7 +150,7 @@ def ping(
     delivery = Delivery(**_delivery(row.id, PING, row.id, moment) | {"sent_at": moment})
     session.add(delivery)
     session.flush()
-    return _shown(delivery), [Message(DELIVER, {"delivery_id": str(delivery.id)})]
+    return _delivery_schema(delivery), [Message(DELIVER, {"delivery_id": str(delivery.id)})]
 
 
 def _refuse_many_pings(session: Session, row: Webhook) -> None:
@@ -190,11 +190,11 @@ def list_deliveries(
     limit = min(limit, MAX_PAGE)
     rows = session.scalars(query.limit(limit + 1)).all()
     following = encode_cursor(str(rows[limit - 1].id)) if len(rows) > limit else None
-    return Page(items=those_shown(rows[:limit], _deliveries_shown), next_cursor=following)
+    return Page(items=skip_unreadable(rows[:limit], _delivery_schemas), next_cursor=following)
 
 
-def _deliveries_shown(rows: Sequence[Delivery]) -> list[schemas.Delivery]:
-    return [_shown(row) for row in rows]
+def _delivery_schemas(rows: Sequence[Delivery]) -> list[schemas.Delivery]:
+    return [_delivery_schema(row) for row in rows]
 
 
 def resend(
@@ -218,7 +218,7 @@ def resend(
     row.ended_at = row.lease_until = None
     row.available_at = row.sent_at = moment
     session.flush()
-    return _shown(row), [Message(DELIVER, {"delivery_id": str(row.id)})]
+    return _delivery_schema(row), [Message(DELIVER, {"delivery_id": str(row.id)})]
 
 
 def note_ended(session: Session) -> None:
@@ -329,7 +329,7 @@ def _made(row: Webhook) -> WebhookMade:
     return WebhookMade(**told, secret=shown_secret(row.secret))
 
 
-def _shown(row: Delivery) -> schemas.Delivery:
+def _delivery_schema(row: Delivery) -> schemas.Delivery:
     names = ("id", "event", "resource_id", "state", "status", "error", "created_at", "ended_at")
     waits = row.state == "queued"
     return schemas.Delivery.model_validate(

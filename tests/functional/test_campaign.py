@@ -27,7 +27,7 @@ def test_generated_requests_never_fail_and_show_nothing_of_another_owner(stack: 
         campaign.end()
     watch = campaign.watch
     sys.stdout.write(watch.summary())
-    assert not watch.failures, watch.told()
+    assert not watch.failures, watch.failures_text()
     assert watch.cases >= CASES + LINKED
     # Each operation got a request that is good; without a success nothing behind it was tried.
     assert set(watch.never_well()) <= set(WITHOUT_SUCCESS)

@@ -183,11 +183,11 @@ def test_no_image_is_lost_or_doubled_by_five_hundred_faults(
     assert service.orphans_after_sweep() == set()
     with capsys.disabled():
         print(  # noqa: T201 - the figure that this test is for
-            f"\n{database_kind}: {chaos.told()} in {seconds:,.0f} s; {made.total()} jobs, "
+            f"\n{database_kind}: {chaos.summary()} in {seconds:,.0f} s; {made.total()} jobs, "
             f"{len(runs)} runs, {exports} exports, {images:,} images, 0 lost, 0 doubled."
         )
-    assert made.total() >= LEAST_JOBS, chaos.told()
-    assert len(runs) >= LEAST_RUNS, chaos.told()
+    assert made.total() >= LEAST_JOBS, chaos.summary()
+    assert len(runs) >= LEAST_RUNS, chaos.summary()
 
 
 def wait_for_an_end(service: Service, chaos: Chaos) -> None:

@@ -77,7 +77,7 @@ class Chaos:
         for _, undo in due:
             undo()
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """What was done, in a sentence."""
         return f"{self.done.total():,} faults: " + ", ".join(
             f"{count} {name}" for name, count in sorted(self.done.items())

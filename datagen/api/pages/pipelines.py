@@ -100,7 +100,7 @@ def _checked(backends: Backends, viewer: Principal, body: bytes) -> dict[str, An
         wanted = PipelineApply.model_validate(recipe)
         with reading(backends.engine) as session:
             found = pipelines.validate(session, backends.settings, viewer.owner_id, wanted)
-        return told | _shown(found, wanted)
+        return told | _validation(found, wanted)
     except ValidationError as error:
         errors = [one | {"loc": ("body", *one["loc"])} for one in error.errors()]
         problem = invalid_request(errors)
@@ -109,7 +109,7 @@ def _checked(backends: Backends, viewer: Principal, body: bytes) -> dict[str, An
     return told | {"problem": problem.detail, "field": problem.field}
 
 
-def _shown(found: Validated, wanted: PipelineApply) -> dict[str, Any]:
+def _validation(found: Validated, wanted: PipelineApply) -> dict[str, Any]:
     zone = "UTC" if wanted.schedule is None else wanted.schedule.timezone
     return {
         "next": [moment.isoformat() for moment in found.next],

@@ -162,32 +162,34 @@ def _address(request: Request) -> str:
 
 async def _datagen(request: Request, error: Exception) -> Response:
     assert isinstance(error, DatagenError)  # noqa: S101 - narrows the framework's wide type
-    return _told(request, error)
+    return _error_answer(request, error)
 
 
 async def _validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - as above
-    return _told(request, invalid_request(error.errors()))
+    return _error_answer(request, invalid_request(error.errors()))
 
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - as above
     if error.status_code == HTTPStatus.NOT_FOUND:
-        return _told(request, NotFound(f"There is nothing at {request.url.path[:200]}."))
+        return _error_answer(request, NotFound(f"There is nothing at {request.url.path[:200]}."))
     return Response(HTTPStatus(error.status_code).phrase, error.status_code, error.headers)
 
 
 async def _database(request: Request, error: Exception) -> Response:
     log.error("database", error=type(error).__name__, detail=str(getattr(error, "orig", error)))
-    return _told(request, Unavailable("The database does not answer; try again in a moment."))
+    return _error_answer(
+        request, Unavailable("The database does not answer; try again in a moment.")
+    )
 
 
 async def _unforeseen(request: Request, _: Exception) -> Response:
     # The log of requests holds it.
-    return _told(request, unforeseen())
+    return _error_answer(request, unforeseen())
 
 
-def _told(request: Request, error: DatagenError) -> Response:
+def _error_answer(request: Request, error: DatagenError) -> Response:
     wants_page = "text/html" in request.headers.get("accept", "")
     if request.url.path.startswith("/v1/") or not wants_page:
         # Whoever asks for no page gets no page: a program, or a script of ours.

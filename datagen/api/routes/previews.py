@@ -85,7 +85,7 @@ async def _answered(
             return resolve(session)
 
     asked = await run_sync(resolved)
-    preview = previews.shown(asked, await worker.ask(owner_id, asked.work))
+    preview = previews.to_schema(asked, await worker.ask(owner_id, asked.work))
     if wanted.format == "json":
         return preview
     return Response(await run_sync(_sheet, preview, wanted.scale), media_type="image/png")

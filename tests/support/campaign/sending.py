@@ -13,7 +13,7 @@ from running import wait_until
 
 from campaign.requests import Drawn, Operation, Ref, Requests
 from campaign.watch import Answer, Sent, Watch
-from campaign.world import NOBODYS, Caller, Founder, World
+from campaign.world import NOBODYS, Caller, World, WorldBuilder
 
 OWNERS = ("campaign-left", "campaign-right")
 # What would keep a worker for minutes is ended as soon as it is there.
@@ -32,20 +32,20 @@ class Campaign:
     """Two owners on a server, the requests drawn for them, and the watch over the answers."""
 
     def __init__(self, url: str, key: str) -> None:
-        founder = Founder(url, key)
+        builder = WorldBuilder(url, key)
         try:
-            founded = [founder.found(name) for name in OWNERS]
+            built = [builder.build(name) for name in OWNERS]
         finally:
-            founder.close()
+            builder.close()
         self.url = url
-        self.worlds = [world for world, _ in founded]
-        self.callers: list[Caller] = [caller for _, callers in founded for caller in callers]
+        self.worlds = [world for world, _ in built]
+        self.callers: list[Caller] = [caller for _, callers in built for caller in callers]
         # Of the callers themselves, who are not to lock themselves out.
         self.key_ids = {one for world in self.worlds for one in world.keys - set(world.ids["keys"])}
         self.http = httpx.Client(timeout=60.0, trust_env=False)
         self.document = self.http.get(f"{url}/openapi.json").json()
         self.requests = Requests(
-            self.document, [caller.scope for caller in self.callers], founder.files
+            self.document, [caller.scope for caller in self.callers], builder.files
         )
         self.watch = Watch(self.requests.operations, self.worlds)
 

@@ -202,7 +202,7 @@ class Watch:
         lines += [f"{count}x {name}: {reason}" for (name, reason), count in self.failed.items()]
         return "\n".join(lines)
 
-    def told(self) -> str:
+    def failures_text(self) -> str:
         """The first failures of each kind, whole."""
         return "\n\n".join(shown for kind in self.failures.values() for shown in kind)
 

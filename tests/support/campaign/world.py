@@ -95,7 +95,7 @@ def archive_of_pictures() -> bytes:
     return zipped.getvalue()
 
 
-class Founder:
+class WorldBuilder:
     """Makes owners, their callers and their things over HTTP, by an administrator's key."""
 
     def __init__(self, url: str, key: str) -> None:
@@ -113,7 +113,7 @@ class Founder:
         """Let go of the connections."""
         self._root.close()
 
-    def found(self, name: str) -> tuple[World, list[Caller]]:
+    def build(self, name: str) -> tuple[World, list[Caller]]:
         """An owner with one of everything, and six callers: each scope, by key and by session."""
         world = World(name)
         callers = [caller for scope in SCOPES for caller in self._callers(world, scope)]

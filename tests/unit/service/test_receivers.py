@@ -65,7 +65,7 @@ class World:
         with writing(self.engine) as session:
             return ids(receivers.due(session, self.settings))
 
-    def shown(self, hook_id):
+    def read_webhook(self, hook_id):
         with reading(self.engine) as session:
             return webhooks.read(session, self.owner.id, hook_id)
 
@@ -104,7 +104,7 @@ def test_receiver_that_fails_again_and_again_is_left_alone_until_a_probe_succeed
     hook_id = world.hook()
     world.fail(hook_id)
     waiting = world.wait(hook_id, 3)
-    paused = world.shown(hook_id)
+    paused = world.read_webhook(hook_id)
     assert paused.failures == receivers.FAILURES
     assert paused.paused_until is not None
     assert world.due() == []
@@ -116,7 +116,7 @@ def test_receiver_that_fails_again_and_again_is_left_alone_until_a_probe_succeed
     assert work is not None
     assert world.claim(waiting[1]) is None, "one probe at a time"
     world.end(work, Unavailable("no answer"))
-    longer = world.shown(hook_id)
+    longer = world.read_webhook(hook_id)
     assert longer.failures == receivers.FAILURES + 1
     assert world.due() == []
 
@@ -125,7 +125,7 @@ def test_receiver_that_fails_again_and_again_is_left_alone_until_a_probe_succeed
         session.execute(update(Delivery).values(sent_at=None))
     (probe,) = world.due()
     told = world.end(world.claim(probe))
-    well = world.shown(hook_id)
+    well = world.read_webhook(hook_id)
     assert (well.failures, well.paused_until) == (0, None)
     assert told, "the others follow at once"
 
@@ -138,7 +138,7 @@ def test_pauses_double_up_to_an_hour(world):
             receivers.note(session, hook_id, answered=False)
             moment = now(session)
         if number >= receivers.FAILURES - 1:
-            pauses.append((world.shown(hook_id).paused_until - moment).total_seconds())
+            pauses.append((world.read_webhook(hook_id).paused_until - moment).total_seconds())
     assert [round(one / 30) for one in pauses[:4]] == [1, 2, 4, 8]
     assert round(pauses[-1]) == 3600
 

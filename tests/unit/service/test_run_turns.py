@@ -28,7 +28,7 @@ from datagen.service import (
 def due_again(world, name="nightly"):
     """A due time has come."""
     with writing(world.engine) as session:
-        row = pipelines.found(session, world.owner.id, name)
+        row = pipelines.find_pipeline(session, world.owner.id, name)
         row.next_due_at = now(session) - timedelta(seconds=1)
     world.tick()
     return world.history(name)[0]

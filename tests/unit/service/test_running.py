@@ -118,7 +118,7 @@ def test_every_run_has_a_seed_of_its_own_and_the_same_if_asked_again(world):
     first, second = world.done(seed=None), world.done()
     assert first.seed != second.seed
     with reading(world.engine) as session:
-        row = pipelines.found(session, world.owner.id, "nightly")
+        row = pipelines.find_pipeline(session, world.owner.id, "nightly")
         assert pipeline_ticks.seed_of(row, first.due_at) == first.seed
     assert world.one(Job, first.job).seed == first.seed
 
@@ -126,7 +126,7 @@ def test_every_run_has_a_seed_of_its_own_and_the_same_if_asked_again(world):
 def test_seeds_of_runs_are_whole_in_a_float64(world):
     world.apply(seed=None)
     with reading(world.engine) as session:
-        row = pipelines.found(session, world.owner.id, "nightly")
+        row = pipelines.find_pipeline(session, world.owner.id, "nightly")
         moments = [datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=n) for n in range(40)]
         seeds = {pipeline_ticks.seed_of(row, moment) for moment in moments}
     assert len(seeds) == 40

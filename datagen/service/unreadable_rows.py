@@ -1,4 +1,4 @@
-"""Lists that are shown although a row of them cannot be."""
+"""Lists of which a row cannot be read: the others are given all the same."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from datagen.errors import reason_of
 
 log = structlog.get_logger()
 
-
 Row = TypeVar("Row")
-Shown = TypeVar("Shown")
+Schema = TypeVar("Schema")
+ToSchemas = Callable[[Sequence[Row]], list[Schema]]
 
 
-def those_shown(rows: Sequence[Row], show: Callable[[Sequence[Row]], list[Shown]]) -> list[Shown]:
-    """The rows of a list in their wire form, without those that have none.
+def skip_unreadable(rows: Sequence[Row], to_schemas: ToSchemas[Row, Schema]) -> list[Schema]:
+    """The schemas of a list's rows, without the rows that have none.
 
-    A row that another version wrote, or that was damaged, may fail to be shown. It is left out and
-    logged with its id; the others are shown.
+    A row that another version wrote, or that was damaged, may not fit its schema. It is left out
+    and logged with its id.
 
     Args:
         rows: of one table.
-        show: gives the wire form of some of them, in their order.
+        to_schemas: gives the schemas of some of them, in their order.
     """
     try:
-        return show(rows)
+        return to_schemas(rows)
     except DBAPIError:
         raise
     except Exception:  # noqa: BLE001 - whatever it is, the list stands; each row is logged below
-        return [one for row in rows for one in _shown_or_none(row, show)]
+        return [schema for row in rows for schema in _schema_or_none(row, to_schemas)]
 
 
-def _shown_or_none(row: Row, show: Callable[[Sequence[Row]], list[Shown]]) -> list[Shown]:
+def _schema_or_none(row: Row, to_schemas: ToSchemas[Row, Schema]) -> list[Schema]:
     try:
-        return show([row])
+        return to_schemas([row])
     except DBAPIError:
         raise
     except Exception as error:  # noqa: BLE001 - as above
         log.error(  # noqa: TRY400 - the reason says it; the row is what is wrong
-            "row_not_shown",
+            "row_unreadable",
             of=type(row).__name__.lower(),
             id=str(getattr(row, "id", "")),
             reason=reason_of(error),

@@ -32,7 +32,7 @@ _EXPORTS = (
 )
 
 
-def shown(session: Session, jobs: Sequence[Job]) -> list[schemas.Job]:
+def to_schemas(session: Session, jobs: Sequence[Job]) -> list[schemas.Job]:
     """The wire form of jobs, read with three queries however many there are."""
     ids = [job.id for job in jobs]
     models = _models(session, {job.model_id for job in jobs})
@@ -49,7 +49,7 @@ def shown(session: Session, jobs: Sequence[Job]) -> list[schemas.Job]:
     ]
 
 
-def shown_new(job: Job, model: Model, parts: Sequence[JobLabel]) -> schemas.Job:
+def new_to_schema(job: Job, model: Model, parts: Sequence[JobLabel]) -> schemas.Job:
     """The wire form of a job that was just written; nothing is read."""
     return _show(job, model, parts, [], None)
 
