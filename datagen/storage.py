@@ -7,6 +7,7 @@ files are written under a temporary name, synced and renamed; object stores do s
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 import uuid
@@ -15,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, Literal, Protocol, cast
+from typing import IO, Any, BinaryIO, Literal, Protocol, cast
 from urllib.parse import unquote, urlsplit
 
 from datagen.errors import InvalidRequest, StorageFailure, Unavailable
@@ -41,6 +42,21 @@ class StoredObject:
     key: str
     size: int
     changed_at: datetime
+
+
+def digest_of(file: IO[bytes], *, copy: IO[bytes] | None = None) -> str:
+    """The SHA-256 of what is left of a file, in hexadecimal, read block by block.
+
+    Args:
+        file: is left at its end.
+        copy: gets the same bytes.
+    """
+    digest = hashlib.sha256()
+    while block := file.read(CHUNK_BYTES):
+        digest.update(block)
+        if copy is not None:
+            copy.write(block)
+    return digest.hexdigest()
 
 
 class Storage(Protocol):

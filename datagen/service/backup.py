@@ -43,7 +43,7 @@ from datagen.db.migrate import current
 from datagen.db.session import now, reading, writing
 from datagen.db.tables import Table
 from datagen.errors import Conflict, InvalidFile
-from datagen.storage import CHUNK_BYTES, Storage
+from datagen.storage import Storage, digest_of
 
 MANIFEST = "backup.json"
 ROWS_AT_ONCE = 10_000
@@ -236,16 +236,12 @@ def _copy_out(storage: Storage, folder: Path, tell: Tell) -> dict[str, str]:
         for one in storage.list(prefix):
             target = folder / one.key
             target.parent.mkdir(parents=True, exist_ok=True)
-            digest = hashlib.sha256()
             try:
                 source = storage.open(one.key)
             except FileNotFoundError:
                 continue
             with source, target.open("wb") as copy:
-                while block := source.read(CHUNK_BYTES):
-                    digest.update(block)
-                    copy.write(block)
-            found[one.key] = digest.hexdigest()
+                found[one.key] = digest_of(source, copy=copy)
             tell("files", len(found))
     return found
 

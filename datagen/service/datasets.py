@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -35,7 +34,7 @@ from datagen.service.ingesting import Ingested, split_file, write_splits
 from datagen.service.reader import FileReader
 from datagen.service.unreadable_rows import skip_unreadable
 from datagen.settings import Settings
-from datagen.storage import CHUNK_BYTES, Storage
+from datagen.storage import Storage, digest_of
 
 NAMED_MODELS = 5
 SAMPLE_SOURCE = "sample:mnist"
@@ -262,22 +261,19 @@ def load_named_split(
         InvalidFile: missing from the store, damaged, or not the images that were registered.
     """
     key = _key(prefix, split)
-    digest = hashlib.sha256()
     with scratch("split") as folder:
         path = folder / "split.safetensors"
         try:
             with storage.open(key) as source, path.open("wb") as target:
-                while block := source.read(CHUNK_BYTES):
-                    digest.update(block)
-                    target.write(block)
+                digest = digest_of(source, copy=target)
         except FileNotFoundError:
             raise InvalidFile(
                 f"The images {key} are missing from the storage; add the dataset again."
             ) from None
-        if sha256 is not None and digest.hexdigest() != sha256:
+        if sha256 is not None and digest != sha256:
             raise InvalidFile(
                 f"The images {key} are not those that were registered: their digest is "
-                f"{digest.hexdigest()[:16]}… and should be {sha256[:16]}…; add the dataset again."
+                f"{digest[:16]}… and should be {sha256[:16]}…; add the dataset again."
             )
         return read_named_split(path)
 

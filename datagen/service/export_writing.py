@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import IO, Any
+from typing import Any
 from uuid import UUID
 
 import numpy as np
@@ -40,7 +39,7 @@ from datagen.service.exports import requested
 from datagen.service.lease import Lease
 from datagen.service.licences import licence_of
 from datagen.settings import Settings
-from datagen.storage import CHUNK_BYTES, Storage
+from datagen.storage import Storage, digest_of
 
 TOLD_SECONDS = 1.0
 # How long an export waits before it looks whether damaged shards were made again.
@@ -252,7 +251,8 @@ def _write(
             write_export(work.format, followed.splits(work.sources.splits()), work.info, sink)
             write_files(sink.entries(), files)
         size = file.tell()
-        digest = _digest(file)
+        file.seek(0)
+        digest = digest_of(file)
         key = f"exports/{claimed.export_id}/{digest[:32]}"
         for ending, written in ((".files.parquet", files), (".zip", file)):
             lease.check()
@@ -316,14 +316,6 @@ class Followed:
                 export=str(self._claimed.export_id),
                 error=str(error.orig),
             )
-
-
-def _digest(file: IO[bytes]) -> str:
-    file.seek(0)
-    digest = hashlib.sha256()
-    while block := file.read(CHUNK_BYTES):
-        digest.update(block)
-    return digest.hexdigest()
 
 
 def _close(

@@ -6,7 +6,6 @@ digests, every tensor's name, type and shape, and that all values are numbers.
 
 from __future__ import annotations
 
-import hashlib
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -15,12 +14,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from datagen.datasets.unzipping import COPY_BYTES, check_directory
+from datagen.datasets.unzipping import check_directory
 from datagen.errors import InvalidFile
 from datagen.model.checking import check_finite, check_generator, check_judge
 from datagen.model.examples import load_examples
 from datagen.model.header import CheckpointHeader
 from datagen.quality.training_index import load_index
+from datagen.storage import digest_of
 
 SCHEMA_VERSION = 1
 DOCUMENT = "model.json"
@@ -150,13 +150,10 @@ def _extract(archive: zipfile.ZipFile, name: str, member: Member, target: Path) 
     info = archive.getinfo(name)
     if info.compress_type != zipfile.ZIP_STORED or info.file_size != member.bytes:
         raise InvalidFile(f"{name} is not as {DOCUMENT} says; the file was changed.")
-    digest = hashlib.sha256()
     with archive.open(info) as source, target.open("wb") as copy:
-        while block := source.read(COPY_BYTES):
-            digest.update(block)
-            copy.write(block)
-    if digest.hexdigest() != member.sha256:
+        digest = digest_of(source, copy=copy)
+    if digest != member.sha256:
         raise InvalidFile(
-            f"{name} has the digest {digest.hexdigest()[:16]}… and {DOCUMENT} says "
+            f"{name} has the digest {digest[:16]}… and {DOCUMENT} says "
             f"{member.sha256[:16]}…; the file was changed."
         )

@@ -7,7 +7,6 @@ by byte; on another one the rows are brought to what it has now.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,7 +24,7 @@ from datagen.service import batch_reading, sharing
 from datagen.service.batch_work import BatchWork
 from datagen.settings import Settings
 from datagen.shards import SampleBatch
-from datagen.storage import CHUNK_BYTES, Storage
+from datagen.storage import Storage, digest_of
 
 NAMED_SHARDS = 3
 
@@ -92,14 +91,11 @@ def _damaged(
 
 
 def _digest(storage: Storage, key: str) -> str | None:
-    found = hashlib.sha256()
     try:
         with storage.open(key) as file:
-            while block := file.read(CHUNK_BYTES):
-                found.update(block)
+            return digest_of(file)
     except FileNotFoundError:
         return None
-    return found.hexdigest()
 
 
 def _refuse_failed(session: Session, batch_ids: Sequence[UUID]) -> None:

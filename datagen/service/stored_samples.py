@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from datagen.db.session import reading
 from datagen.db.tables import Batch
 from datagen.errors import InvalidFile
 from datagen.shards import SampleBatch, read_shard
-from datagen.storage import CHUNK_BYTES, Storage
+from datagen.storage import Storage, digest_of
 
 SHARDS_AT_ONCE = 500
 SPOOL_BYTES = 16 << 20
@@ -73,7 +72,6 @@ def _shards(engine: Engine, job_id: UUID) -> Iterator[StoredShard]:
 
 def _fetch(storage: Storage, shard: StoredShard, target: IO[bytes]) -> None:
     images = f"images {shard.start} to {shard.stop - 1}"
-    digest = hashlib.sha256()
     try:
         source = storage.open(shard.key)
     except FileNotFoundError:
@@ -82,10 +80,8 @@ def _fetch(storage: Storage, shard: StoredShard, target: IO[bytes]) -> None:
             "run the job again with the same seed."
         ) from None
     with source:
-        while block := source.read(CHUNK_BYTES):
-            digest.update(block)
-            target.write(block)
-    if digest.hexdigest() != shard.digest:
+        digest = digest_of(source, copy=target)
+    if digest != shard.digest:
         raise InvalidFile(
             f"The shard {shard.key} with the {images} is not as it was written; restore it, or "
             "run the job again with the same seed."

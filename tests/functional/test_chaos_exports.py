@@ -7,7 +7,7 @@ from typing import Any
 
 import psutil
 import pytest
-from running import Service, wait_until
+from running import IMPATIENT, Service, running, wait_until
 
 from datagen.export.manifest import problems
 
@@ -30,16 +30,11 @@ def service(
     service = services(
         tmp_path_factory.mktemp("chaos") / "home",
         workers=2,
-        lease_seconds=2,
-        tick_seconds=0.5,
-        backoff_seconds=0.1,
-        resend_seconds=3,
+        **IMPATIENT,
         export_destinations=f"disk={sets.as_uri()}",
     )
-    service.start()
-    yield service
-    assert service.stop() == 0
-    wait_until(lambda: not service.survivors())
+    with running(service):
+        yield service
 
 
 @pytest.fixture(scope="module")

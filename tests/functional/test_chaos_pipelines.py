@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from running import Service, wait_until
+from running import Service, running, wait_until
 
 from datagen.embedded import programs, valkey
 from datagen.settings import Settings
@@ -28,10 +28,8 @@ def service(
     service = services(
         tmp_path_factory.mktemp("beats") / "home", workers=1, tick_seconds=0.5, pipeline_seconds=1
     )
-    service.start()
-    yield service
-    assert service.stop() == 0
-    wait_until(lambda: not service.survivors())
+    with running(service):
+        yield service
 
 
 @pytest.fixture

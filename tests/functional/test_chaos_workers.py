@@ -6,7 +6,7 @@ from uuid import UUID
 import psutil
 import pytest
 from redis import Redis
-from running import Service, wait_until
+from running import IMPATIENT, Service, running, wait_until
 
 from datagen.service.batches import FIRST_BATCH
 
@@ -24,15 +24,10 @@ def service(
         tmp_path_factory.mktemp("chaos") / "home",
         workers=2,
         batch_size=500,
-        lease_seconds=2,
-        tick_seconds=0.5,
-        backoff_seconds=0.1,
-        resend_seconds=3,
+        **IMPATIENT,
     )
-    service.start()
-    yield service
-    assert service.stop() == 0
-    wait_until(lambda: not service.survivors())
+    with running(service):
+        yield service
 
 
 def job_in_work(service: Service, seed: int) -> UUID:

@@ -7,14 +7,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from digits import write_digits
 from documents import blocks
 from running import wait_until
 from torchvision.datasets import ImageFolder
 
-from datagen.datasets.sample import load_sample
-from datagen.images import encode_png
+from datagen.schemas import SPLITS
 
 pytestmark = pytest.mark.xdist_group("stack")
 
@@ -34,12 +33,8 @@ deliver: [{format: npz}]
 def lopsided(stack: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[int, int]:
     """The sample with few images of some classes, as two datasets; its counts."""
     folder = tmp_path_factory.mktemp("lopsided")
-    for split, images in load_sample().items():
-        for label, most in enumerate(LOPSIDED):
-            rows = np.flatnonzero(images.labels == label)[:most]
-            (folder / split / str(label)).mkdir(parents=True)
-            for row, png in zip(rows, encode_png(images.images[rows]), strict=True):
-                (folder / split / str(label) / f"{row}.png").write_bytes(png)
+    for split in SPLITS:
+        write_digits(folder / split, LOPSIDED, split)
     for name in ("defects", "lopsided"):
         assert stack.command("dataset", "add", name, str(folder)).code == 0
     return dict(enumerate(LOPSIDED))
@@ -145,13 +140,7 @@ def test_new_version_of_a_dataset_runs_the_pipeline_that_watches_it(
     recipe = SMALL.replace("lopsided", "watched").replace("small", "watching")
     (tmp_path / "watching.yaml").write_text(f"{recipe}schedule: {{on_dataset: true}}\n")
     stack.command("pipeline", "apply", str(tmp_path / "watching.yaml"))
-    folder = tmp_path / "photos"
-    images = load_sample()["train"]
-    for label in range(10):
-        (folder / str(label)).mkdir(parents=True)
-        rows = np.flatnonzero(images.labels == label)[:3]
-        for row, png in zip(rows, encode_png(images.images[rows]), strict=True):
-            (folder / str(label) / f"{row}.png").write_bytes(png)
+    folder = write_digits(tmp_path / "photos", [3] * 10)
     assert stack.command("dataset", "add", "watched", str(folder)).code == 0
 
     run = wait_until(lambda: stack.http.get("/v1/pipelines/watching/runs").json()["items"])[0]

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from commands import Datagen, Ran
-from running import Service, wait_until
+from running import Service, running
 from s3 import S3
 
 from datagen.export.manifest import problems
@@ -31,10 +31,8 @@ def service(
         export_destinations=f"bucket=s3://{s3.bucket}/sets",
     )
     service.environment |= s3.environment
-    service.start()
-    yield service
-    assert service.stop() == 0
-    wait_until(lambda: not service.survivors())
+    with running(service):
+        yield service
 
 
 @pytest.fixture(scope="module")

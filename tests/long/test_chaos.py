@@ -19,19 +19,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from chaos import Chaos, in_background
-from running import Service, wait_until
+from digits import write_digits
+from running import IMPATIENT, Service, running, wait_until
 from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 
-from datagen.datasets.sample import load_sample
 from datagen.db.session import reading
 from datagen.db.tables import Export, ExportJob, Job, Run, Sample
 from datagen.errors import DatagenError
-from datagen.images import encode_png
 from datagen.schemas import ENDED
 
 pytestmark = pytest.mark.timeout(1800)
@@ -42,7 +40,6 @@ SHORTEST_PEACE, LONGEST_PEACE = 0.1, 1.6
 # After so many faults the next one waits until a job has ended, or for so long: where processes
 # are killed faster than they start, the faults would find nothing at work.
 FAULTS_AT_ONCE, LONGEST_WAIT = 20, 45.0
-LEASE_SECONDS = 2.0
 # The least that must be done meanwhile for the test to mean anything, on the busiest machine.
 LEAST_JOBS, LEAST_RUNS = 15, 3
 SEEDS = range(4)
@@ -107,14 +104,8 @@ class User:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
-    images = load_sample()["train"]
-    for label, most in enumerate(LOPSIDED):
-        rows = np.flatnonzero(images.labels == label)[:most]
-        (folder / "train" / str(label)).mkdir(parents=True)
-        for row, png in zip(rows, encode_png(images.images[rows]), strict=True):
-            (folder / "train" / str(label) / f"{row}.png").write_bytes(png)
-    return folder
+    write_digits(tmp_path / "photos" / "train", LOPSIDED)
+    return tmp_path / "photos"
 
 
 @pytest.fixture
@@ -127,18 +118,13 @@ def service(
         database_url=database_url,
         batch_size=200,
         max_attempts=100,
-        lease_seconds=LEASE_SECONDS,
-        tick_seconds=0.5,
-        backoff_seconds=0.1,
-        resend_seconds=2,
+        **IMPATIENT,
         pipeline_seconds=1,
         dataset_roots=tmp_path.as_uri(),
         export_destinations=f"disk={(tmp_path / 'out').as_uri()}",
     )
-    service.start()
-    yield service
-    assert service.stop() == 0
-    wait_until(lambda: not service.survivors())
+    with running(service):
+        yield service
 
 
 def test_no_image_is_lost_or_doubled_by_five_hundred_faults(
@@ -152,7 +138,7 @@ def test_no_image_is_lost_or_doubled_by_five_hundred_faults(
     calm = {seed: calm_digests(service, seed) for seed in SEEDS}
     calm_jobs = {job for job, _ in jobs_by_seed(service)}
     service.client.pipelines.apply(recipe(photos))
-    chaos = Chaos(service, database_url, random.Random(1), LEASE_SECONDS)
+    chaos = Chaos(service, database_url, random.Random(1), float(IMPATIENT["lease_seconds"]))
     user = User(service)
     began = time.monotonic()
     try:

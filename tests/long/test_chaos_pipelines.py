@@ -8,13 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import pytest
-from running import Service, wait_until
-
-from datagen.datasets.sample import load_sample
-from datagen.images import encode_png
+from digits import write_digits
+from running import Service, running, wait_until
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -32,14 +29,8 @@ VICTIMS = {
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
-    images = load_sample()["train"]
-    for label, most in enumerate(LOPSIDED):
-        rows = np.flatnonzero(images.labels == label)[:most]
-        (folder / "train" / str(label)).mkdir(parents=True)
-        for row, png in zip(rows, encode_png(images.images[rows]), strict=True):
-            (folder / "train" / str(label) / f"{row}.png").write_bytes(png)
-    return folder
+    write_digits(tmp_path / "photos" / "train", LOPSIDED)
+    return tmp_path / "photos"
 
 
 @pytest.fixture
@@ -57,10 +48,8 @@ def service(
         dataset_roots=tmp_path.as_uri(),
         export_destinations=f"disk={(tmp_path / 'out').as_uri()}",
     )
-    service.start()
-    yield service
-    assert service.stop() == 0
-    wait_until(lambda: not service.survivors())
+    with running(service):
+        yield service
 
 
 def recipe(photos: Path) -> dict[str, Any]:

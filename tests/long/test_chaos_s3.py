@@ -8,16 +8,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import fsspec
-import numpy as np
 import pytest
+from digits import write_digits
 from faulty_proxy import Faults, faulty
-from running import Service, wait_until
+from running import IMPATIENT, Service, running, wait_until
 from s3 import S3
 
-from datagen.datasets.sample import load_sample
 from datagen.errors import DatagenError
 from datagen.export.manifest import problems
-from datagen.images import encode_png
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -47,18 +45,13 @@ def service(
         tmp_path_factory.mktemp("s3") / "home",
         workers=1,
         batch_size=100,
-        backoff_seconds=0.1,
-        tick_seconds=0.5,
-        lease_seconds=3,
-        resend_seconds=3,
+        **IMPATIENT | {"lease_seconds": 3},
         max_attempts=20,
         storage_url=f"s3://{s3.bucket}/faulty",
     )
     service.environment |= s3.environment | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxied[0]}"}
-    service.start()
-    yield service
-    assert service.stop() == 0
-    wait_until(lambda: not service.survivors())
+    with running(service):
+        yield service
 
 
 def fail(faults: Faults, name: str) -> None:
@@ -136,12 +129,7 @@ def test_server_that_is_away_for_long_fails_the_work_with_a_sentence(
 def test_upload_is_there_whole_or_refused_with_a_sentence(
     service: Service, faults: Faults, name: str, tmp_path: Path
 ) -> None:
-    images = load_sample()["train"]
-    for label in range(2):
-        rows = np.flatnonzero(images.labels == label)[:60]
-        (tmp_path / "photos" / str(label)).mkdir(parents=True)
-        for row, png in zip(rows, encode_png(images.images[rows]), strict=True):
-            (tmp_path / "photos" / str(label) / f"{row}.png").write_bytes(png)
+    write_digits(tmp_path / "photos", [60] * 2)
     faults.times = 1_000_000
     faults.refuse = 1_000_000 if name == "5xx" else 0
     faults.cut_request_after = 3_000 if name == "half-written" else None

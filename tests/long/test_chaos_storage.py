@@ -1,55 +1,20 @@
-"""Stores and homes that cannot be written, and stores that fill up: real file systems, mounted.
-
-In a mount namespace of the test's own, which only root may have; elsewhere these are left out.
-"""
+"""Stores and homes that cannot be written, and stores that fill up: real file systems, mounted."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from commands import DATAGEN
+from mounts import enter, needs_mounts, shell, variables
 from running import wait_until
 
 from datagen.client import Client
 
-MAY_MOUNT = (
-    sys.platform == "linux"
-    and shutil.which("unshare") is not None
-    and subprocess.run(
-        ["unshare", "-m", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, check=False
-    ).returncode
-    == 0
-)
-
-pytestmark = [
-    pytest.mark.timeout(600),
-    pytest.mark.skipif(not MAY_MOUNT, reason="needs to mount: unshare -m, as root"),
-]
-
-FAST = {
-    "DATAGEN_WORKERS": "1",
-    "DATAGEN_BACKOFF_SECONDS": "0.1",
-    "DATAGEN_TICK_SECONDS": "0.5",
-    "DATAGEN_MAX_ATTEMPTS": "3",
-    "DATAGEN_BATCH_SIZE": "500",
-}
-
-
-def shell(script: str) -> list[str]:
-    """A command line that does a script of the shell where it may mount."""
-    return ["unshare", "-m", "--propagation", "private", "sh", "-ec", script]
-
-
-def variables(home: Path, **more: str) -> dict[str, str]:
-    kept = {name: text for name, text in os.environ.items() if not name.startswith("DATAGEN_")}
-    return kept | FAST | {"DATAGEN_HOME": str(home)} | more
+pytestmark = [pytest.mark.timeout(600), needs_mounts]
 
 
 def test_home_that_is_read_only_is_refused_with_a_sentence(tmp_path: Path) -> None:
@@ -86,9 +51,7 @@ class Mounted:
 
     def inside(self, script: str) -> None:
         """Do something where the stack's store is mounted."""
-        subprocess.run(
-            ["nsenter", "-t", str(self.process.pid), "-m", "sh", "-ec", script], check=True
-        )
+        subprocess.run(enter(self.process.pid, script), check=True)
 
     def close(self) -> int:
         self.client.close()

@@ -6,15 +6,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from running import Service, wait_until
+from digits import write_digits
+from running import IMPATIENT, Service, running, wait_until
 from sqlalchemy import select
 
-from datagen.datasets.sample import load_sample
 from datagen.db.session import reading
 from datagen.db.tables import Model
-from datagen.images import encode_png
 
 # Workers that import torch again and again take long where others use the cores.
 pytestmark = pytest.mark.timeout(900)
@@ -32,30 +30,19 @@ def service(
     service = services(
         tmp_path_factory.mktemp("trainings") / "home",
         workers=1,
-        lease_seconds=2,
-        tick_seconds=0.5,
-        backoff_seconds=0.1,
-        resend_seconds=3,
+        **IMPATIENT,
         # Short, so that a killed slice is not the whole training.
         slice_seconds=0.5,
         max_attempts=20,
     )
-    service.start()
-    yield service
-    assert service.stop() == 0
-    wait_until(lambda: not service.survivors())
+    with running(service):
+        yield service
 
 
 @pytest.fixture(scope="module")
 def dataset(service: Service, tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("photos")
-    images = load_sample()["train"]
-    for label in range(3):
-        rows = np.flatnonzero(images.labels == label)[:80]
-        (folder / str(label)).mkdir()
-        for row, png in zip(rows, encode_png(images.images[rows]), strict=True):
-            (folder / str(label) / f"{row}.png").write_bytes(png)
-    service.client.datasets.add("digits", folder)
+    service.client.datasets.add("digits", write_digits(folder, [80] * 3))
     return "digits"
 
 
@@ -116,14 +103,7 @@ def test_training_that_kills_every_worker_fails_with_a_sentence(
         resend_seconds=2, max_attempts=2,
     )  # fmt: skip
     service.start()
-    folder = tmp_path / "photos"
-    images = load_sample()["train"]
-    for label in range(2):
-        (folder / str(label)).mkdir(parents=True)
-        rows = np.flatnonzero(images.labels == label)[:40]
-        for row, png in zip(rows, encode_png(images.images[rows]), strict=True):
-            (folder / str(label) / f"{row}.png").write_bytes(png)
-    service.client.datasets.add("digits", folder)
+    service.client.datasets.add("digits", write_digits(tmp_path / "photos", [40] * 2))
     model = service.client.models.create("doomed", "digits", **OPTIONS | {"epochs": 500})
     attempt = 0
     for _ in range(2):

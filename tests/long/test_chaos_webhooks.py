@@ -12,15 +12,12 @@ from pathlib import Path
 
 import pytest
 from commands import DATAGEN
+from mounts import needs_mounts, shell, variables
 from running import wait_until
-from test_chaos_storage import MAY_MOUNT, shell, variables
 
 from datagen.client import Client
 
-pytestmark = [
-    pytest.mark.timeout(300),
-    pytest.mark.skipif(not MAY_MOUNT, reason="needs to mount: unshare -m, as root"),
-]
+pytestmark = [pytest.mark.timeout(300), needs_mounts]
 
 NAME = "receiver.test"
 # Of the addresses that are public and nobody's here: nothing is sent, the name is only looked up.

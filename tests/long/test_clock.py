@@ -8,20 +8,22 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from clocks import COMPILER, Clock, clock_of
-from running import Service, wait_until
+from digits import write_digits
+from running import IMPATIENT, Service, running, wait_until
 from sqlalchemy import select
 
-from datagen.datasets.sample import load_sample
 from datagen.db.session import reading
 from datagen.db.tables import Run
-from datagen.images import encode_png
 
 pytestmark = [
     pytest.mark.timeout(900),
-    pytest.mark.skipif(COMPILER is None, reason="needs a C compiler: a library sets the clock"),
+    pytest.mark.skipif(
+        COMPILER is None,
+        reason="Only a library that is compiled for the machine sets the clock of one process; "
+        "without a C compiler it would have to be that of the whole machine.",
+    ),
 ]
 
 DAY = 86_400.0
@@ -43,29 +45,17 @@ def service(services: Callable[..., Service], clock: Clock, tmp_path: Path) -> I
         slice_seconds=2,
         database_url=clock.database_url,
         batch_size=200,
-        lease_seconds=3,
-        tick_seconds=0.5,
-        backoff_seconds=0.1,
-        resend_seconds=3,
+        **IMPATIENT | {"lease_seconds": 3},
         pipeline_seconds=1,
     )
     service.environment |= clock.environment
-    service.start()
-    yield service
-    assert service.stop() == 0
-    wait_until(lambda: not service.survivors())
+    with running(service):
+        yield service
 
 
 @pytest.fixture
 def digits(service: Service, tmp_path: Path) -> str:
-    images = load_sample()["train"]
-    for label in range(10):
-        folder = tmp_path / "photos" / str(label)
-        folder.mkdir(parents=True)
-        rows = np.flatnonzero(images.labels == label)[:30]
-        for row, png in zip(rows, encode_png(images.images[rows]), strict=True):
-            (folder / f"{row}.png").write_bytes(png)
-    service.client.datasets.add("digits", tmp_path / "photos")
+    service.client.datasets.add("digits", write_digits(tmp_path / "photos", [30] * 10))
     return "digits"
 
 

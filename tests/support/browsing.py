@@ -17,10 +17,6 @@ from datagen.datasets.sample import load_sample
 from datagen.images import encode_png
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-MISSING = (
-    "No Chromium is here, so the pages are not tested: install the package `chromium` "
-    "(apt-get install chromium)."
-)
 FLAGS = ["--no-sandbox", "--headless", "--disable-gpu", "--disable-background-networking"]
 # Kept for whoever wants to look at them; not in the repository.
 SHOTS = Path(__file__).parents[2] / ".artifacts" / "pages"
@@ -122,7 +118,10 @@ def browser(playwright: Playwright) -> Iterator[Browser]:
     """Chromium; where there is none, its tests are left out and say how to get it."""
     path = next(filter(None, map(shutil.which, NAMES)), None)
     if path is None:
-        pytest.skip(MISSING)
+        pytest.skip(
+            "No Chromium is here, so the pages are not tested: install the package `chromium` "
+            "(apt-get install chromium)."
+        )
     launched = playwright.chromium.launch(executable_path=path, args=FLAGS)
     yield launched
     launched.close()

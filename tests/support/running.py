@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -29,6 +30,8 @@ from datagen.service.sweep import sweep
 from datagen.settings import Settings
 from datagen.storage import FileStorage
 
+# Of a service whose processes are killed: what they had is taken up again within seconds.
+IMPATIENT = {"lease_seconds": 2, "tick_seconds": 0.5, "backoff_seconds": 0.1, "resend_seconds": 3}
 # What `python -P -m …` and the server's binary look like in a list of processes.
 PROGRAMS = {
     "valkey": ("valkey-server",),
@@ -241,6 +244,15 @@ class Service:
                 session.scalars(select(Batch.shard_key).where(Batch.shard_key.is_not(None)))
             )
         return {found.key for found in storage.list("jobs/")} - named
+
+
+@contextmanager
+def running(service: Service) -> Iterator[Service]:
+    """Start a service; at the end stop it, and see that nothing of it is left."""
+    service.start()
+    yield service
+    assert service.stop() == 0
+    wait_until(lambda: not service.survivors())
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from pathlib import Path
 from typing import Annotated, BinaryIO, cast
@@ -25,7 +24,7 @@ from datagen.scratch import scratch
 from datagen.service import comparing, models, transfer
 from datagen.service.packages import Package
 from datagen.service.reader import FileReader, prepare_reader
-from datagen.storage import CHUNK_BYTES
+from datagen.storage import digest_of
 
 router = APIRouter(prefix="/v1/models", tags=["models"], route_class=ScopedRoute)
 
@@ -177,17 +176,10 @@ def export_model(reference: str, request: Request, backends: Wired, asker: Reade
             )
         size = file.tell()
         file.seek(0)
-        digest = _digest(file)
+        digest = digest_of(file)
     except BaseException:
         file.close()
         raise
     filename = f"{model.name}-{model.version}.zip"
     content = stored(file, size=size, digest=digest, filename=filename)
     return answered(content, request.headers)
-
-
-def _digest(file: BinaryIO) -> str:
-    found = hashlib.sha256()
-    while block := file.read(CHUNK_BYTES):
-        found.update(block)
-    return found.hexdigest()

@@ -52,6 +52,15 @@ def model(engine: Engine, owner: Owner) -> Model:
 
 
 @pytest.fixture
+def stranger(engine: Engine) -> Owner:
+    """An owner beside the one of most tests."""
+    row = Owner(id=new_id(), name="stranger", created_at=datetime.now(UTC))
+    with writing(engine) as session:
+        session.add(row)
+    return row
+
+
+@pytest.fixture
 def result_of() -> Callable[[BatchWork], BatchResult]:
     """What a worker would record: every third image is judged wrongly, scores are 0.75."""
 

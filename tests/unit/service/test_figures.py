@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from datagen.db.session import reading, writing
-from datagen.db.tables import Dataset, Figures, Model, Owner, new_id
+from datagen.db.tables import Dataset, Figures, Model, new_id
 from datagen.errors import Conflict, InvalidFile, InvalidRequest, NotFound
 from datagen.queue import RUN_FIGURES
 from datagen.schemas import FiguresCreate
@@ -28,14 +28,6 @@ def dataset(engine, owner, model):
         session.add(row)
         session.flush()
         session.get_one(Model, model.id).dataset_id = row.id
-    return row
-
-
-@pytest.fixture
-def stranger(engine):
-    row = Owner(id=new_id(), name="stranger", created_at=datetime.now(UTC))
-    with writing(engine) as session:
-        session.add(row)
     return row
 
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select, update
 
 from datagen.db.session import reading, writing
-from datagen.db.tables import Batch, Dataset, Job, Model, Owner, Report, Run, new_id
+from datagen.db.tables import Batch, Dataset, Job, Model, Report, Run, new_id
 from datagen.errors import Conflict, Forbidden
 from datagen.queue import RUN_BATCH
 from datagen.schemas import (
@@ -38,14 +38,6 @@ SENTENCE = (
     "The model pets@1 is private again, and makes no more images for other owners; use another "
     "model, or ask its owner to share it."
 )
-
-
-@pytest.fixture
-def stranger(engine):
-    row = Owner(id=new_id(), name="stranger", created_at=datetime.now(UTC))
-    with writing(engine) as session:
-        session.add(row)
-    return row
 
 
 @pytest.fixture

@@ -52,11 +52,6 @@ def test_effective_setting(app: Celery, name: str, value: object) -> None:
     assert app.conf[name] == value
 
 
-def test_who_sends_a_task_never_runs_it(app: Celery) -> None:
-    # Were it so, the API's own process would make the images, and answer when they are there.
-    assert app.conf.task_always_eager is False
-
-
 def test_soft_shutdown_ends_before_an_orchestrator_loses_patience(app: Celery) -> None:
     assert 0 < app.conf.worker_soft_shutdown_timeout < 10
 
