@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from asyncio import Semaphore, timeout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID
-from weakref import WeakValueDictionary
 
+from anyio import fail_after
 from anyio.to_thread import run_sync
 
 from datagen.api.backends import Backends
+from datagen.api.owner_limits import OwnerLimits
 from datagen.errors import InvalidRequest, QueueUnavailable, TooManyRequests, Unavailable
 from datagen.queue import (
     ANSWER_SECONDS,
@@ -51,8 +51,7 @@ class Asking:
     def __init__(self, backends: Backends) -> None:
         self._backends = backends
         self._broker: Redis | None = None
-        # Gone when nobody holds them: an owner without requests takes no memory.
-        self._turns: WeakValueDictionary[UUID, Semaphore] = WeakValueDictionary()
+        self._owners = OwnerLimits(AT_ONCE)
 
     async def ask(self, owner_id: UUID, work: PreviewWork) -> Made:
         """What a worker makes of it for an owner, whose other previews may come first.
@@ -62,22 +61,20 @@ class Asking:
             TooManyRequests: the owner's other previews took all that time.
             InvalidRequest: what the worker refuses.
         """
-        turns = self._turns.get(owner_id)
-        if turns is None:
-            turns = self._turns[owner_id] = Semaphore(AT_ONCE)
+        limiter, place = self._owners.of(owner_id), object()
         try:
-            async with timeout(ANSWER_SECONDS):
-                await turns.acquire()
+            with fail_after(ANSWER_SECONDS):
+                await limiter.acquire_on_behalf_of(place)
         except TimeoutError:
             raise TooManyRequests(
-                f"{AT_ONCE} of your previews are being made and others wait; ask again when some "
-                "are answered.",
+                f"{AT_ONCE} of your previews are being generated and others wait; try again when "
+                "some are answered.",
                 retry_after=1,
             ) from None
         try:
             return await self._ask(work)
         finally:
-            turns.release()
+            limiter.release_on_behalf_of(place)
 
     async def _ask(self, work: PreviewWork) -> Made:
         from redis.exceptions import RedisError  # noqa: PLC0415 - most of the API does without

@@ -22,7 +22,7 @@ from starlette.types import Receive, Scope, Send
 from datagen.api.backends import Backends
 from datagen.api.errors import problem_response, unknown_parameter
 from datagen.api.rates import Rates
-from datagen.api.replays import HEADER, Replays, shows_secret
+from datagen.api.replays import HEADER, Replays, identify, shows_secret
 from datagen.api.sites import COOKIE, refuse_other_sites
 from datagen.db.session import reading
 from datagen.errors import DatagenError, TooManyRequests, Unauthorized
@@ -79,19 +79,11 @@ class Callers:
             principal = await run_sync(self._looked_up, text, look_up)
         except Unauthorized as error:
             _remember(wrong, digest, (error.detail, moment + WRONG_SECONDS))
-            await self._count_wrong_key(request)
+            # A right key opens however many wrong ones came: nobody is locked out by a neighbour.
+            await run_sync(self._rates.count_wrong_key, _address(request))
             raise
         _remember(known, digest, (principal, moment + KNOWN_SECONDS))
         return principal
-
-    async def _count_wrong_key(self, request: Request) -> None:
-        """Count a guess. A right key opens however many wrong ones came: nobody is locked out."""
-        if not self._rates.counts_wrong_keys:
-            return
-        taken = await run_sync(self._rates.take_wrong_key, _address(request))
-        if taken.refusal is not None:
-            request.state.rate = taken.headers
-            raise TooManyRequests(taken.refusal)
 
     def forget(self) -> None:
         """Look every key and session up again: one was revoked or has ended."""
@@ -166,7 +158,7 @@ async def admit(request: Request, scope: str) -> Principal:
     return found
 
 
-class Needs:
+class RequireScope:
     """A dependency: the principal of the request, whose key must reach `scope`."""
 
     def __init__(self, scope: str) -> None:
@@ -209,8 +201,8 @@ class ScopedRoute(APIRoute):
             await super().handle(scope, receive, send)
             return
         replays: Replays = request.app.state.replays
-        once = replays.once(asker, str(self.needed_scope), key, request, secret=self.shows_secret)
-        await replays.serve(once, super().handle, scope, receive, send)
+        identified = identify(asker, str(self.needed_scope), key, request, secret=self.shows_secret)
+        await replays.serve(identified, super().handle, scope, receive, send)
 
     def _refuse_unknown(self, request: Request) -> None:
         """Refuse a parameter that is misspelt, as a dry run that is none. Raises InvalidRequest."""
@@ -220,7 +212,7 @@ class ScopedRoute(APIRoute):
 
 
 def _scopes_in(dependant: Dependant) -> set[str]:
-    found = {dependant.call.scope} if isinstance(dependant.call, Needs) else set()
+    found = {dependant.call.scope} if isinstance(dependant.call, RequireScope) else set()
     return found.union(*(_scopes_in(inner) for inner in dependant.dependencies))
 
 
@@ -229,8 +221,8 @@ def _query_names_in(dependant: Dependant) -> set[str]:
     return found.union(*(_query_names_in(inner) for inner in dependant.dependencies))
 
 
-_admin = Depends(Needs("admin"))
-Reader = Annotated[Principal, Depends(Needs("read"))]
-Writer = Annotated[Principal, Depends(Needs("write"))]
+_admin = Depends(RequireScope("admin"))
+Reader = Annotated[Principal, Depends(RequireScope("read"))]
+Writer = Annotated[Principal, Depends(RequireScope("write"))]
 Admin = Annotated[Principal, _admin]
 ADMINS_ALONE = _admin

@@ -13,6 +13,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi import Request as HttpRequest
 from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
 from sqlalchemy.exc import DataError, InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -136,6 +137,11 @@ async def _database(_: HttpRequest, error: Exception) -> Response:
             StorageFailure("The database cannot be written: its disk is full or read-only.")
         )
     return problem_response(Unavailable("The database does not answer; try again in a moment."))
+
+
+def invalid_body(error: ValidationError) -> DatagenError:
+    """The refusal of a body that a route has read itself."""
+    return invalid_request([one | {"loc": ("body", *one["loc"])} for one in error.errors()])
 
 
 def invalid_request(errors: Any) -> DatagenError:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 from uuid import UUID
 
 from anyio.to_thread import run_sync
@@ -33,6 +34,8 @@ HEARTBEAT_SECONDS = 15.0
 # Told to browsers: how soon to come back after the connection broke.
 RETRY_MILLISECONDS = 2000
 REMOVED = "removed"
+Key = TypeVar("Key")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -149,17 +152,7 @@ class Events:
 
     async def _poll(self) -> None:
         while self._listeners and not self._closing:
-            try:
-                changed = await run_sync(self._changed, dict(self._revisions))
-            except Exception as error:  # noqa: BLE001 - as said below
-                # The listeners stay, and learn of everything when the database is back. Whatever
-                # else it is, nobody's streams may end or go on for ever by it.
-                if isinstance(error, SQLAlchemyError):
-                    log.warning("events_not_read", error=type(error).__name__)
-                else:
-                    log.exception("events_not_read")
-                changed = []
-            for job_id, told in changed:
+            for job_id, told in await self._read(self._changed, dict(self._revisions)) or ():
                 if job_id in self._revisions:
                     self._revisions[job_id] = told.revision
                 for listener in self._listeners.get(job_id, ()):
@@ -172,16 +165,26 @@ class Events:
         if time.monotonic() < self._looked_at + ADMISSION_SECONDS:
             return
         everybody = [one for listeners in self._listeners.values() for one in listeners]
-        try:
-            admitted = await run_sync(self._admitted, {one.asker for one in everybody})
-        except SQLAlchemyError as error:
+        admitted = await self._read(self._admitted, {one.asker for one in everybody})
+        if admitted is None:
             # Nothing is read for them either while the database is away.
-            log.warning("listeners_not_looked_at", error=type(error).__name__)
             return
         self._looked_at = time.monotonic()
         for listener in everybody:
             if listener.asker not in admitted:
                 listener.dismiss()
+
+    @staticmethod
+    async def _read(read: Callable[[Key], Result], what: Key) -> Result | None:
+        """What is read in a thread; None where that fails, which ends nobody's stream."""
+        try:
+            return await run_sync(read, what)
+        except SQLAlchemyError as error:
+            # The listeners stay, and learn of everything when the database is back.
+            log.warning("events_not_read", error=type(error).__name__)
+        except Exception:  # noqa: BLE001 - whatever it is, nobody else may lose their streams by it
+            log.exception("events_not_read")
+        return None
 
     def _admitted(self, askers: set[Principal]) -> frozenset[Principal]:
         with reading(self._backends.engine) as session:

@@ -17,6 +17,7 @@ from limits.storage import RedisStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
 from datagen.api.logs import log
+from datagen.errors import TooManyRequests
 from datagen.queue import redis_url
 from datagen.settings import Settings
 
@@ -60,11 +61,6 @@ class Rates:
         """Whether requests of a key are limited."""
         return self._limiter is not None and self._limit is not None
 
-    @property
-    def counts_wrong_keys(self) -> bool:
-        """Whether wrong keys from an address are limited."""
-        return self._limiter is not None and self._wrong_keys is not None
-
     def take(self, key_id: str) -> Taken:
         """Count one request of a key."""
         limit = self._limit
@@ -86,18 +82,22 @@ class Rates:
         )
         return Taken({**headers, "Retry-After": str(seconds)}, refusal)
 
-    def take_wrong_key(self, address: str) -> Taken:
-        """Count one wrong key that came from an address."""
+    def count_wrong_key(self, address: str) -> None:
+        """Count one wrong key that came from an address.
+
+        Raises:
+            TooManyRequests: more came than may.
+        """
         limit = self._wrong_keys
         found = self._window(limit, "wrong-key", network_of(address))
         if limit is None or found is None or found[0]:
-            return NOTHING
+            return
         seconds = _seconds_until(found[1])
-        refusal = (
+        raise TooManyRequests(
             f"More than {limit.amount} wrong keys came from your address within "
-            f"{limit.get_expiry()} s; wait {seconds} s, or send a key that is valid."
+            f"{limit.get_expiry()} s; wait {seconds} s, or send a key that is valid.",
+            retry_after=seconds,
         )
-        return Taken({"Retry-After": str(seconds)}, refusal)
 
     def _window(
         self, limit: RateLimitItem | None, kind: str, name: str

@@ -6,13 +6,13 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 from uuid import UUID
-from weakref import WeakValueDictionary
 
 from anyio import CapacityLimiter, create_task_group
 from anyio.to_thread import run_sync
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
+from datagen.api.owner_limits import OwnerLimits
 from datagen.errors import Cancelled
 from datagen.service.reader import FileReader
 from datagen.settings import Settings
@@ -27,8 +27,7 @@ class Readings:
         self._settings = settings
         self._all = CapacityLimiter(settings.readers)
         # One place stays for the others, where there are several.
-        self._share = max(1, settings.readers - 1)
-        self._owners: WeakValueDictionary[UUID, CapacityLimiter] = WeakValueDictionary()
+        self._owners = OwnerLimits(max(1, settings.readers - 1))
 
     async def read(
         self, request: Request, owner_id: UUID, work: Callable[[FileReader], Result]
@@ -44,8 +43,6 @@ class Readings:
             ClientDisconnect: the client went away.
             Exception: as the work raises it.
         """
-        own = self._owners.get(owner_id) or CapacityLimiter(self._share)
-        self._owners[owner_id] = own
         stop = threading.Event()
         reader = FileReader(self._settings, lambda: _check(stop))
         done: list[Result] = []
@@ -68,7 +65,7 @@ class Readings:
                 tasks.cancel_scope.cancel()
 
             tasks.start_soon(watch)
-            async with own:
+            async with self._owners.of(owner_id):
                 await run_sync(worked, limiter=self._all)
             tasks.cancel_scope.cancel()
         if done:

@@ -54,7 +54,7 @@ def shows_secret(model: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class Once:
+class IdempotentRequest:
     """A request that is to be done once.
 
     Attributes:
@@ -68,6 +68,29 @@ class Once:
     key: str
     head: bytes
     secret: bool
+
+
+def identify(
+    asker: Principal, scope: str, key: str, request: Request, *, secret: bool
+) -> IdempotentRequest:
+    """What makes a request the same as another one.
+
+    Args:
+        asker: who sends it.
+        scope: that its route needs.
+        key: its `Idempotency-Key`.
+        request: the request, of which the body is not read.
+        secret: whether its answer is never to be stored.
+    """
+    parts = (
+        request.method,
+        request.url.path,
+        request.url.query,
+        request.headers.get("content-type", ""),
+        scope,
+    )
+    head = hashlib.sha256("\0".join(parts).encode(errors="surrogatepass")).digest()
+    return IdempotentRequest(asker.caller, key, head, secret)
 
 
 class _HashedBody:
@@ -106,51 +129,32 @@ class Replays:
         """Answers are stored in the database of these backends."""
         self._backends = backends
 
-    @staticmethod
-    def once(asker: Principal, scope: str, key: str, request: Request, *, secret: bool) -> Once:
-        """What makes a request the same as another one.
-
-        Args:
-            asker: who sends it.
-            scope: that its route needs.
-            key: its `Idempotency-Key`.
-            request: the request, of which the body is not read.
-            secret: whether its answer is never to be stored.
-        """
-        parts = (
-            request.method,
-            request.url.path,
-            request.url.query,
-            request.headers.get("content-type", ""),
-            scope,
-        )
-        head = hashlib.sha256("\0".join(parts).encode(errors="surrogatepass")).digest()
-        return Once(asker.caller, key, head, secret)
-
-    async def serve(self, once: Once, app: App, scope: Scope, receive: Receive, send: Send) -> None:
+    async def serve(
+        self, request: IdempotentRequest, app: App, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         """Have `app` do a request that is new, or answer one that comes again."""
         body = _HashedBody(receive)
         try:
-            begun = await run_sync(self._begin, once)
+            begun = await run_sync(self._begin, request)
             if isinstance(begun, Stored):
                 await body.read()
-                replays.refuse_other(once.key, begun, body.digest)
+                replays.refuse_other(request.key, begun, body.digest)
         except DatagenError as error:
             await problem_response(error)(scope, receive, send)
             return
         if isinstance(begun, Stored):
             await _answer_again(begun.answer, scope, receive, send)
         else:
-            await self._do(_Work(once, begun, body), app, scope, send)
+            await self._do(_Exchange(request, begun, body), app, scope, send)
 
-    def _begin(self, once: Once) -> Stored | datetime:
+    def _begin(self, request: IdempotentRequest) -> Stored | datetime:
         with writing(self._backends.engine) as session:
-            return replays.begin(session, once.caller, once.key, once.head)
+            return replays.begin(session, request.caller, request.key, request.head)
 
-    async def _do(self, work: _Work, app: App, scope: Scope, send: Send) -> None:
-        answer, body = work.answer, work.body
+    async def _do(self, exchange: _Exchange, app: App, scope: Scope, send: Send) -> None:
+        answer, body = exchange.answer, exchange.body
 
-        async def gathered(message: Message) -> None:
+        async def recorded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 answer.start(message)
                 refused = answer.status >= _ERRORS
@@ -161,36 +165,37 @@ class Replays:
                 answer.add(message.get("body", b""))
                 if not message.get("more_body"):
                     # Before the last byte goes: whoever has the answer finds it stored.
-                    await run_sync(self._end, work)
+                    await run_sync(self._end, exchange)
                     answer.ended = True
             await send(message)
 
         try:
-            await app(scope, body.receive, gathered)
-        except BaseException:
+            await app(scope, body.receive, recorded)
+        finally:
             if not answer.ended:
-                await run_sync(self._forget, work)
-            raise
+                await run_sync(self._forget, exchange)
 
-    def _end(self, work: _Work) -> None:
-        once, body, answer = work.once, work.body, work.answer
+    def _end(self, exchange: _Exchange) -> None:
+        request, body, answer = exchange.request, exchange.body, exchange.answer
         done = answer.status < _SERVER_ERRORS and answer.status not in _NOT_DONE
         with writing(self._backends.engine) as session:
             # What was refused unread cannot be compared with what comes again.
             if done and body.whole:
-                stored = answer.stored(hidden=once.secret and answer.status < _ERRORS)
-                replays.finish(session, once.caller, once.key, work.began, body.digest, stored)
+                stored = answer.stored(hidden=request.secret and answer.status < _ERRORS)
+                replays.finish(
+                    session, request.caller, request.key, exchange.began, body.digest, stored
+                )
             else:
-                replays.forget(session, once.caller, once.key, work.began)
+                replays.forget(session, request.caller, request.key, exchange.began)
 
-    def _forget(self, work: _Work) -> None:
-        once = work.once
-        log.warning("a request with an Idempotency-Key was not answered", key=once.key[:40])
+    def _forget(self, exchange: _Exchange) -> None:
+        request = exchange.request
+        log.warning("a request with an Idempotency-Key was not answered", key=request.key[:40])
         with writing(self._backends.engine) as session:
-            replays.forget(session, once.caller, once.key, work.began)
+            replays.forget(session, request.caller, request.key, exchange.began)
 
 
-class _Gathered:
+class _RecordedAnswer:
     """An answer on its way to the client."""
 
     def __init__(self) -> None:
@@ -216,13 +221,13 @@ class _Gathered:
 
 
 @dataclass(frozen=True)
-class _Work:
+class _Exchange:
     """A request that is being done: when it began, its body and its answer."""
 
-    once: Once
+    request: IdempotentRequest
     began: datetime
     body: _HashedBody
-    answer: _Gathered = field(default_factory=_Gathered)
+    answer: _RecordedAnswer = field(default_factory=_RecordedAnswer)
 
 
 async def _answer_again(answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:

@@ -18,7 +18,7 @@ from datagen.db.tables import Model
 pytestmark = pytest.mark.timeout(900)
 
 OPTIONS: dict[str, Any] = {
-    "preset": "small", "epochs": 4, "refine_epochs": 1, "judge_epochs": 2, "seed": 3,
+    "preset": "small", "epochs": 16, "refine_epochs": 1, "judge_epochs": 2, "seed": 3,
 }  # fmt: skip
 KILLS = 3
 
@@ -32,7 +32,7 @@ def service(
         workers=1,
         **IMPATIENT,
         # Short, so that a killed slice is not the whole training.
-        slice_seconds=0.5,
+        slice_seconds=0.2,
         max_attempts=20,
     )
     with running(service):

@@ -14,14 +14,14 @@ from sqlalchemy import make_url
 
 SOURCE = Path(__file__).with_name("clock_shim.c")
 COMPILER = shutil.which("cc") or shutil.which("gcc")
-# The database's own clock, which a database of a test sees shifted: its schema is looked at first.
+# The clock of a test's database, shifted: the function in `public` is found before the system's.
 _DATABASE_CLOCK = """
 CREATE SCHEMA clock;
 CREATE TABLE clock.ahead (seconds double precision NOT NULL);
 INSERT INTO clock.ahead VALUES (0);
-CREATE FUNCTION clock.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS
+CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS
   'SELECT pg_catalog.clock_timestamp() + (SELECT seconds FROM clock.ahead) * interval ''1 second''';
-ALTER DATABASE {name} SET search_path = clock, pg_catalog, public;
+ALTER DATABASE {name} SET search_path = public, pg_catalog;
 """
 
 

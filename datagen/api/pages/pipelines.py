@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import ValidationError
 
 from datagen.api.backends import Backends, Wired
-from datagen.api.errors import invalid_request
+from datagen.api.errors import invalid_body
 from datagen.api.pages.rendering import render
 from datagen.api.pages.viewers import Viewer
 from datagen.api.sites import refuse_other_sites
@@ -102,8 +102,7 @@ def _checked(backends: Backends, viewer: Principal, body: bytes) -> dict[str, An
             found = pipelines.validate(session, backends.settings, viewer.owner_id, wanted)
         return told | _validation(found, wanted)
     except ValidationError as error:
-        errors = [one | {"loc": ("body", *one["loc"])} for one in error.errors()]
-        problem = invalid_request(errors)
+        problem = invalid_body(error)
     except DatagenError as error:
         problem = error
     return told | {"problem": problem.detail, "field": problem.field}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from http import HTTPStatus
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request
@@ -103,14 +103,7 @@ async def _begun(request: Request, backends: Wired, principal: Principal, wanted
 def _inner(target: str) -> str:
     """A path of this server, whatever was asked for."""
     plain = target.startswith("/") and not target.startswith(("//", "/\\"))
-    return target if plain and target.isprintable() and not _host_in(target) else "/"
-
-
-def _host_in(target: str) -> str:
-    try:
-        return urlsplit(target).netloc
-    except ValueError:
-        return target
+    return target if plain and target.isprintable() else "/"
 
 
 def _first(form: dict[str, list[str]], name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Literal, TypeVar
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 
 from datagen.api.auth import Reader, ScopedRoute, Writer
 from datagen.api.backends import Backends, Wired
+from datagen.api.errors import invalid_body
 from datagen.api.openapi import problems
 from datagen.api.paging import Paged
 from datagen.api.reading import Readings
@@ -21,7 +23,7 @@ from datagen.api.uploads import is_json, receive_file, receive_json
 from datagen.datasets.balance import draw_balance
 from datagen.datasets.reading import DEFAULT_SHARES, ReadOptions, shares_of
 from datagen.db.session import reading, writing
-from datagen.errors import InvalidRequest, NotFound
+from datagen.errors import InvalidRequest, MalformedRequest, NotFound
 from datagen.schemas import (
     NAME_PATTERN,
     Dataset,
@@ -159,14 +161,13 @@ _Source = TypeVar("_Source", DatasetCreate, DatasetDryRun)
 
 
 def _parsed(body: bytes, schema: type[_Source]) -> _Source:
+    # As the framework parses the bodies of other routes.
     try:
-        return schema.model_validate_json(body)
+        return schema.model_validate(json.loads(body))
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
+        raise MalformedRequest("The body cannot be read; send one JSON object.") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise InvalidRequest(
-            f"{field or 'The body'}: {first['msg']}.", field=field or None
-        ) from None
+        raise invalid_body(error) from None
 
 
 def _register(
