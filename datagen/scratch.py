@@ -20,7 +20,7 @@ from pathlib import Path
 PREFIX = "datagen-scratch-"
 # Where users see it.
 HIDDEN_PREFIX = f".{PREFIX}"
-LOCK = ".lock"
+LOCK, FILES = ".lock", "files"
 # Of the name of what is written, in the name of the folder beside it.
 MOST_NAME_BYTES = 100
 # A folder is there for a moment before its lock is.
@@ -39,7 +39,7 @@ def scratch(what: str, *, within: Path | None = None, prefix: str = PREFIX) -> I
     outer = Path(tempfile.mkdtemp(prefix=f"{prefix}{what}-", dir=within))
     try:
         with _locked(outer / LOCK):
-            inner = outer / "files"
+            inner = outer / FILES
             inner.mkdir()
             yield inner
     finally:
@@ -117,4 +117,4 @@ def _is_abandoned(folder: Path) -> bool:
 
 
 def _has_files(folder: Path) -> bool:
-    return (folder / "files").exists()
+    return (folder / FILES).exists()

@@ -1,6 +1,6 @@
 r"""Text that cannot be kept: what JSON carries and UTF-8, or a database, has no form for.
 
-JSON may hold half of a surrogate pair (`"\\ud800"`), which has no UTF-8 form, and U+0000, which
+JSON may hold half of a surrogate pair (`"\ud800"`), which has no UTF-8 form, and U+0000, which
 PostgreSQL keeps in no text. Whatever takes text in looks for both here.
 """
 
@@ -52,7 +52,7 @@ def depth_of(value: object) -> int:
     return depth
 
 
-def with_replacements(value: object) -> object:
+def replace_surrogates(value: object) -> object:
     """The same value with U+FFFD for every lone surrogate; its lists and dicts are changed."""
     left: list[object] = [whole := [value]]
     while left:

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from datagen.datasets.decoding import Ahead
+from datagen.datasets.decoding import DecodeAhead
 from datagen.datasets.limits import check_name, check_room
 from datagen.datasets.listing import nfc
 from datagen.datasets.names import Names, NameWriter
@@ -111,7 +111,7 @@ class _Collector:
     values: ValueRange = field(default_factory=ValueRange)
 
     def __post_init__(self, pool: ThreadPoolExecutor) -> None:
-        self.ahead = Ahead(pool, self._decoded)
+        self.ahead = DecodeAhead(pool, self._decoded)
 
     def add(self, piece: Sequence[Entry] | Block) -> None:
         """Take some images."""
@@ -184,7 +184,7 @@ class _Collector:
     def _add_entries(self, entries: Sequence[Entry]) -> None:
         kept: list[tuple[Entry, Ready]] = []
         held = 0
-        for entry, found in self.ahead.all_of(entries):
+        for entry, found in self.ahead.decoded(entries):
             if isinstance(found, InvalidFile):
                 self._refuse(entry.name, found.detail)
                 continue

@@ -13,7 +13,7 @@ from datagen.errors import InvalidFile
 
 # Pictures that one thread decodes in a row: handing over costs as much as a small picture.
 RUN = 64
-# Pixels that are decoded and not taken yet, in all, if the pictures are as large as the former.
+# Pixels that are decoded and not taken yet, if pictures are as large as the previous ones.
 AHEAD_BYTES = 64 << 20
 # A run ends early where its pictures are larger than those before.
 _RUN_BYTES = 4 << 20
@@ -22,16 +22,16 @@ Found = Ready | InvalidFile
 Decode = Callable[[Entry], Found]
 
 
-class Ahead:
+class DecodeAhead:
     """Decodes entries in the order in which they come, by the threads of a pool."""
 
     def __init__(self, pool: ThreadPoolExecutor, decode: Decode) -> None:
         self._pool, self._decode = pool, decode
         self._most = 2 * (os.cpu_count() or 1)
-        # Of one picture; the first is decoded by itself, to know.
+        # Bytes of a decoded picture; None until the first, decoded alone, shows it.
         self._bytes: int | None = None
 
-    def all_of(self, entries: Sequence[Entry]) -> Iterator[tuple[Entry, Found]]:
+    def decoded(self, entries: Sequence[Entry]) -> Iterator[tuple[Entry, Found]]:
         """Each entry with its pixels, or with what is wrong with it."""
         rest = deque(entries)
         running: deque[tuple[list[Entry], Future[list[Found]]]] = deque()

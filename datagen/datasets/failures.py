@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datagen.errors import InvalidFile, StorageFailure
 
 _log = logging.getLogger(__name__)
-# Whoever set up no logs gets the sentence alone, and no traceback beside it.
+# Where no logging is set up, users see the sentence alone, and no traceback beside it.
 _log.addHandler(logging.NullHandler())
 
 
@@ -48,7 +48,12 @@ def library_errors_named() -> Iterator[None]:
         struct.error,
     ) as error:
         _log.warning("a source could not be read", exc_info=True)
-        raise InvalidFile(
-            f"The source cannot be read: {type(error).__name__}, {str(error)[:200]}; it is "
-            "damaged, or of a kind that is not known."
-        ) from error
+        raise unreadable("source", error) from error
+
+
+def unreadable(what: str, error: Exception) -> InvalidFile:
+    """The refusal of a file or a source that leads a library into an error of its own."""
+    return InvalidFile(
+        f"The {what} cannot be read: {type(error).__name__}, {str(error)[:200]}; it is damaged, or "
+        "of a kind that is not known."
+    )

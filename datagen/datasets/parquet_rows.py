@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from datagen.datasets.archive import LARGEST_PICTURE
+from datagen.datasets.source import rows_at_once
 from datagen.errors import InvalidFile
 
 ROWS_AT_ONCE = 1000
-BYTES_AT_ONCE = 16 << 20
 _BUFFER_BYTES = 1 << 20
 
 
@@ -41,7 +41,7 @@ def parquet_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[d
     )
     with file:
         for group, size in enumerate(sizes):
-            at_once = max(1, min(ROWS_AT_ONCE, BYTES_AT_ONCE // max(1, size)))
+            at_once = min(ROWS_AT_ONCE, rows_at_once((size,)))
             wanted = None if columns is None else list(columns)
             batches = file.iter_batches(
                 at_once, row_groups=[group], columns=wanted, use_threads=False
@@ -56,7 +56,7 @@ def _row_bytes(metadata: pq.FileMetaData, name: str) -> list[int]:
     found = []
     for group in groups:
         if group.num_rows < 0 or group.total_byte_size < 0:
-            raise InvalidFile(f"{name} is damaged: a group of rows has less than none.")
+            raise InvalidFile(f"{name} is damaged: a group of rows has a negative size.")
         found.append(group.total_byte_size // max(1, group.num_rows))
     return found
 

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from datagen.errors import InvalidRequest, Unavailable
-from datagen.texts import with_replacements
+from datagen.texts import replace_surrogates
 
 BUSY_SECONDS = 30.0
 _PRAGMAS = (
@@ -68,7 +68,7 @@ def _read_json(text: str | bytes) -> Any:
     """
     found = json.loads(text)
     escape = b"\\ud" if isinstance(text, bytes) else "\\ud"
-    return with_replacements(found) if escape in text.lower() else found  # type: ignore[operator] # both are text, or both bytes
+    return replace_surrogates(found) if escape in text.lower() else found  # type: ignore[operator] # both are text, or both bytes
 
 
 def _sqlite(url: str, database: str | None) -> Engine:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from PIL.ImageFile import ImageFile
-
 from datagen.errors import InvalidFile
 from datagen.images import damage_named, is_large, too_large_message
 from datagen.pictures.converting import converted
 from datagen.pictures.large import read_large
 from datagen.pictures.opening import check_single, opened
 from datagen.pictures.picture import Picture
-from datagen.pictures.room import BYTES_A_PIXEL, DECODING, SMALL_PIXELS
+from datagen.pictures.room import BYTES_A_PIXEL, DECODING
 
 
 def read_picture(data: bytes, name: str, *, small: int | None = None) -> Picture:
@@ -40,15 +38,7 @@ def read_picture(data: bytes, name: str, *, small: int | None = None) -> Picture
                 )
             return read_large(image, data, name, small)
         width, height = image.size
-        if width * height < SMALL_PIXELS:
-            more, found = _whole(image, data, name)
-        else:
-            with DECODING.of(width * height * BYTES_A_PIXEL):
-                more, found = _whole(image, data, name)
+        with DECODING.of(width * height * BYTES_A_PIXEL):
+            more = check_single(image, name)
+            found = converted(image, data, name, lambda again: opened(again, name))
     return replace(found, changes=found.changes | {"first"}) if more else found
-
-
-def _whole(image: ImageFile, data: bytes, name: str) -> tuple[bool, Picture]:
-    """Whether there are more pictures in the file, and the first."""
-    more = check_single(image, name)
-    return more, converted(image, data, name, lambda again: opened(again, name))

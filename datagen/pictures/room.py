@@ -8,16 +8,22 @@ from contextlib import contextmanager
 
 
 class Room:
-    """Bytes that threads may take together for the while that they decode."""
+    """Bytes that threads may take together while they decode.
 
-    def __init__(self, size: int) -> None:
-        self._size = size
+    Small pictures take no turn: looking for room costs as much as decoding one.
+    """
+
+    def __init__(self, size: int, *, small: int = 0) -> None:
+        self._size, self._small = size, small
         self._taken = 0
         self._freed = threading.Condition()
 
     @contextmanager
     def of(self, size: int) -> Iterator[None]:
         """Wait until there is room for so much; what is larger than all of it has it alone."""
+        if size < self._small:
+            yield
+            return
         with self._freed:
             self._freed.wait_for(lambda: not self._taken or self._taken + size <= self._size)
             self._taken += size
@@ -29,8 +35,6 @@ class Room:
                 self._freed.notify_all()
 
 
-# Decoding takes some copies of a picture, in colours of 16 bits at most; several threads decode.
-DECODING = Room(512 << 20)
-# Pictures below this are decoded without a look at the room.
-SMALL_PIXELS = 1 << 20
+# Decoding takes some copies of a picture, in colours of 16 bits at most.
 BYTES_A_PIXEL = 24
+DECODING = Room(512 << 20, small=BYTES_A_PIXEL << 20)

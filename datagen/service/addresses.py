@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import threading
+import time
 from urllib.parse import urlsplit
 
 from datagen.errors import InvalidRequest
@@ -68,7 +69,7 @@ _ISATAP = (0x0000_5EFE, 0x0200_5EFE)
 _lookups = threading.BoundedSemaphore(MOST_LOOKUPS)
 
 
-class NotFound(Exception):
+class LookupFailed(Exception):
     """A name that no address was found of; its text says why."""
 
 
@@ -95,10 +96,12 @@ def lookup(host: str, port: int, seconds: float) -> list[str]:
     The system's lookup knows no deadline, so it has a thread of its own, which is left behind.
 
     Raises:
-        NotFound: there are none, or none was found in so many seconds.
+        LookupFailed: there are none, or none was found in so many seconds.
     """
+    deadline = time.monotonic() + seconds
+    late = LookupFailed(f"the name {host!r} was not found within {seconds:.0f} s")
     if not _lookups.acquire(timeout=seconds):
-        raise NotFound(f"the name {host!r} was not looked up within {seconds:.0f} s")
+        raise late
     found: list[str] = []
     errors: list[Exception] = []
 
@@ -112,12 +115,17 @@ def lookup(host: str, port: int, seconds: float) -> list[str]:
             _lookups.release()
 
     thread = threading.Thread(target=look, name="lookup", daemon=True)
-    thread.start()
-    thread.join(seconds)
+    try:
+        thread.start()
+    except RuntimeError:
+        # The machine has no thread left.
+        _lookups.release()
+        raise late from None
+    thread.join(max(0.0, deadline - time.monotonic()))
     if errors:
-        raise NotFound(f"the name {host!r} is not found ({errors[0]})")
+        raise LookupFailed(f"the name {host!r} is not found ({errors[0]})")
     if thread.is_alive() or not found:
-        raise NotFound(f"the name {host!r} was not found within {seconds:.0f} s")
+        raise late
     return found
 
 
@@ -130,10 +138,10 @@ def refusal(host: str) -> str:
 
 
 def refuse_inside(url: str, field: str) -> None:
-    """Refuse a URL whose host is one inside, before it is kept.
+    """Refuse a URL whose host has an internal address, before it is stored.
 
-    A name that has no address now is let pass: the receiver may be set up later, what is kept must
-    not depend on how a name server feels, and each connection looks again.
+    A name that has no address now is accepted: the receiver may be set up later, what is stored
+    must not depend on whether a name server answers, and each connection looks again.
 
     Raises:
         InvalidRequest: the host has an address that is not public.
@@ -142,7 +150,7 @@ def refuse_inside(url: str, field: str) -> None:
     host = parts.hostname or ""
     try:
         found = lookup(host, parts.port or 0, LOOKUP_SECONDS)
-    except NotFound:
+    except LookupFailed:
         return
     if not all(map(is_public, found)):
         raise InvalidRequest(refusal(host), field=field)

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import structlog
-from pydantic import ValidationError
 from sqlalchemy import and_, exists, or_, select, update
 from sqlalchemy.orm import Session
 
 from datagen.db.session import now
 from datagen.db.tables import Job, Pipeline, Run
+from datagen.errors import Conflict
 from datagen.service import claims
 from datagen.service.pipelines import next_due, recipe_of
 from datagen.service.running import LONGEST_RETRY
@@ -102,7 +102,7 @@ def bring_back_due_times(session: Session) -> None:
     for row in rows:
         try:
             schedule = recipe_of(row).schedule
-        except ValidationError:
+        except Conflict:
             # Written by another version; the tick that finds it due says so.
             continue
         watches = schedule is not None and schedule.on_dataset

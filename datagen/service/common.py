@@ -251,7 +251,7 @@ def decode_cursor(cursor: str) -> Any:
         padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
         return json.loads(base64.urlsafe_b64decode(padded))
     except (ValueError, binascii.Error, RecursionError):
-        raise _bad_cursor(cursor) from None
+        raise bad_cursor(cursor) from None
 
 
 def decode_id_cursor(cursor: str) -> UUID:
@@ -259,7 +259,7 @@ def decode_id_cursor(cursor: str) -> UUID:
     position = decode_cursor(cursor)
     row_id = parse_id(position) if isinstance(position, str) else None
     if row_id is None:
-        raise _bad_cursor(cursor)
+        raise bad_cursor(cursor)
     return row_id
 
 
@@ -268,7 +268,7 @@ def decode_index_cursor(cursor: str) -> int:
     position = decode_cursor(cursor)
     # To Python, true is 1.
     if isinstance(position, bool) or not isinstance(position, int) or not 0 <= position < 2**63:
-        raise _bad_cursor(cursor)
+        raise bad_cursor(cursor)
     return position
 
 
@@ -276,20 +276,21 @@ def decode_moment_cursor(cursor: str) -> tuple[datetime, str]:
     """The moment and the text that a cursor holds. Raises InvalidRequest."""
     position = decode_cursor(cursor)
     if not isinstance(position, list) or [type(part) for part in position] != [str, str]:
-        raise _bad_cursor(cursor)
+        raise bad_cursor(cursor)
     moment, text = position
     if unfit_character(text) is not None:
-        raise _bad_cursor(cursor)
+        raise bad_cursor(cursor)
     try:
         found = datetime.fromisoformat(moment)
         if found.tzinfo is None:
-            raise _bad_cursor(cursor)
+            raise bad_cursor(cursor)
         return within_calendar(found), text
     except ValueError:
-        raise _bad_cursor(cursor) from None
+        raise bad_cursor(cursor) from None
 
 
-def _bad_cursor(cursor: str) -> InvalidRequest:
+def bad_cursor(cursor: str) -> InvalidRequest:
+    """The refusal of a cursor that no page gave."""
     return InvalidRequest(
         f"The cursor {cursor[:40]!r} is not one of ours; use next_cursor of the page before.",
         field="cursor",

@@ -75,14 +75,16 @@ def compare(session: Session, owner_id: UUID, references: Sequence[str]) -> sche
 
 def _warnings(models: Sequence[Model], hidden: Collection[int]) -> tuple[list[str], frozenset[str]]:
     """Why figures cannot be compared, and which."""
-    warnings, unlike, numbered = [], frozenset[str](), list(enumerate(models))
+    warnings, unlike = [], frozenset[str]()
     if len({_value(model, "config", "likelihood") for model in models}) > 1:
         warnings.append(
             "The models have different likelihoods, so their bounds are on different scales."
         )
         unlike |= _BY_LIKELIHOOD
     # What is hidden counts as different: whether it is the same would say what it is.
-    images = {number if number in hidden else row.dataset_digest for number, row in numbered}
+    images = {
+        number if number in hidden else row.dataset_digest for number, row in enumerate(models)
+    }
     if len(images) > 1:
         warnings.append(
             "The models were trained, and measured, on different images, so their figures are of "

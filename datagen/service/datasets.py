@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -56,27 +57,34 @@ def ingest(storage: Storage, reader: FileReader, source: Path, options: ReadOpti
 
 def inspect(reader: FileReader, source: Path, options: ReadOptions) -> schemas.DatasetInspection:
     """What a source holds; nothing is stored. Raises as `ingest` does."""
-    return _inspected_apart(reader, {"source": str(source)}, options)
+    return _inspected(reader, {"source": str(source)}, options)
 
 
 def _ingested(
     storage: Storage, reader: FileReader, request: dict[str, Any], options: ReadOptions
 ) -> Ingested:
-    with scratch("ingest") as folder:
-        wanted = request | {"options": asdict(options), "folder": str(folder)}
-        found = reader.read("ingest", wanted)
+    with _read(reader, "ingest", request, options) as (folder, found):
         names, shape = tuple(found.pop("class_names")), tuple(found.pop("image_shape"))
         ingested = Ingested(class_names=names, image_shape=shape, **found)
         _put(storage, ingested, folder)
     return ingested
 
 
-def _inspected_apart(
+def _inspected(
     reader: FileReader, request: dict[str, Any], options: ReadOptions
 ) -> schemas.DatasetInspection:
-    with scratch("inspect") as folder:
-        wanted = request | {"options": asdict(options), "folder": str(folder)}
-        return schemas.DatasetInspection.model_validate(reader.read("inspect", wanted))
+    with _read(reader, "inspect", request, options) as (_, found):
+        return schemas.DatasetInspection.model_validate(found)
+
+
+@contextmanager
+def _read(
+    reader: FileReader, task: str, request: dict[str, Any], options: ReadOptions
+) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """A folder, and what a reader says that has worked in it."""
+    with scratch(task) as folder:
+        more = {"options": asdict(options), "folder": str(folder)}
+        yield folder, reader.read(task, request | more)
 
 
 def inspect_source(reader: FileReader, wanted: schemas.DatasetSource) -> schemas.DatasetInspection:
@@ -84,7 +92,7 @@ def inspect_source(reader: FileReader, wanted: schemas.DatasetSource) -> schemas
     options = read_options(wanted)
     if wanted.source == SAMPLE_SOURCE:
         return schemas.DatasetInspection.model_validate(_sample().summary())
-    return _inspected_apart(reader, {"url": wanted.source}, options)
+    return _inspected(reader, {"url": wanted.source}, options)
 
 
 def _sample() -> Opened:

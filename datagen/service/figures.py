@@ -93,8 +93,8 @@ def request(
         .where(Figures.model_id == model.id, Figures.dataset_key == key)
         .with_for_update()
     ).one()
-    if dataset is not None and (row.state == "failed" or model.owner_id == owner_id):
-        # Of several owners who have the same images, one who may have them drawn.
+    if dataset is not None:
+        # Of an owner's datasets with the same images, one that is there.
         row.dataset_id = dataset.id
     if row.state == "failed":
         row.state, row.error, row.ended_at = "queued", None, None
@@ -160,8 +160,8 @@ def to_schema(row: Figures, dataset: Dataset | None) -> schemas.Figures:
     """The wire form of figures.
 
     Args:
-        row: of the figures; two owners who have the same images share it.
-        dataset: the real images of whoever asks.
+        row: of the figures.
+        dataset: the real images of whoever asks; an earlier version shared rows between owners.
     """
     plain = {name: getattr(row, name, None) for name in schemas.Figures.model_fields}
     own = {"model": row.model_id, "dataset": None if dataset is None else dataset.id}

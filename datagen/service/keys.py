@@ -128,10 +128,12 @@ def list_keys(
         last = rows[limit - 1][0]
         following = encode_cursor([last.created_at.isoformat(), last.id])
     moment = now(session)
-    shown = skip_unreadable(
-        rows[:limit], lambda some: [_to_schema(key, of.name, moment) for key, of in some]
+    owners = {key.id: of.name for key, of in rows}
+    items = skip_unreadable(
+        [key for key, _ in rows[:limit]],
+        lambda some: [_to_schema(key, owners[key.id], moment) for key in some],
     )
-    return Page(items=shown, next_cursor=following)
+    return Page(items=items, next_cursor=following)
 
 
 def revoke(session: Session, asker: Principal, key_id: str) -> schemas.Key:

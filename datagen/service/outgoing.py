@@ -22,7 +22,7 @@ ANSWER_SECONDS = 10.0
 MOST_READ = 2048
 
 
-def left_of(deadline: float, error: type[Exception]) -> float:
+def seconds_left(deadline: float, error: type[Exception]) -> float:
     """Seconds until a deadline; raises the error where it has passed."""
     left = deadline - time.monotonic()
     if left <= 0:
@@ -39,12 +39,12 @@ class _Limited(httpcore.NetworkStream):
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """See httpcore; never longer than the whole may take."""
         del timeout
-        return self._inner.read(max_bytes, left_of(self._deadline, httpcore.ReadTimeout))
+        return self._inner.read(max_bytes, seconds_left(self._deadline, httpcore.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """See httpcore; likewise."""
         del timeout
-        self._inner.write(buffer, left_of(self._deadline, httpcore.WriteTimeout))
+        self._inner.write(buffer, seconds_left(self._deadline, httpcore.WriteTimeout))
 
     def start_tls(
         self,
@@ -54,7 +54,7 @@ class _Limited(httpcore.NetworkStream):
     ) -> httpcore.NetworkStream:
         """See httpcore; likewise."""
         del timeout
-        left = left_of(self._deadline, httpcore.ConnectTimeout)
+        left = seconds_left(self._deadline, httpcore.ConnectTimeout)
         inner = self._inner.start_tls(ssl_context, server_hostname, left)
         return _Limited(inner, self._deadline)
 
@@ -86,7 +86,7 @@ class _Guarded(httpcore.NetworkBackend):
         """A connection to a checked address of the host. Raises Forbidden."""
         del timeout
         address = self._checked(host, port)
-        left = left_of(self._deadline, httpcore.ConnectTimeout)
+        left = seconds_left(self._deadline, httpcore.ConnectTimeout)
         inner = self._inner.connect_tcp(address, port, left, local_address, socket_options)
         return _Limited(inner, self._deadline)
 
@@ -98,10 +98,10 @@ class _Guarded(httpcore.NetworkBackend):
         raise Forbidden(f"{path} is a socket of this machine.")
 
     def _checked(self, host: str, port: int) -> str:
-        left = left_of(self._deadline, httpcore.ConnectTimeout)
+        left = seconds_left(self._deadline, httpcore.ConnectTimeout)
         try:
             found = addresses.lookup(host, port, left)
-        except addresses.NotFound as error:
+        except addresses.LookupFailed as error:
             raise httpcore.ConnectError(str(error)) from None
         if not self._allow_private and not all(map(addresses.is_public, found)):
             raise Forbidden(addresses.refusal(host))

@@ -31,10 +31,10 @@ GENERATOR, JUDGE, EXAMPLES, INDEX = (
     "index.safetensors",
 )
 # Made from the images that the model was trained on, and so for its owner alone.
-OWNERS = frozenset({EXAMPLES, INDEX})
-# A document takes many times its size in memory; those of our own have some kilobytes.
+PRIVATE_FILES = frozenset({EXAMPLES, INDEX})
 # A directory of more files is not read: a model has five.
 MOST_FILES = 100
+# A document takes many times its size in memory; those of our own have some kilobytes.
 MAX_DOCUMENT_BYTES = 1 << 20
 _NEEDED = frozenset({DOCUMENT, GENERATOR, JUDGE})
 
@@ -85,7 +85,7 @@ def read_package(path: Path, folder: Path) -> Package:
     """
     try:
         document, files = _unpacked(path, folder)
-    # zipfile tells a password, and a compression that it cannot undo, by a RuntimeError.
+    # zipfile raises RuntimeError for a password, and for a compression that it does not know.
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError) as error:
         raise InvalidFile(
             f"The upload is no model that `datagen model export` wrote, or damaged: {error}."
@@ -117,14 +117,14 @@ def _unpacked(path: Path, folder: Path) -> tuple[Document, dict[str, Path]]:
             ) from error
         with zipfile.ZipFile(raw) as archive:
             names = archive.namelist()
-            if set(names) - OWNERS != _NEEDED or len(set(names)) != len(names):
+            if set(names) - PRIVATE_FILES != _NEEDED or len(set(names)) != len(names):
                 raise InvalidFile(
                     f"The upload holds {', '.join(names)[:200] or 'nothing'}; a model is "
-                    f"{', '.join(sorted(_NEEDED))} and maybe {' and '.join(sorted(OWNERS))}."
+                    f"{', '.join(sorted(_NEEDED))} and maybe {' and '.join(sorted(PRIVATE_FILES))}."
                 )
             document = _document(archive)
             if set(document.files) != set(names) - {DOCUMENT}:
-                raise InvalidFile(f"{DOCUMENT} speaks of other files than there are.")
+                raise InvalidFile(f"{DOCUMENT} names other files than the archive holds.")
             files = {}
             for name, member in document.files.items():
                 files[name] = folder / name

@@ -21,14 +21,19 @@ from typing import Any
 
 import structlog
 
-from datagen.errors import PROBLEM_PREFIX, InvalidFile, error_for
+from datagen.errors import PROBLEM_PREFIX, InvalidFile, Unavailable, error_for
 from datagen.settings import Settings
 
 # Names of a hundred thousand classes are less; pixels lie on disk.
 MAX_ANSWER_BYTES = 8 << 20
 _LOOK_SECONDS = 0.25
-_HELLO_BYTES = 5
+# What a reader says first: this, and its process.
+HELLO, PID_BYTES = b"+", 4
+_HELLO_BYTES = len(HELLO) + PID_BYTES
+# What goes before an answer: that it is one, that the file was refused, or that memory ran out.
+ANSWER, FAILURE, NO_MEMORY = b"=", b"!", b"-"
 _START_SECONDS = 60.0
+_END_SECONDS = 1.0
 # What of the settings a reader needs; of the others it learns nothing.
 _SETTINGS = ("dataset_roots", "max_upload_bytes")
 
@@ -52,6 +57,7 @@ class FileReader:
 
         Raises:
             InvalidFile: more memory or time than the limits, or a reader that died.
+            Unavailable: no process could be started.
             DatagenError: as the task raises it.
         """
         self.check()
@@ -101,18 +107,24 @@ class FileReader:
 
     def _result(self, task: str, answer: bytes) -> dict[str, Any]:
         kind, rest = answer[:1], answer[1:]
-        if kind == b"=":
-            found: dict[str, Any] = json.loads(rest)
-            return found
-        if kind == b"!":
-            slug, detail, field = json.loads(rest)
-            raise error_for(PROBLEM_PREFIX + slug, 0)(detail, field=field)
+        # One that was cut off comes of a reader that was killed while it wrote.
+        with suppress(json.JSONDecodeError):
+            if kind == ANSWER:
+                found: dict[str, Any] = json.loads(rest)
+                return found
+            if kind == FAILURE:
+                slug, detail, field = json.loads(rest)
+                raise error_for(PROBLEM_PREFIX + slug, 0)(detail, field=field)
         log.warning("reader_died", task=task, memory_bytes=self.settings.reader_memory_bytes)
-        how = "needs" if kind == b"-" else "ended the process that read it, as it does if it needs"
+        what = (
+            "The file needs"
+            if kind == NO_MEMORY
+            else "The process that read the file was killed, as happens when it needs"
+        )
         raise InvalidFile(
-            f"The file {how} more memory than the {self.settings.reader_memory_bytes:,} bytes that "
-            "reading one may take; give smaller images or a smaller file, or have "
-            "the operator raise DATAGEN_READER_MEMORY_BYTES."
+            f"{what} more memory than the {self.settings.reader_memory_bytes:,} bytes that reading "
+            "one may take; give smaller images or a smaller file, or have the operator raise "
+            "DATAGEN_READER_MEMORY_BYTES."
         )
 
 
@@ -141,13 +153,16 @@ class _Server:
             descriptor = theirs.fileno()
             # Threads of libraries would not be in a fork.
             threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-            self._process = subprocess.Popen(  # noqa: S603 - our own module
-                [sys.executable, "-P", "-m", "datagen.service.reader_server", str(descriptor)],
-                pass_fds=[descriptor],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                env=os.environ | threads,
-            )
+            try:
+                self._process = subprocess.Popen(  # noqa: S603 - our own module
+                    [sys.executable, "-P", "-m", "datagen.service.reader_server", str(descriptor)],
+                    pass_fds=[descriptor],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    env=os.environ | threads,
+                )
+            except OSError as error:
+                raise _no_process() from error
 
     def _stop(self) -> None:
         if self._control is not None:
@@ -157,17 +172,21 @@ class _Server:
             self._process.wait()
 
     def connect(self) -> tuple[socket.socket, int]:
-        """A new reader, and its process. Raises InvalidFile where none starts."""
-        # The server may just have ended, for lack of work or of memory: then another is started.
+        """A new reader, and its process. Raises Unavailable where none starts."""
+        # The server may just have ended, for want of work or of memory: then another is started.
         for _ in range(2):
             self.prepare()
-            found = self._fork()
+            process, found = self._process, self._fork()
             if found is not None:
                 return found
-            with self._lock:
-                self._stop()
-                self._process = self._control = None
-        raise InvalidFile("No process could be started to read the file; try again later.")
+            self._reap(process)
+        raise _no_process()
+
+    def _reap(self, process: subprocess.Popen[bytes] | None) -> None:
+        """Give a server time to end that was killed; one that lives has others' readers."""
+        if process is not None:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_END_SECONDS)
 
     def _fork(self) -> tuple[socket.socket, int] | None:
         ours, theirs = socket.socketpair()
@@ -190,6 +209,10 @@ class _Server:
             return None
         ours.settimeout(None)
         return ours, int.from_bytes(hello[1:], "big")
+
+
+def _no_process() -> Unavailable:
+    return Unavailable("No process could be started to read the file; try again later.")
 
 
 _server = _Server()

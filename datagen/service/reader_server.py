@@ -22,13 +22,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from datagen.errors import DatagenError, InvalidFile
+from datagen.datasets.failures import unreadable
+from datagen.errors import DatagenError
+from datagen.service.reader import ANSWER, FAILURE, HELLO, NO_MEMORY, PID_BYTES
 from datagen.service.reader_tasks import TASKS
 from datagen.settings import Settings
 
-HELLO = b"+"
-# What goes before an answer: that it is one, or that memory did not suffice.
-ANSWER, FAILURE, NO_MEMORY = b"=", b"!", b"-"
 _PR_SET_PDEATHSIG = 1
 _THREAD_STACK_BYTES = 8 << 20
 _LOOK_SECONDS = 0.5
@@ -50,14 +49,34 @@ def main() -> None:
         try:
             message, descriptors, _, _ = socket.recv_fds(control, 1, 1)
         except TimeoutError:
+            if _has_readers():
+                continue
             return
         if not message:
             return
-        parent = os.getpid()
+        for descriptor in descriptors:
+            _start_reader(control, descriptor)
+
+
+def _has_readers() -> bool:
+    """Whether one still reads: it would end with this process."""
+    try:
+        os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def _start_reader(control: socket.socket, descriptor: int) -> None:
+    """Fork one; where the machine has no process left, its client finds the connection closed."""
+    parent = os.getpid()
+    try:
         if os.fork() == 0:
             control.close()
-            _read(socket.socket(fileno=descriptors[0]), parent)
-        os.close(descriptors[0])
+            _read(socket.socket(fileno=descriptor), parent)
+    except OSError:
+        traceback.print_exc()
+    os.close(descriptor)
 
 
 def _read(connection: socket.socket, parent: int) -> NoReturn:
@@ -65,7 +84,7 @@ def _read(connection: socket.socket, parent: int) -> NoReturn:
     with suppress(BaseException):
         _die_with(parent)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        connection.sendall(HELLO + os.getpid().to_bytes(4, "big"))
+        connection.sendall(HELLO + os.getpid().to_bytes(PID_BYTES, "big"))
         with connection.makefile("rb") as file:
             request = json.loads(file.readline())
         _limit(request["memory_bytes"])
@@ -86,11 +105,8 @@ def _answer(request: dict[str, Any]) -> bytes:
         if _for_memory(error):
             return NO_MEMORY
         traceback.print_exc()
-        detail = (
-            f"The file cannot be read: {type(error).__name__}, {str(error)[:200]}; it is damaged, "
-            "or of a kind that is not known."
-        )
-        return FAILURE + json.dumps([InvalidFile.slug, detail, None]).encode()
+        refused = unreadable("file", error)
+        return FAILURE + json.dumps([refused.slug, refused.detail, None]).encode()
 
 
 def _for_memory(error: BaseException | None) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -93,11 +93,8 @@ def _one_step(
     moment = now(session)
     if run is None or run.state in ENDED or run.available_at > moment:
         return [], False
-    try:
-        at = At(session, settings, run, recipe_of(run), moment)
-    except Conflict as error:
-        run.state, run.error, run.sentence = "failed", error.detail, error.detail
-        run.ended_at, run.waits_for, run.waits_id, run.lease_until = moment, None, None, None
+    at = place_of(session, settings, run, moment)
+    if at is None:
         return [], False
     if run.state == "queued":
         return _take_turn(at)
@@ -173,8 +170,9 @@ def _take_turn(at: At) -> tuple[list[Message], bool]:
     messages: list[Message] = []
     if older and policy == "cancel_previous":
         for row in older:
-            former = replace(at, run=row, recipe=recipe_of(row))
-            messages += cancel(former, f"Run {run.id} took its place.")
+            former = place_of(at.session, at.settings, row, at.moment)
+            if former is not None:
+                messages += cancel(former, f"Run {run.id} took its place.")
     elif older and policy == "queue" and len(older) <= MOST_WAITING:
         run.waits_for, run.waits_id, run.sent_at = "run", older[-1].id, None
         return [], False
@@ -213,19 +211,34 @@ def _failed(
 def end(
     at: At, state: str, *, sentence: str | None = None, error: str | None = None
 ) -> list[Message]:
-    """End a run and tell whom it concerns; what is to be sent."""
+    """End a run and notify whom it concerns; what is to be sent."""
     run = at.run
-    for step in run.steps:
-        if step["state"] == run_records.RUNNING:
-            run_records.end(run, step["name"], "cancelled", at.moment)
-        elif step["state"] == run_records.WAITING and step["name"] != "notify":
-            run_records.end(run, step["name"], "skipped", at.moment)
-    run.state, run.error, run.ended_at = state, error, at.moment
-    run.sentence = sentence or (_summary(run) if state == "succeeded" else error)
-    run.waits_for = run.waits_id = run.lease_until = None
+    _close(run, state, at.moment, sentence or (_summary(run) if state == "succeeded" else error))
+    run.error = error
     messages = _notify(at)
     at.session.flush()
     return messages
+
+
+def place_of(session: Session, settings: Settings, run: Run, moment: datetime) -> At | None:
+    """Where a run stands; None for one that another version wrote, which has failed by this."""
+    try:
+        return At(session, settings, run, recipe_of(run), moment)
+    except Conflict as error:
+        _close(run, "failed", moment, error.detail)
+        run.error = error.detail
+        return None
+
+
+def _close(run: Run, state: str, moment: datetime, sentence: str | None) -> None:
+    """Write that a run has ended, and what its steps came to; `notify` is left as it is."""
+    for step in run.steps:
+        if step["state"] == run_records.RUNNING:
+            run_records.end(run, step["name"], "cancelled", moment)
+        elif step["state"] == run_records.WAITING and step["name"] != "notify":
+            run_records.end(run, step["name"], "skipped", moment)
+    run.state, run.ended_at, run.sentence = state, moment, sentence
+    run.waits_for = run.waits_id = run.lease_until = None
 
 
 def _summary(run: Run) -> str:

@@ -18,7 +18,6 @@ from datagen.schemas import ENDED, ClassChange, DryRun, DueTimes, Page
 from datagen.service import pipelines, quotas, run_plans, run_records, running
 from datagen.service.common import find_dataset, owned, page_of
 from datagen.service.pipeline_ticks import new_run
-from datagen.service.run_steps import At
 from datagen.service.unreadable_rows import skip_unreadable
 from datagen.settings import Settings
 
@@ -144,8 +143,8 @@ def cancel(
     session.refresh(row, with_for_update=True)
     if row.state in ENDED:
         raise Conflict(f"Run {run_id} is {row.state} already; there is nothing to cancel.")
-    at = At(session, settings, row, pipelines.recipe_of(row), now(session))
-    messages = running.cancel(at, "Cancelled by its owner.")
+    at = running.place_of(session, settings, row, now(session))
+    messages = [] if at is None else running.cancel(at, "Cancelled by its owner.")
     return to_schemas(session, [row])[0], messages
 
 

@@ -59,9 +59,11 @@ def write_package(
     if model.owner_id == owner_id:
         wanted |= {EXAMPLES: files.examples, INDEX: files.index}
     kept = {name: file for name, file in wanted.items() if file is not None}
-    for file in kept.values():
-        _check(storage, file)
-    told = sharing.names_dataset(session, model, owner_id)
+    names_dataset = sharing.names_dataset(session, model, owner_id)
+    members = {name: _checked(storage, file) for name, file in kept.items()}
+    if not names_dataset:
+        # What goes out has another header.
+        members = {name: _member(_anonymous(storage, file)) for name, file in kept.items()}
     document = Document(
         name=model.name,
         version=model.version,
@@ -70,39 +72,47 @@ def write_package(
         config=model.config or {},
         options=model.options,
         metrics=model.metrics,
-        dataset_digest=model.dataset_digest if told else None,
+        dataset_digest=model.dataset_digest if names_dataset else None,
         seconds=model.seconds,
         device=model.device,
         created_at=model.created_at.isoformat(),
-        files={name: _member(_blocks(storage, file, told=told)) for name, file in kept.items()},
+        files=members,
     )
     with ZipSink(out) as sink:
         text = json.dumps(document.model_dump(mode="json"), indent=2, sort_keys=True)
         sink.put(DOCUMENT, text.encode() + b"\n")
         for name, file in kept.items():
             with sink.open(name) as member:
-                for block in _blocks(storage, file, told=told):
+                blocks = _blocks if names_dataset else _anonymous
+                for block in blocks(storage, file):
                     member.write(block)
     return to_schema(session, model, owner_id)
 
 
-def _check(storage: Storage, file: StoredFile) -> None:
-    """Refuse weights that are missing or not what they were. Raises InvalidFile."""
+def _checked(storage: Storage, file: StoredFile) -> Member:
+    """Weights as they are stored. Raises InvalidFile: missing, or not what they were."""
     try:
-        found = _member(_blocks(storage, file, told=True))
+        found = _member(_blocks(storage, file))
     except FileNotFoundError:
         raise InvalidFile(f"The weights {file.key} are missing from the storage.") from None
     if found.sha256 != file.digest:
         raise InvalidFile(
             f"The weights {file.key} are not what the database says; they were changed."
         )
+    return found
 
 
-def _blocks(storage: Storage, file: StoredFile, *, told: bool) -> Iterator[bytes]:
-    """The bytes of a file, piece by piece; its header names what it was trained on if `told`."""
+def _blocks(storage: Storage, file: StoredFile) -> Iterator[bytes]:
+    """The bytes of a file, piece by piece."""
     with storage.open(file.key) as source:
-        if not told:
-            yield head_without_training_digest(source)
+        while block := source.read(CHUNK_BYTES):
+            yield block
+
+
+def _anonymous(storage: Storage, file: StoredFile) -> Iterator[bytes]:
+    """The same with a header that does not name what the model was trained on."""
+    with storage.open(file.key) as source:
+        yield head_without_training_digest(source)
         while block := source.read(CHUNK_BYTES):
             yield block
 
@@ -115,7 +125,7 @@ def _member(blocks: Iterator[bytes]) -> Member:
     return Member(sha256=digest.hexdigest(), bytes=size)
 
 
-def read_apart(reader: FileReader, path: Path, folder: Path) -> Package:
+def read_in_process(reader: FileReader, path: Path, folder: Path) -> Package:
     """Check a package, unpacked into an empty folder, in a process of its own.
 
     Raises:

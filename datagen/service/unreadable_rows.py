@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import structlog
+from sqlalchemy import inspect
 from sqlalchemy.exc import DBAPIError
 
 from datagen.errors import reason_of
@@ -44,7 +45,7 @@ def _schema_or_none(row: Row, to_schemas: ToSchemas[Row, Schema]) -> list[Schema
         log.error(  # noqa: TRY400 - the reason says it; the row is what is wrong
             "row_unreadable",
             of=type(row).__name__.lower(),
-            id=str(getattr(row, "id", "")),
+            id=str(inspect(row).identity),
             reason=reason_of(error),
         )
         return []

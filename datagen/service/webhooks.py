@@ -118,11 +118,11 @@ def rotate(session: Session, owner_id: UUID, webhook_id: UUID) -> WebhookMade:
 
 
 def remove(session: Session, owner_id: UUID, webhook_id: UUID) -> None:
-    """Post to it no longer.
+    """Delete a webhook.
 
     Raises:
         NotFound: no such webhook of the owner's.
-        Conflict: it is being posted to; what is open counts towards what its owner has at once.
+        Conflict: a delivery is being sent; it counts towards the limit of its owner.
     """
     row = _own(session, owner_id, webhook_id)
     # As deliveries do, before they lock the webhook.

@@ -50,7 +50,7 @@ def run_preview(generation: Generation, told: object) -> None:
 def _make(generation: Generation, work: PreviewWork) -> Made:
     with reading(generation.engine) as session:
         model = session.get(Model, work.model_id)
-        if model is None or model.state != "succeeded" or model.removed_at is not None:
+        if model is None or model.state != "succeeded":
             return Made(error="The model is no longer there.")
         sharing.refuse_withdrawn(model, work.owner_id)
         files = ModelFiles.of(model)

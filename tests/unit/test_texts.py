@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from datagen.schemas import JobCreate, PipelineApply
-from datagen.texts import depth_of, unfit_character, with_replacements
+from datagen.texts import depth_of, replace_surrogates, unfit_character
 
 HALF = "\ud800"
 
@@ -43,8 +43,8 @@ def test_depth_is_that_of_the_deepest_part(value: object, depth: int) -> None:
 def test_lone_surrogates_are_replaced_in_texts_and_names() -> None:
     value = {"a": [HALF, {f"x{HALF}": "b"}], "c": 1}
 
-    assert with_replacements(value) == {"a": ["\ufffd", {"x\ufffd": "b"}], "c": 1}
-    assert with_replacements(HALF) == "\ufffd"
+    assert replace_surrogates(value) == {"a": ["\ufffd", {"x\ufffd": "b"}], "c": 1}
+    assert replace_surrogates(HALF) == "\ufffd"
 
 
 @pytest.mark.parametrize(

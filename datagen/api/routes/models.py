@@ -103,7 +103,7 @@ async def import_model(
 def _stored(backends: Backends, reader: FileReader, upload: Path) -> tuple[Package, dict[str, str]]:
     unpacked = upload.with_name("unpacked")
     unpacked.mkdir()
-    package = transfer.read_apart(reader, upload, unpacked)
+    package = transfer.read_in_process(reader, upload, unpacked)
     return package, transfer.store_package(backends.storage, package)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from datagen.datasets import decoding
-from datagen.datasets.decoding import Ahead
+from datagen.datasets.decoding import DecodeAhead
 from datagen.datasets.pixels import Ready
 from datagen.datasets.source import Entry
 from datagen.errors import InvalidFile
@@ -33,7 +33,7 @@ class Counting:
         entries = [Entry(str(number), "a", b"") for number in range(len(self.sizes))]
         taken = []
         with ThreadPoolExecutor(4) as pool:
-            for entry, found in Ahead(pool, self.decode).all_of(entries):
+            for entry, found in DecodeAhead(pool, self.decode).decoded(entries):
                 taken.append((int(entry.name), getattr(found, "pixels", None)))
                 if isinstance(found, Ready):
                     with self.lock:

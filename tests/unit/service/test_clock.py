@@ -105,3 +105,16 @@ def test_pipeline_that_was_applied_by_a_clock_ahead_is_due_by_this_one(world):
     )
     tick(world)
     assert pipeline(world).next_due_at == row.next_due_at
+
+
+def test_pipeline_that_another_version_wrote_stops_no_tick(world, batch):
+    world.apply(schedule={"every": "1h"})
+    with writing(world.engine) as session:
+        tomorrow = now(session) + DAY
+        session.execute(
+            update(Pipeline).values(
+                recipe={"name": "old", "verse": 1}, next_due_at=tomorrow, updated_at=tomorrow
+            )
+        )
+    write_ahead(world, batch.id, "available_at", sent_at=None)
+    assert str(batch.id) in {message.arguments.get("batch_id") for message in tick(world)}

@@ -100,7 +100,7 @@ def test_reader_that_is_killed_is_a_sentence(tmp_path):
             one.kill()
 
     waiting = Waiting(tmp_path, kill)
-    with pytest.raises(InvalidFile, match="ended the process"):
+    with pytest.raises(InvalidFile, match="The process that read the file was killed"):
         datasets.inspect(FileReader(Settings(), waiting.check), waiting.path, ReadOptions())
 
 

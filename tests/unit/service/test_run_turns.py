@@ -21,6 +21,7 @@ from datagen.service import (
     delivering,
     jobs,
     pipelines,
+    runs,
     webhooks,
 )
 
@@ -99,6 +100,35 @@ def test_new_run_cancels_the_one_before_with_its_job(world):
     assert (former.state, latter.state) == ("cancelled", "succeeded")
     assert former.sentence == f"Run {second.id} took its place."
     assert world.one(Job, former.job).state == "cancelled"
+
+
+def unreadable(world, run):
+    """As another version wrote it."""
+    with writing(world.engine) as session:
+        session.get_one(Run, run.id).recipe = {"name": "nightly", "verse": 1}
+
+
+def test_run_that_another_version_wrote_fails_and_makes_room_for_the_next(world):
+    world.apply(on_overlap="cancel_previous")
+    first = world.start()
+    world.queue.run_next()
+    unreadable(world, first)
+    second = world.start()
+    world.settle()
+    former = world.read(first.id)
+    assert (former.state, "another version" in former.error) == ("failed", True)
+    assert {"running", "waiting"}.isdisjoint(set(states(former).values()) - {"waiting"})
+    assert world.read(second.id).state == "succeeded"
+
+
+def test_run_that_another_version_wrote_can_be_cancelled(world):
+    world.apply()
+    run = world.start()
+    unreadable(world, run)
+    with writing(world.engine) as session:
+        ended, messages = runs.cancel(session, world.settings, world.owner.id, run.id)
+    assert (ended.state, messages) == ("failed", [])
+    assert "another version" in ended.error
 
 
 def test_failed_step_is_tried_again_and_goes_on_where_it_failed(world):

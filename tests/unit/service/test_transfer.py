@@ -266,7 +266,10 @@ SPOILT = {
     "a member too many": (lambda p, _: p.files.update({"x.pkl": b""}), "a model is"),
     "a member too few": (lambda p, _: p.files.pop(transfer.JUDGE), "a model is"),
     "a name that leads out": (lambda p, _: p.files.update({"../x": b""}), "a model is"),
-    "files that are not there": (lambda p, _: p.tell(files={}), "other files than there are"),
+    "files that are not there": (
+        lambda p, _: p.tell(files={}),
+        "other files than the archive holds",
+    ),
     "a document that is none": (
         lambda p, _: p.files.update({transfer.DOCUMENT: b"[1"}),
         "cannot be used",
