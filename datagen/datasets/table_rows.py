@@ -25,7 +25,7 @@ TEXT_TABLE_ENDINGS = (*_WITH_HEADING, *_LINES_OF_JSON, ".json")
 TABLE_ENDINGS = (*TEXT_TABLE_ENDINGS, ".parquet")
 # A document of JSON is read whole.
 MAX_JSON_BYTES = 64 << 20
-# No line of a table that is honest comes near to this.
+# Far longer than a line of an ordinary table.
 MAX_LINE_CHARS = 16 << 20
 _SNIFFED = 8192
 # The columns of a table without a heading: a file and its label.

@@ -13,6 +13,7 @@ from datagen.errors import InvalidFile
 from datagen.model.config import GeneratorConfig, JudgeConfig
 from datagen.model.header import CheckpointHeader, read_document, read_header
 from datagen.model.shapes import Form, Forms, generator_forms, judge_forms
+from datagen.schemas.base import first_problem
 
 FAMILIES = ("autoencoder", "vae", "cvae")
 Config = TypeVar("Config", bound=BaseModel)
@@ -72,10 +73,9 @@ def _config(path: Path, kind: type[Config], header: CheckpointHeader) -> Config:
     try:
         return kind.model_validate(header.config)
     except ValidationError as error:
-        problem = error.errors()[0]
+        where, why = first_problem(error)
         raise InvalidFile(
-            f"{path.name} has a configuration that cannot be used: "
-            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}."
+            f"{path.name} has a configuration that cannot be used: {where}: {why}."
         ) from None
 
 

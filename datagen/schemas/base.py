@@ -14,6 +14,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ValidationError,
     WithJsonSchema,
     model_validator,
 )
@@ -149,6 +150,12 @@ SEED_TEXT = (
     "The digits of `seed`, for JavaScript and whatever else would round a number above 2^53 - 1. A "
     "seed that datagen chose lies below that."
 )
+
+
+def first_problem(error: ValidationError) -> tuple[str, str]:
+    """Of several problems the first: where it is, with dots between the parts, and what it is."""
+    first = error.errors()[0]
+    return ".".join(str(part) for part in first["loc"]), str(first["msg"])
 
 
 class Request(BaseModel):

@@ -140,7 +140,7 @@ def _to_schema(session: Session, export: Export, jobs: list[UUID]) -> schemas.Ex
 
 
 def _request_schema(export: Export) -> ExportCreate | None:
-    """What was asked for; None where this version would refuse it, as a former one did not."""
+    """The request; None where an earlier version accepted what this one refuses."""
     try:
         return requested(export)
     except ValidationError:
@@ -148,7 +148,7 @@ def _request_schema(export: Export) -> ExportCreate | None:
 
 
 def requested(export: Export) -> ExportCreate:
-    """What was asked for; a version before wrote the job and the format alone."""
+    """The request; an earlier version wrote the job and the format alone."""
     if export.request:
         return ExportCreate.model_validate(export.request)
     return ExportCreate(job=export.job_id, format=export.format)

@@ -20,6 +20,7 @@ from datagen.model.config import MAX_SIDE, TrainingOptions
 from datagen.model.header import CheckpointHeader, read_header
 from datagen.queue import Message
 from datagen.schemas import ENDED, ModelChange, ModelCreate, Page
+from datagen.schemas.base import first_problem
 from datagen.service import batches, sharing
 from datagen.service.common import (
     find_dataset,
@@ -92,9 +93,8 @@ def _checked_options(request: ModelCreate) -> dict[str, Any]:
     try:
         TrainingOptions.model_validate(options)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(["options", *(str(part) for part in first["loc"])])
-        raise InvalidRequest(f"{where!r}: {first['msg']}.", field=where) from None
+        option, why = first_problem(error)
+        raise InvalidRequest(f"'options.{option}': {why}.", field=f"options.{option}") from None
     return options
 
 
@@ -147,7 +147,7 @@ def list_models(
 def change(session: Session, owner_id: UUID, reference: str, wanted: ModelChange) -> schemas.Model:
     """Let every owner make images with a model, or no other one.
 
-    What other owners have going with a model that is made private ends with a sentence.
+    Open jobs and reports of other owners fail, with the reason, where it is made private.
 
     A name that means a public model of one owner never comes to mean another's: whoever asks for it
     trusts who gave it.

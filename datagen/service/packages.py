@@ -20,6 +20,7 @@ from datagen.model.checking import check_finite, check_generator, check_judge
 from datagen.model.examples import load_examples
 from datagen.model.header import CheckpointHeader
 from datagen.quality.training_index import load_index
+from datagen.schemas.base import first_problem
 from datagen.storage import digest_of
 
 SCHEMA_VERSION = 1
@@ -141,9 +142,8 @@ def _document(archive: zipfile.ZipFile) -> Document:
     try:
         return Document.model_validate_json(archive.read(DOCUMENT))
     except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        raise InvalidFile(f"{DOCUMENT} cannot be used: {where}: {problem['msg']}.") from None
+        where, why = first_problem(error)
+        raise InvalidFile(f"{DOCUMENT} cannot be used: {where}: {why}.") from None
 
 
 def _extract(archive: zipfile.ZipFile, name: str, member: Member, target: Path) -> None:

@@ -18,6 +18,7 @@ from datagen.db.tables import Pipeline, Run, new_id
 from datagen.errors import Conflict, InvalidRequest, NotFound, UnknownLabel
 from datagen.export.formats import known_format
 from datagen.schemas import ENDED, Page, PipelineApply, Schedule, Validated
+from datagen.schemas.base import first_problem
 from datagen.service import due_times, run_plans, webhooks
 from datagen.service.common import (
     find_dataset,
@@ -118,11 +119,10 @@ def recipe_of(row: Pipeline | Run) -> PipelineApply:
     try:
         return PipelineApply.model_validate(row.recipe)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where, why = first_problem(error)
         raise Conflict(
             "The pipeline's recipe was written by another version, and this one cannot read it "
-            f"({where or 'recipe'}: {first['msg']}); apply it again."
+            f"({where or 'recipe'}: {why}); apply it again."
         ) from None
 
 
