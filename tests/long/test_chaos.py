@@ -92,7 +92,7 @@ class User:
         try:
             self.service.client.jobs.wait(job_id, timeout=20)
             self.service.client.exports.create(job_id, "npz")
-        except DatagenError:
+        except (DatagenError, TimeoutError):
             return
 
     def open_jobs(self) -> list[UUID]:
