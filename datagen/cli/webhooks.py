@@ -75,7 +75,7 @@ def receiver_of(hook: Webhook) -> str:
     """How the receiver does, in a few words."""
     if hook.paused_until is not None:
         return f"paused until {hook.paused_until:%H:%M} UTC after {hook.failures} failures"
-    return f"failed {hook.failures} times" if hook.failures else "well"
+    return f"failed {hook.failures} times" if hook.failures else "ok"
 
 
 @group.command("test")

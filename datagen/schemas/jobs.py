@@ -191,7 +191,7 @@ class JobCreate(Wanted):
     )
     webhook: UUID | None = Field(
         default=None,
-        description="One of your webhooks, that is told of this job and its exports; those that "
+        description="One of your webhooks, that is notified of this job and its exports; those that "
         "are not `named` are notified anyhow.",
     )
 
