@@ -191,8 +191,8 @@ class JobCreate(Wanted):
     )
     webhook: UUID | None = Field(
         default=None,
-        description="One of your webhooks, that is notified of this job and its exports; those that "
-        "are not `named` are notified anyhow.",
+        description="One of your webhooks, which is notified of this job and its exports; those "
+        "that are not `named` are notified anyhow.",
     )
 
     @property
