@@ -60,11 +60,11 @@ log = structlog.get_logger()
 
 def run_report(
     engine: Engine, storage: Storage, queue: Queue, settings: Settings, report_id: UUID
-) -> None:
-    """Measure for one slice; safe to be told of twice."""
+) -> bool:
+    """Measure for one slice, if the report can be claimed; returns whether. Safe to call twice."""
     work = in_transaction(engine, lambda session: reports.claim(session, settings, report_id))
     if work is None:
-        return
+        return False
     messages: list[Message] = []
     with (
         all_threads(settings),
@@ -79,6 +79,7 @@ def run_report(
         gives_way = GivingWay(queue)
         messages = _slice(engine, storage, settings, work, lease, gives_way)
     queue.send(messages)
+    return True
 
 
 def _slice(
