@@ -76,8 +76,7 @@ def run_report(
             work.attempt,
         ) as lease,
     ):
-        gives_way = GivingWay(queue)
-        messages = _slice(engine, storage, settings, work, lease, gives_way)
+        messages = _slice(engine, storage, settings, work, lease, GivingWay(queue))
     queue.send(messages)
     return True
 
@@ -88,7 +87,7 @@ def _slice(
     settings: Settings,
     work: ReportWork,
     lease: Lease,
-    gives_way: GivingWay,
+    giving_way: GivingWay,
 ) -> list[Message]:
     deadline = time.monotonic() + settings.slice_seconds
     device = resolve_device(settings.device)
@@ -97,13 +96,15 @@ def _slice(
     subject, left_out = _subject(engine, storage, settings, work, effort, lease.check)
     subject, notes = comparable(subject)
     names = step_names(effort)
-    gives_way()
+    giving_way.begin()
     before = len(found)
     for number, name in enumerate(names):
         if name in found:
             continue
         # A slice makes at least one step, however long it took to begin.
-        if len(found) > before and (time.monotonic() > deadline or gives_way.now()):
+        if len(found) > before and (
+            time.monotonic() > deadline or giving_way.should_yield_at_once()
+        ):
             return _continue(engine, storage, work, found)
         _tell(engine, work, name, number, len(names))
         found[name] = run_step(name, subject, effort, device, lease.check)

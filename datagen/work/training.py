@@ -85,8 +85,7 @@ def run_training(
             work.attempt,
         ) as lease,
     ):
-        gives_way = GivingWay(queue)
-        messages = _slice(engine, storage, settings, work, lease, gives_way)
+        messages = _slice(engine, storage, settings, work, lease, GivingWay(queue))
     queue.send(messages)
     return True
 
@@ -97,7 +96,7 @@ def _slice(
     settings: Settings,
     work: TrainingWork,
     lease: Lease,
-    gives_way: GivingWay,
+    giving_way: GivingWay,
 ) -> list[Message]:
     began = time.monotonic()
     device = resolve_device(settings.device)
@@ -118,7 +117,7 @@ def _slice(
             on_progress=Progress(engine, work),
             check=lease.check,
             slice_seconds=settings.slice_seconds,
-            gives_way=gives_way,
+            giving_way=giving_way,
         )
         if finished:
             seconds = time.monotonic() - began
