@@ -1,6 +1,6 @@
 """The tasks: each reads its arguments, calls a use case, and sends what follows from it.
 
-Any of them may run twice, or be told of something that is long done; the use cases refuse that.
+Any of them may run twice, or come when all is done already; the use cases refuse that.
 Unknown arguments are ignored, so that a newer sender may add some while older workers still run.
 """
 
@@ -71,11 +71,11 @@ def repair_batch(batch_id: object = None, **_unknown: Any) -> None:
 
 
 @shared_task(name=RUN_PREVIEW)
-def run_preview(**told: Any) -> None:
+def run_preview(**wanted: Any) -> None:
     """Make a few images for somebody who waits for them."""
     from datagen.work.previews import run_preview  # noqa: PLC0415 - light workers have no torch
 
-    run_preview(generation(), told)
+    run_preview(generation(), wanted)
 
 
 @shared_task(name=RUN_TRAINING)
@@ -181,7 +181,7 @@ def requeue_stale(**_unknown: Any) -> None:
     """Put right what was lost or fell silent."""
     own = context()
     with writing(own.engine) as session:
-        # What has ended is noted first, and so told of at once.
+        # What has ended is noted first, and so sent at once.
         webhooks.note_ended(session)
         messages = stale.requeue_stale(session, own.settings)
     own.queue.send(messages)

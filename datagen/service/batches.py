@@ -298,7 +298,7 @@ def close(session: Session, work: BatchWork, result: BatchResult) -> list[Messag
 
 
 def _drop_redrawn(session: Session, work: BatchWork) -> None:
-    """Take the images that were made anew off the job, and off the list of what is to be."""
+    """Take the images that were generated again off the job, and off the list of what is to be."""
     drawn = redraws_within(work.job_id, work.start, work.stop).order_by(None)
     session.execute(delete(Sample).where(Sample.job_id == work.job_id, Sample.index.in_(drawn)))
     session.execute(

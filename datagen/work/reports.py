@@ -128,7 +128,7 @@ def _effort(work: ReportWork) -> Effort:
 
 
 def _state(storage: Storage, work: ReportWork) -> dict[str, Any]:
-    """What earlier slices found; nothing where that is lost, and it is found anew."""
+    """What earlier slices found; nothing where that is lost, and it is computed again."""
     if work.state_key is None:
         return {}
     try:
