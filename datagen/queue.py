@@ -71,9 +71,11 @@ TORCH_QUEUES = (*QUICK_QUEUES, INTERACTIVE, BULK, TRAIN)
 WAITED_FOR = (*QUICK_QUEUES, INTERACTIVE)
 LIGHT_QUEUES = (CONTROL, EXPORT, DELIVERIES)
 
-# A worker that died keeps an unacknowledged message for this long; no task may run half as long.
 # How long somebody waits for what a worker answers directly, and an answer for somebody.
 ANSWER_SECONDS = 10
+# How long the broker may take to say whether somebody waits.
+LOOK_SECONDS = 1.0
+# A worker that died keeps an unacknowledged message for this long; no task may run half as long.
 VISIBILITY_SECONDS = 3600
 HARD_LIMIT_SECONDS = 1500
 
@@ -85,6 +87,26 @@ WORKER_NAME = "datagen-worker:"
 def redis_url(broker_url: str) -> str:
     """The URL of a broker as redis-py reads it; Celery names sockets in another way."""
     return broker_url.replace("redis+socket://", "unix://", 1)
+
+
+def queue_lengths(broker_url: str, names: Iterable[str], seconds: float) -> dict[str, int]:
+    """How many messages wait in these queues; empty where the broker does not say so.
+
+    Args:
+        broker_url: as the settings have it.
+        names: of the queues.
+        seconds: how long the broker may take to answer.
+    """
+    from redis import Redis  # noqa: PLC0415 - as Celery below
+    from redis.exceptions import RedisError  # noqa: PLC0415 - as Celery below
+
+    try:
+        with Redis.from_url(
+            redis_url(broker_url), socket_timeout=seconds, socket_connect_timeout=seconds
+        ) as broker:
+            return {name: int(broker.llen(name)) for name in names}
+    except (RedisError, OSError):
+        return {}
 
 
 @dataclass(frozen=True)
@@ -168,17 +190,7 @@ class CeleryQueue:
 
     def is_waited_for(self) -> bool:
         """See `Queue.is_waited_for`."""
-        # As above.
-        from redis import Redis  # noqa: PLC0415
-        from redis.exceptions import RedisError  # noqa: PLC0415
-
-        try:
-            with Redis.from_url(
-                redis_url(self._broker_url), socket_timeout=1.0, socket_connect_timeout=1.0
-            ) as broker:
-                return any(broker.llen(name) for name in WAITED_FOR)
-        except (RedisError, OSError):
-            return False
+        return any(queue_lengths(self._broker_url, WAITED_FOR, LOOK_SECONDS).values())
 
 
 def _not_taken(reason: str) -> QueueUnavailable:

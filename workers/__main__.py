@@ -88,11 +88,11 @@ def _worker(settings: Settings, queues: Sequence[str], count: int | None, log_le
     if set(queues) & set(TORCH_QUEUES):
         os.environ[children.WARM_UP] = "1"
         # The children share the cores among them, and read from the settings how many they are.
-        sharing = processes
+        share_of_cores = processes
         if set(queues) <= set(QUICK_QUEUES):
             # A few images are made sooner by one thread than by several that wait for a core.
-            sharing = _default_processes(settings.model_copy(update={"device": "cpu"}))
-        os.environ["DATAGEN_WORKERS"] = str(sharing)
+            share_of_cores = _default_processes(settings.model_copy(update={"device": "cpu"}))
+        os.environ["DATAGEN_WORKERS"] = str(share_of_cores)
     name = f"{'-'.join(queues)}-{os.getpid()}@{platform.node()}"
     app = make_app(settings, name)
     worker = app.Worker(

@@ -1,6 +1,6 @@
 """The tasks: each reads its arguments, calls a use case, and sends what follows from it.
 
-Any of them may run twice, or be told of something that is long done; the use cases refuse that.
+Any of them may run twice, or come when all is done already; the use cases refuse that.
 Unknown arguments are ignored, so that a newer sender may add some while older workers still run.
 """
 
@@ -49,7 +49,7 @@ from datagen.service import (
     webhooks,
 )
 from datagen.service.common import parse_id
-from workers.context import context, generation
+from workers.context import Context, context, generation
 
 log = structlog.get_logger()
 
@@ -71,62 +71,77 @@ def repair_batch(batch_id: object = None, **_unknown: Any) -> None:
 
 
 @shared_task(name=RUN_PREVIEW)
-def run_preview(**told: Any) -> None:
+def run_preview(**wanted: Any) -> None:
     """Make a few images for somebody who waits for them."""
     from datagen.work.previews import run_preview  # noqa: PLC0415 - light workers have no torch
 
-    run_preview(generation(), told)
+    run_preview(generation(), wanted)
 
 
 @shared_task(name=RUN_TRAINING)
 def run_training(model_id: object = None, **_unknown: Any) -> None:
     """Run one slice of a training."""
     if (row_id := _id_in(RUN_TRAINING, model_id)) is not None:
-        _run_long(turns.TRAINED, Model, row_id)
+        _run_long(Model, row_id)
 
 
 @shared_task(name=RUN_FIGURES)
 def run_figures(figures_id: object = None, **_unknown: Any) -> None:
     """Draw what a model has learnt."""
     if (row_id := _id_in(RUN_FIGURES, figures_id)) is not None:
-        _run_long(turns.TRAINED, Figures, row_id)
+        _run_long(Figures, row_id)
 
 
 @shared_task(name=RUN_REPORT)
 def run_report(report_id: object = None, **_unknown: Any) -> None:
     """Run one slice of a report."""
     if (row_id := _id_in(RUN_REPORT, report_id)) is not None:
-        _run_long(turns.TRAINED, Report, row_id)
+        _run_long(Report, row_id)
 
 
 @shared_task(name=RUN_EXPORT)
 def run_export(export_id: object = None, **_unknown: Any) -> None:
     """Write one export."""
     if (row_id := _id_in(RUN_EXPORT, export_id)) is not None:
-        _run_long(turns.EXPORTED, Export, row_id)
+        _run_long(Export, row_id)
 
 
-def _run_long(kinds: tuple[turns.Long, ...], asked: turns.Long, row_id: UUID) -> None:
-    """Do the long work whose turn it is now that a message named some."""
+def _run_long(kind: turns.Long, row_id: UUID) -> None:
+    """Do the long work whose turn it is now that a message named some.
+
+    Where another worker claims what was chosen, something else is chosen: the message would be lost
+    otherwise, and the row that it named would wait until another one is sent.
+    """
     own = context()
-    with writing(own.engine) as session:
-        kind, row_id = turns.take(session, own.settings, kinds, asked, row_id)
+    tried: set[tuple[turns.Long, UUID]] = set()
+    while True:
+        with writing(own.engine) as session:
+            chosen = turns.choose(session, own.settings, kind, row_id)
+        if chosen in tried:
+            chosen = kind, row_id
+        if chosen in tried or _run_claimed(own, *chosen):
+            return
+        tried.add(chosen)
+
+
+def _run_claimed(own: Context, kind: turns.Long, row_id: UUID) -> bool:
+    """Do one piece of long work, if it can be claimed; returns whether."""
     if kind is Export:
-        own.queue.send(export_writing.run(own.engine, own.storage, own.settings, row_id))
-        return
+        messages = export_writing.run(own.engine, own.storage, own.settings, row_id)
+        own.queue.send(messages or [])
+        return messages is not None
     # Light workers have no torch.
     if kind is Model:
         from datagen.work.training import run_training  # noqa: PLC0415
 
-        run_training(own.engine, own.storage, own.queue, own.settings, row_id)
-    elif kind is Report:
+        return run_training(own.engine, own.storage, own.queue, own.settings, row_id)
+    if kind is Report:
         from datagen.work.reports import run_report  # noqa: PLC0415
 
-        run_report(own.engine, own.storage, own.queue, own.settings, row_id)
-    else:
-        from datagen.work.figures import run_figures  # noqa: PLC0415
+        return run_report(own.engine, own.storage, own.queue, own.settings, row_id)
+    from datagen.work.figures import run_figures  # noqa: PLC0415
 
-        run_figures(own.engine, own.storage, own.settings, row_id)
+    return run_figures(own.engine, own.storage, own.settings, row_id)
 
 
 @shared_task(name=SETTLE_JOB)
@@ -166,7 +181,7 @@ def requeue_stale(**_unknown: Any) -> None:
     """Put right what was lost or fell silent."""
     own = context()
     with writing(own.engine) as session:
-        # What has ended is noted first, and so told of at once.
+        # What has ended is noted first, and so sent at once.
         webhooks.note_ended(session)
         messages = stale.requeue_stale(session, own.settings)
     own.queue.send(messages)

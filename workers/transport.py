@@ -14,7 +14,7 @@ import structlog
 from kombu.transport import redis, virtual
 from kombu.utils.scheduling import round_robin_cycle
 
-from datagen.queue import PREVIEW, QUICK
+from datagen.queue import QUICK_QUEUES
 
 log = structlog.get_logger()
 
@@ -68,7 +68,7 @@ class QuickFirst(round_robin_cycle):
 
     def consume(self, n: int) -> list[str]:
         """The first queues to look into; see kombu."""
-        first = [name for name in (PREVIEW, QUICK) if name in self.items]
+        first = [name for name in QUICK_QUEUES if name in self.items]
         return [*first, *(name for name in self.items if name not in first)][:n]
 
 

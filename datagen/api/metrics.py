@@ -8,12 +8,10 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
-from redis import Redis
-from redis.exceptions import RedisError
 
 from datagen.api.backends import Backends
 from datagen.db.session import reading
-from datagen.queue import LIGHT_QUEUES, TORCH_QUEUES, redis_url
+from datagen.queue import LIGHT_QUEUES, TORCH_QUEUES, queue_lengths
 from datagen.service.measures import measures
 
 PREFIX = "datagen_"
@@ -78,15 +76,10 @@ class _Service(Collector):
         url = self._backends.settings.broker_url
         if url is None:
             return family
-        try:
-            with Redis.from_url(
-                redis_url(url), socket_timeout=BROKER_SECONDS, socket_connect_timeout=BROKER_SECONDS
-            ) as broker:
-                for queue in (*TORCH_QUEUES, *LIGHT_QUEUES):
-                    family.add_metric([queue], float(broker.llen(queue)))
-        except (RedisError, OSError):
-            # The others are worth having though the broker is away; `/readyz` says that it is.
-            family.samples.clear()
+        # None where the broker is away: the others are worth having, and `/readyz` says that it is.
+        lengths = queue_lengths(url, (*TORCH_QUEUES, *LIGHT_QUEUES), BROKER_SECONDS)
+        for queue, length in lengths.items():
+            family.add_metric([queue], float(length))
         return family
 
 

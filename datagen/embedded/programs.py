@@ -93,23 +93,22 @@ def workers(
         torch: whether there are those that make images.
         quick: whether one of these is kept for previews and small jobs.
     """
-    queues = {EXPORTER: EXPORT, TICKER: CONTROL, DELIVERER: DELIVERIES}
-    nice = _NICE if torch and quick else ()
-    counts = {EXPORTER: ("--workers", "1", *nice), TICKER: (), DELIVERER: ()}
+    keeps_quick = torch and quick
+    nice = _NICE if keeps_quick else ()
+    one = ("--workers", "1")
+    wanted: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = []
+    if torch:
+        wanted.append((WORKER, TORCH_QUEUES, nice))
+    if keeps_quick:
+        wanted.append((QUICK_WORKER, QUICK_QUEUES, one))
+    wanted.append((EXPORTER, (EXPORT,), (*one, *nice)))
+    wanted.append((TICKER, (CONTROL,), ()))
+    wanted.append((DELIVERER, (DELIVERIES,), ()))
     programs = [
-        _program(name, variables, lock, "worker", "--queues", queue, *counts[name])
-        for name, queue in queues.items()
+        _program(name, variables, lock, "worker", "--queues", ",".join(queues), *options)
+        for name, queues, options in wanted
     ]
     programs.append(_program(BEAT, variables, lock, "beat"))
-    if torch and quick:
-        named = ",".join(QUICK_QUEUES)
-        programs.insert(
-            0,
-            _program(QUICK_WORKER, variables, lock, "worker", "--queues", named, "--workers", "1"),
-        )
-    if torch:
-        named = ",".join(TORCH_QUEUES)
-        programs.insert(0, _program(WORKER, variables, lock, "worker", "--queues", named, *nice))
     return programs
 
 

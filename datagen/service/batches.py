@@ -38,7 +38,7 @@ _OPEN_OF_OWNER = (
     .group_by(Job.owner_id)
     .subquery()
 )
-# Open batches of an owner that are urgent by what `_run_message` goes by, made once.
+# Open batches of an owner that are urgent by what `_run_message` goes by, built once.
 _URGENT = (
     select(func.count())
     .select_from(Batch)
@@ -58,7 +58,7 @@ _URGENT = (
 
 
 def make_batches(session: Session, settings: Settings, most: int | None = None) -> list[Message]:
-    """Cut batches, job by job in turn, until the window is full; returns the messages to send.
+    """Cut batches, owner by owner in turn, until the window is full; returns the messages to send.
 
     Args:
         session: in the transaction that cuts them.
@@ -81,14 +81,12 @@ def make_batches(session: Session, settings: Settings, most: int | None = None) 
         )
     )
     moment, urgent = now(session), _UrgentLeft(session)
-    for owner_id in {job.owner_id for job in waiting}:
-        # Before the batches below count, too.
-        urgent.left(owner_id)
     made = [(job, _cut(job, moment)) for job in _in_turn(session, waiting, room)]
-    waiting = [job for job in waiting if job.next_index < job.images_requested]
+    # Before the batches are added, and count as open themselves.
+    messages = [_run_message(job, batch, urgent) for job, batch in made]
     session.add_all(batch for _, batch in made)
     session.flush()
-    messages = [_run_message(job, batch, urgent) for job, batch in made]
+    waiting = [job for job in waiting if job.next_index < job.images_requested]
     if waiting and room < free:
         messages.append(Message(MAKE_BATCHES))
     return messages
@@ -153,7 +151,7 @@ def _run_message(job: Job, batch: Batch, left: _UrgentLeft) -> Message:
         urgent = job.priority == "interactive"
     urgent = urgent and left.take(job.owner_id)
     quick = batch.stop - batch.start <= FIRST_BATCH
-    return Message(RUN_BATCH, {"batch_id": str(batch.id)}, urgent=urgent, quick=urgent and quick)
+    return Message(RUN_BATCH, {"batch_id": str(batch.id)}, urgent=urgent, quick=quick)
 
 
 class _UrgentLeft:
@@ -173,15 +171,14 @@ class _UrgentLeft:
     def take(self, owner_id: UUID) -> bool:
         """Whether one more is; it is counted."""
         left = self.left(owner_id)
-        self._left[owner_id] = left - 1 if left else 0
+        self._left[owner_id] = max(0, left - 1)
         return left > 0
 
 
 def _in_turn(session: Session, waiting: Sequence[Job], room: int) -> Iterator[Job]:
-    """The job that the next batch is cut from, so many times: of the owner who has the fewest open.
-
-    Whoever asks cuts one before the next is looked for.
-    """
+    """Yields `room` times the job to cut the next batch from: one of the owner with the fewest open
+    batches. The caller cuts it before it goes on.
+    """  # noqa: D205 - one sentence
     rows = session.execute(select(_OPEN_OF_OWNER)).all()
     open_of: dict[UUID, int] = {owner_id: count for owner_id, count in rows}  # noqa: C416 - rows, not tuples
     queues: dict[UUID, deque[Job]] = {}
@@ -301,7 +298,7 @@ def close(session: Session, work: BatchWork, result: BatchResult) -> list[Messag
 
 
 def _drop_redrawn(session: Session, work: BatchWork) -> None:
-    """Take the images that were made anew off the job, and off the list of what is to be."""
+    """Take the images that were generated again off the job, and off the list of what is to be."""
     drawn = redraws_within(work.job_id, work.start, work.stop).order_by(None)
     session.execute(delete(Sample).where(Sample.job_id == work.job_id, Sample.index.in_(drawn)))
     session.execute(
@@ -343,14 +340,13 @@ def succeed(session: Session, job: Job, moment: datetime) -> list[Message]:
 def _end_short(session: Session, job: Job, work: BatchWork, short: int, moment: datetime) -> None:
     """End a job whose gate leaves out an image, as it asked to; what is stored stays."""
     attempts = 0 if work.gate is None else work.gate.max_attempts
-    job.state, job.ended_at = "failed", moment
     times = f"{attempts} attempt{'' if attempts == 1 else 's'}"
-    job.error = (
+    reason = (
         f"{short:,} of the images {work.start} to {work.stop - 1} found no candidate that passes "
         f"the gate in {times} (so far {refusals(session, job)}); "
         'lower `min_score`, raise `max_attempts`, or set `on_shortfall` to "keep".'
     )
-    cancel_open(session, job.id, moment)
+    end_failed(session, job, reason, moment)
 
 
 def _more_to_cut(session: Session) -> bool:
@@ -392,12 +388,9 @@ def fail(session: Session, batch_id: UUID, attempt: int, reason: str) -> bool:
         return False
     tries = attempt - failed.attempt_floor
     if job.state in OPEN:
-        job.state, job.ended_at = "failed", moment
-        job.error = (
-            f"Images {failed.start} to {failed.stop - 1} could not be made "
-            f"in {tries} attempt{'' if tries == 1 else 's'}: {reason}"
-        )
-        cancel_open(session, job.id, moment)
+        what = f"Images {failed.start} to {failed.stop - 1} could not be made"
+        times = f"{tries} attempt{'' if tries == 1 else 's'}"
+        end_failed(session, job, f"{what} in {times}: {reason}", moment)
     return True
 
 
@@ -416,10 +409,9 @@ def end_of_others(session: Session, model: Model, moment: datetime) -> None:
         .with_for_update()
         .execution_options(populate_existing=True)
     ).all()
+    reason = sharing.private_again(model)
     for job in going:
-        error = sharing.withdrawn(model, job.owner_id)
-        if error is not None and job.state in OPEN:
-            end_failed(session, job, error.detail, moment)
+        end_failed(session, job, reason, moment)
 
 
 def cancel_open(session: Session, job_id: UUID, moment: datetime) -> None:

@@ -13,12 +13,12 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
 import structlog
-from sqlalchemy import ColumnElement, and_, func, literal, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, literal, not_, or_, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -34,7 +34,7 @@ DELIVERY_WAITS = (5, 30, 120, 600, 1800, 3600, 7200, 14_400, 21_600, 36_000)
 # Three times what a receiver may take to answer; nobody renews the claim meanwhile.
 DELIVERY_LEASE = timedelta(seconds=30)
 OPEN = ("queued", "running")
-# Rows that a statement names: a receiver that is away for a day leaves many deliveries.
+# Rows that a statement names: databases take a limited number of parameters.
 AT_ONCE = 500
 SILENT = "every worker that tried it was killed or fell silent."
 
@@ -186,21 +186,15 @@ def claim(session: Session, settings: Settings, kind: type[Row], row_id: UUID) -
 
     A row that has used up its attempts is not taken: `requeue_stale` closes it.
     """
-    policy, moment = policy_of(settings, kind), now(session)
+    moment = now(session)
+    is_silent = and_(_is_silent(kind, moment), _has_attempts(settings, kind))
     taken = session.execute(
         update(kind)
-        .where(
-            kind.id == row_id,
-            kind.attempt - kind.attempt_floor < policy.attempts,
-            or_(
-                and_(kind.state == "queued", kind.available_at <= moment),
-                and_(kind.state == "running", kind.lease_until < moment),
-            ),
-        )
+        .where(kind.id == row_id, or_(is_due(settings, kind, moment), is_silent))
         .values(
             state="running",
             attempt=kind.attempt + 1,
-            lease_until=moment + policy.lease,
+            lease_until=moment + policy_of(settings, kind).lease,
             started_at=func.coalesce(kind.started_at, literal(moment, UtcDateTime())),
         )
         .returning(kind.id)
@@ -208,6 +202,30 @@ def claim(session: Session, settings: Settings, kind: type[Row], row_id: UUID) -
     if taken is None:
         return None
     return session.get(kind, row_id, populate_existing=True)
+
+
+def is_due(settings: Settings, kind: type[Row], moment: datetime) -> ColumnElement[bool]:
+    """The condition that a row waits, that its time has come, and that it has attempts left."""
+    return and_(kind.state == "queued", kind.available_at <= moment, _has_attempts(settings, kind))
+
+
+def is_running(kind: type[Row], moment: datetime) -> ColumnElement[bool]:
+    """The condition that a worker is at a row, under a lease."""
+    return and_(kind.state == "running", kind.lease_until > moment)
+
+
+def is_unsent(settings: Settings, kind: type[Row], moment: datetime) -> ColumnElement[bool]:
+    """The condition that no message of a row was sent, or that the last one counts as lost."""
+    forgotten = moment - timedelta(seconds=settings.resend_seconds)
+    return or_(kind.sent_at.is_(None), kind.sent_at < forgotten)
+
+
+def _is_silent(kind: type[Row], moment: datetime) -> ColumnElement[bool]:
+    return and_(kind.state == "running", kind.lease_until < moment)
+
+
+def _has_attempts(settings: Settings, kind: type[Row]) -> ColumnElement[bool]:
+    return kind.attempt - kind.attempt_floor < policy_of(settings, kind).attempts
 
 
 def read_claimed(
@@ -282,16 +300,11 @@ def release_expired(session: Session, settings: Settings, kind: type[Row]) -> No
     """Give back what silent workers hold, each after its own backoff."""
     expired = session.execute(
         select(kind.id, kind.attempt).where(
-            _is_silent(session, kind),
-            kind.attempt - kind.attempt_floor < policy_of(settings, kind).attempts,
+            _is_silent(kind, now(session)), _has_attempts(settings, kind)
         )
     ).all()
     for row_id, attempt in expired:
         end_attempt(session, settings, kind, row_id, attempt, Unavailable(_silence(attempt)))
-
-
-def _is_silent(session: Session, kind: type[Row]) -> ColumnElement[bool]:
-    return and_(kind.state == "running", kind.lease_until < now(session))
 
 
 def _silence(attempt: int) -> str:
@@ -304,8 +317,8 @@ def exhausted(
     """Id, attempt and end of rows whose attempts are used up and that nobody runs any more."""
     rows = session.execute(
         select(kind.id, kind.attempt, kind.attempt_floor, kind.error).where(
-            kind.attempt - kind.attempt_floor >= policy_of(settings, kind).attempts,
-            or_(kind.state == "queued", _is_silent(session, kind)),
+            not_(_has_attempts(settings, kind)),
+            or_(kind.state == "queued", _is_silent(kind, now(session))),
         )
     ).all()
     return [
@@ -315,18 +328,12 @@ def exhausted(
 
 
 def unsent(session: Session, settings: Settings, kind: type[Row]) -> list[UUID]:
-    """Queued rows that are due and that no worker was told of lately; marks them as told."""
+    """Queued rows that are due and of which no message was sent lately; marks them as sent."""
     moment = now(session)
-    forgotten = moment - timedelta(seconds=settings.resend_seconds)
     due = list(
         session.scalars(
             select(kind.id)
-            .where(
-                kind.state == "queued",
-                kind.available_at <= moment,
-                kind.attempt - kind.attempt_floor < policy_of(settings, kind).attempts,
-                or_(kind.sent_at.is_(None), kind.sent_at < forgotten),
-            )
+            .where(is_due(settings, kind, moment), is_unsent(settings, kind, moment))
             .order_by(kind.id)
         )
     )

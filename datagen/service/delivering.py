@@ -47,7 +47,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Work:
-    """What is to be told, to whom, by which secrets."""
+    """What is sent, and where; each secret signs it."""
 
     owner_id: UUID
     webhook_id: UUID
@@ -60,7 +60,7 @@ class Work:
 
 
 def deliver(engine: Engine, settings: Settings, delivery_id: UUID) -> list[Message]:
-    """Send one; returns the messages of what its owner has waiting. Safe to be told of twice."""
+    """Send one; returns the messages of what its owner has waiting. Safe to call twice."""
     work = in_transaction(engine, lambda session: _claim(session, settings, delivery_id))
     if work is None:
         return []
@@ -75,7 +75,7 @@ def signature(secret: bytes, delivery_id: UUID, timestamp: int, body: bytes) -> 
 
 
 def _claim(session: Session, settings: Settings, delivery_id: UUID) -> Work | None:
-    if not receivers.let(session, delivery_id):
+    if not receivers.may_send(session, delivery_id):
         return None
     row = claims.claim(session, settings, Delivery, delivery_id)
     if row is None:
@@ -176,7 +176,7 @@ def _record(
     lock_owner(session, work.owner_id)
     if error is None or work.event != PING:
         # A ping that fails is a try by hand: it does not prolong the pause.
-        receivers.note(session, work.webhook_id, answered=error is None)
+        receivers.record_outcome(session, work.webhook_id, answered=error is None)
     own = (session, Delivery, work.delivery_id, work.attempt)
     if error is None:
         claims.change(

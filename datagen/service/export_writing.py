@@ -80,16 +80,18 @@ class _Written:
     location: str | None = None
 
 
-def run(engine: Engine, storage: Storage, settings: Settings, export_id: UUID) -> list[Message]:
+def run(
+    engine: Engine, storage: Storage, settings: Settings, export_id: UUID
+) -> list[Message] | None:
     """Claim an export, write its archive and record it; safe to be told of twice.
 
     Returns:
         the messages by which damaged shards are made again, where that was asked for; the export
-        then waits for them.
+        then waits for them. None where there was nothing to claim.
     """
     number = in_transaction(engine, lambda session: _claim(session, settings, export_id))
     if number is None:
-        return []
+        return None
     claimed = Claimed(export_id, number)
     asked: list[Message] | None = None
     with attempt(engine, settings, Export, export_id, number) as lease:

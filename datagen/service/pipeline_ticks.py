@@ -18,7 +18,7 @@ from datagen.db.tables import Pipeline, Run, new_id
 from datagen.errors import reason_of
 from datagen.queue import ADVANCE_RUN, RUN_STEP, Message
 from datagen.schemas import DRAWN_SEED_BITS, ENDED
-from datagen.service import due_times, run_records
+from datagen.service import clock, due_times, run_records
 from datagen.service.pipelines import next_due, recipe_of
 from datagen.service.run_steps import KINDS, WORK
 from datagen.settings import Settings
@@ -38,6 +38,7 @@ def make_due_runs(session: Session) -> int:
     Of several due times that have passed, the last one is run; a recipe may ask for none where it
     is long over.
     """
+    clock.bring_back_due_times(session)
     moment = now(session)
     due = session.scalars(
         select(Pipeline)

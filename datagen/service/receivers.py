@@ -7,7 +7,7 @@ after a while one delivery is sent to see whether it is back, and the others fol
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, func, or_, select, update
@@ -31,7 +31,7 @@ FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=30), timedelta(hours=1)
 LONGEST_WAIT = timedelta(days=2)
 
 
-def let(session: Session, delivery_id: UUID) -> bool:
+def may_send(session: Session, delivery_id: UUID) -> bool:
     """Whether a delivery may be sent now; one that may not waits, and is sent when it may.
 
     The owner's row stays locked until the transaction ends, so no two count the same room.
@@ -44,10 +44,13 @@ def let(session: Session, delivery_id: UUID) -> bool:
     if hook is None:
         return False
     lock_owner(session, hook.owner_id)
-    session.refresh(hook)
+    hook = session.get(Webhook, hook.id, populate_existing=True)
+    if hook is None:
+        # Removed by whoever held the lock.
+        return False
     moment = now(session)
     count = session.scalar(running(moment).where(Webhook.owner_id == hook.owner_id)) or 0
-    if count < AT_ONCE and _is_open(session, hook):
+    if count < AT_ONCE and _is_open(session, hook, moment):
         return True
     session.execute(
         update(Delivery)
@@ -57,29 +60,28 @@ def let(session: Session, delivery_id: UUID) -> bool:
     return False
 
 
-def _is_open(session: Session, hook: Webhook) -> bool:
-    """Whether the receiver is well, or it is time to see and nobody else does."""
+def _is_open(session: Session, hook: Webhook, moment: datetime) -> bool:
+    """Whether the receiver works, or its pause is over and no other delivery is testing it."""
     if hook.failures < FAILURES:
         return True
-    moment = now(session)
     if hook.paused_until is not None and hook.paused_until > moment:
         return False
     return not session.scalar(running(moment).where(Webhook.id == hook.id))
 
 
-def running(moment: object) -> Select[int]:
+def running(moment: datetime) -> Select[int]:
     """Counts the deliveries that are being sent; the caller says whose."""
     return (
         select(func.count())
         .select_from(Delivery)
         .join(Webhook, Webhook.id == Delivery.webhook_id)
-        .where(Delivery.state == "running", Delivery.lease_until > moment)
+        .where(claims.is_running(Delivery, moment))
     )
 
 
-def note(session: Session, webhook_id: UUID, *, answered: bool) -> None:
-    """Record what came of a delivery: a receiver that answers is well again."""
-    # Deleted meanwhile, it has nothing to note.
+def record_outcome(session: Session, webhook_id: UUID, *, answered: bool) -> None:
+    """Record whether a receiver answered; one that does has no failures and no pause any more."""
+    # Removed meanwhile, it has nothing to record.
     hook = session.get(Webhook, webhook_id, with_for_update=True, populate_existing=True)
     if hook is None:
         return
@@ -99,40 +101,44 @@ def reopen(session: Session, hook: Webhook) -> None:
 
 
 def due(session: Session, settings: Settings, owner_id: UUID | None = None) -> list[Message]:
-    """Messages of the deliveries that may be sent, no more of an owner than fit at once.
+    """Messages of the deliveries that may be sent, of each owner as many as have room now.
 
     Args:
-        session: in the transaction that marks them as told of.
+        session: in the transaction that marks them as sent.
         settings: after how long a message counts as lost.
         owner_id: whose; all owners' if None.
     """
     moment = now(session)
-    forgotten = moment - timedelta(seconds=settings.resend_seconds)
-    policy = claims.policy_of(settings, Delivery)
     order = (Delivery.available_at, Delivery.id)
+    busy = (
+        running(moment)
+        .with_only_columns(Webhook.owner_id, func.count().label("count"))
+        .group_by(Webhook.owner_id)
+        .subquery()
+    )
     waiting = (
         select(
             Delivery.id,
             func.row_number().over(partition_by=Webhook.owner_id, order_by=order).label("turn"),
+            (AT_ONCE - func.coalesce(busy.c.count, 0)).label("room"),
         )
         .join(Webhook, Webhook.id == Delivery.webhook_id)
+        .outerjoin(busy, busy.c.owner_id == Webhook.owner_id)
         .where(
-            Delivery.state == "queued",
-            Delivery.available_at <= moment,
-            Delivery.attempt - Delivery.attempt_floor < policy.attempts,
-            or_(Delivery.sent_at.is_(None), Delivery.sent_at < forgotten),
+            claims.is_due(settings, Delivery, moment),
+            claims.is_unsent(settings, Delivery, moment),
             or_(Webhook.failures < FAILURES, _is_next_probe(moment)),
         )
     )
     if owner_id is not None:
         waiting = waiting.where(Webhook.owner_id == owner_id)
     ranked = waiting.subquery()
-    ids = list(session.scalars(select(ranked.c.id).where(ranked.c.turn <= AT_ONCE)))
+    ids = list(session.scalars(select(ranked.c.id).where(ranked.c.turn <= ranked.c.room)))
     session.execute(update(Delivery).where(Delivery.id.in_(ids)).values(sent_at=moment))
     return [Message(DELIVER, {"delivery_id": str(row_id)}) for row_id in ids]
 
 
-def _is_next_probe(moment: object) -> ColumnElement[bool]:
+def _is_next_probe(moment: datetime) -> ColumnElement[bool]:
     """The first of a paused receiver's deliveries, where the pause is over."""
     other = aliased(Delivery)
     first = (

@@ -7,12 +7,14 @@ trainings and one with a single report take turns, whatever order their messages
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Select, func, select, update
 from sqlalchemy.orm import Session
 
 from datagen.db.session import now
@@ -31,87 +33,76 @@ class _Waiting:
     """The row of an owner that waits longest, of one kind."""
 
     kind: Long
+    row_id: UUID
     owner_id: UUID
     since: datetime
 
 
-def take(
-    session: Session, settings: Settings, kinds: tuple[Long, ...], kind: Long, row_id: UUID
-) -> tuple[Long, UUID]:
-    """What to take up now that a message named a row, and a note that its owner had a turn.
+def choose(session: Session, settings: Settings, kind: Long, row_id: UUID) -> tuple[Long, UUID]:
+    """Choose what to take up now that a message named a row, and record its owner's turn.
 
-    It is the row itself where nobody has to go first.
+    It is the row itself where nobody has to go first. Nothing is claimed: another worker may choose
+    the same, and be sooner.
     """
-    turn: Turn = "train_turn_at" if kind in TRAINED else "export_turn_at"
-    asked = session.execute(_owners(kind).where(kind.id == row_id)).scalar_one_or_none()
-    waiting = [one for own in kinds for one in _waiting(session, settings, own)]
-    owners = {one.owner_id for one in waiting}
-    if not owners:
+    moment = now(session)
+    kinds, turn = _workers_kinds(kind)
+    waiting = [row for own in kinds for row in _waiting(session, settings, own, moment)]
+    if not waiting:
         return kind, row_id
-    running = _running(session, kinds)
-    rows = session.execute(select(Owner.id, getattr(Owner, turn)).where(Owner.id.in_(owners)))
-    turns: dict[UUID, datetime | None] = {owner_id: last for owner_id, last in rows}  # noqa: C416 - rows
-
-    def place(owner_id: UUID) -> tuple[int, float, str]:
-        last = turns.get(owner_id)
-        return running.get(owner_id, 0), 0.0 if last is None else last.timestamp(), str(owner_id)
-
-    first = min(owners, key=place)
-    session.execute(update(Owner).where(Owner.id == first).values({turn: now(session)}))
-    if first == asked and _is_due(session, settings, kind, row_id):
-        return kind, row_id
-    oldest = min((one for one in waiting if one.owner_id == first), key=lambda one: one.since)
-    found = session.scalar(
-        _due(session, settings, oldest.kind, select(oldest.kind.id))
-        .where(_owner_column(oldest.kind) == first)
-        .order_by(oldest.kind.available_at, oldest.kind.id)
-        .limit(1)
+    first = _next_owner(session, turn, {row.owner_id for row in waiting}, kinds, moment)
+    session.execute(update(Owner).where(Owner.id == first).values({turn: moment}))
+    requested_owner = session.scalar(
+        _rows(kind, _owner_of(kind)).where(kind.id == row_id, claims.is_due(settings, kind, moment))
     )
-    return (kind, row_id) if found is None else (oldest.kind, found)
+    if requested_owner == first:
+        return kind, row_id
+    oldest = min((row for row in waiting if row.owner_id == first), key=lambda row: row.since)
+    return oldest.kind, oldest.row_id
 
 
-def _owner_column(kind: Long) -> Any:
+def _workers_kinds(kind: Long) -> tuple[tuple[Long, ...], Turn]:
+    """The kinds that the same workers do, and the column of their turns."""
+    return (TRAINED, "train_turn_at") if kind in TRAINED else (EXPORTED, "export_turn_at")
+
+
+def _next_owner(
+    session: Session, turn: Turn, owners: set[UUID], kinds: tuple[Long, ...], moment: datetime
+) -> UUID:
+    running: Counter[UUID] = Counter()
+    for kind in kinds:
+        for owner_id, count in session.execute(_running(kind, moment)):
+            running[owner_id] += count
+    rows = session.execute(select(Owner.id, getattr(Owner, turn)).where(Owner.id.in_(owners)))
+    last_turns = {owner_id: last.timestamp() for owner_id, last in rows if last is not None}
+    return min(owners, key=lambda one: (running[one], last_turns.get(one, 0.0), str(one)))
+
+
+def _waiting(
+    session: Session, settings: Settings, kind: Long, moment: datetime
+) -> Iterator[_Waiting]:
+    owner = _owner_of(kind)
+    place = func.row_number().over(partition_by=owner, order_by=(kind.available_at, kind.id))
+    ranked = (
+        _rows(kind, kind.id, owner.label("owner_id"), kind.available_at, place.label("place"))
+        .where(claims.is_due(settings, kind, moment))
+        .subquery()
+    )
+    columns = ranked.c.id, ranked.c.owner_id, ranked.c.available_at
+    for row_id, owner_id, since in session.execute(select(*columns).where(ranked.c.place == 1)):
+        yield _Waiting(kind, row_id, owner_id, since)
+
+
+def _running(kind: Long, moment: datetime) -> Select[Any]:
+    """Each owner with how many rows of a kind are in work."""
+    owner = _owner_of(kind)
+    return _rows(kind, owner, func.count()).where(claims.is_running(kind, moment)).group_by(owner)
+
+
+def _owner_of(kind: Long) -> Any:
+    """The column that says whose a row is; figures are those of their model's owner."""
     return Model.owner_id if kind is Figures else kind.owner_id  # type: ignore[union-attr]
 
 
-def _owners(kind: Long) -> Any:
-    """The owners of rows of a kind; figures are those of their model's owner."""
-    query = select(_owner_column(kind)).select_from(kind)
+def _rows(kind: Long, *columns: Any) -> Select[Any]:
+    query = select(*columns).select_from(kind)
     return query.join(Model, Model.id == Figures.model_id) if kind is Figures else query
-
-
-def _due(session: Session, settings: Settings, kind: Long, query: Any) -> Any:
-    policy = claims.policy_of(settings, kind)
-    if kind is Figures:
-        query = query.join(Model, Model.id == Figures.model_id)
-    return query.where(
-        kind.state == "queued",
-        kind.available_at <= now(session),
-        kind.attempt - kind.attempt_floor < policy.attempts,
-    )
-
-
-def _is_due(session: Session, settings: Settings, kind: Long, row_id: UUID) -> bool:
-    query = _due(session, settings, kind, select(kind.id)).where(kind.id == row_id)
-    return session.execute(query).first() is not None
-
-
-def _waiting(session: Session, settings: Settings, kind: Long) -> list[_Waiting]:
-    owner = _owner_column(kind)
-    query = _due(session, settings, kind, select(owner, func.min(kind.available_at)))
-    rows = session.execute(query.group_by(owner)).all()
-    return [_Waiting(kind, owner_id, since) for owner_id, since in rows]
-
-
-def _running(session: Session, kinds: tuple[Long, ...]) -> dict[UUID, int]:
-    found: dict[UUID, int] = {}
-    moment = now(session)
-    for kind in kinds:
-        owner = _owner_column(kind)
-        query: Any = select(owner, func.count()).select_from(kind)
-        if kind is Figures:
-            query = query.join(Model, Model.id == Figures.model_id)
-        query = query.where(kind.state == "running", kind.lease_until > moment)
-        for owner_id, count in session.execute(query.group_by(owner)).all():
-            found[owner_id] = found.get(owner_id, 0) + count
-    return found

@@ -140,11 +140,11 @@ def ping(
 
     Raises:
         NotFound: no such webhook of the owner's.
-        TooManyRequests: it was tried often in the last minute.
+        TooManyRequests: the owner's webhooks were tried often in the last minute.
     """
     row = _own(session, owner_id, webhook_id)
     lock_owner(session, owner_id)
-    _refuse_many_pings(session, row)
+    _refuse_many_pings(session, owner_id)
     receivers.reopen(session, row)
     moment = now(session)
     delivery = Delivery(**_delivery(row.id, PING, row.id, moment) | {"sent_at": moment})
@@ -153,12 +153,14 @@ def ping(
     return _delivery_schema(delivery), [Message(DELIVER, {"delivery_id": str(delivery.id)})]
 
 
-def _refuse_many_pings(session: Session, row: Webhook) -> None:
+def _refuse_many_pings(session: Session, owner_id: UUID) -> None:
+    # Of all webhooks together: an owner may have a hundred for one receiver.
     moment = now(session)
     sent = session.scalars(
         select(Delivery.created_at)
+        .join(Webhook, Webhook.id == Delivery.webhook_id)
         .where(
-            Delivery.webhook_id == row.id,
+            Webhook.owner_id == owner_id,
             Delivery.event == PING,
             Delivery.created_at > moment - PING_WINDOW,
         )
@@ -168,7 +170,7 @@ def _refuse_many_pings(session: Session, row: Webhook) -> None:
         return
     wait = max(1, math.ceil((sent[-MOST_PINGS] + PING_WINDOW - moment).total_seconds()))
     raise TooManyRequests(
-        f"Webhook {row.id} was tried {len(sent)} times within a minute, and that is the most; "
+        f"Your webhooks were tried {len(sent)} times within a minute, and that is the most; "
         f"wait {wait} s.",
         retry_after=wait,
     )

@@ -26,11 +26,11 @@ from datagen.work.generators import all_threads, fetched
 from datagen.work.real_images import real_splits
 
 
-def run_figures(engine: Engine, storage: Storage, settings: Settings, figures_id: UUID) -> None:
-    """Draw the figures of a model; safe to be told of twice."""
+def run_figures(engine: Engine, storage: Storage, settings: Settings, figures_id: UUID) -> bool:
+    """Draw the figures of a model, if they can be claimed; returns whether. Safe to call twice."""
     work = in_transaction(engine, lambda session: figures.claim(session, settings, figures_id))
     if work is None:
-        return
+        return False
     with (
         all_threads(settings),
         attempt(
@@ -42,6 +42,7 @@ def run_figures(engine: Engine, storage: Storage, settings: Settings, figures_id
         ) as lease,
     ):
         _draw(engine, storage, settings, work, lease)
+    return True
 
 
 def _draw(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 
@@ -18,31 +19,35 @@ TIMES_THE_BEGINNING = 10.0
 
 @dataclass
 class GivingWay:
-    """Asked again and again by a slice, which ends where the answer is yes.
+    """Whether a slice is to end for somebody who waits. Made when the slice reads what it needs.
 
     Attributes:
         queue: where others may wait.
     """
 
     queue: Queue
-    _began: float = field(default_factory=time.monotonic)
-    _least: float | None = None
+    _made: float = field(default_factory=time.monotonic)
+    _least: float = math.inf
     _looked_at: float = 0.0
     _seen: int = 0
 
-    def now(self) -> bool:
-        """The same, of one look: asked seldom, between long steps."""
-        began_to_count = self._least is not None and time.monotonic() >= self._least
-        return began_to_count and self.queue.is_waited_for()
+    def begin(self) -> None:
+        """Note that the slice has all that it needs, and gets somewhere from now on.
 
-    def __call__(self) -> bool:
-        """Whether to end the slice now."""
+        It gives way to nobody before, nor for a while after.
+        """
         moment = time.monotonic()
-        if self._least is None:
-            beginning = moment - self._began
-            self._least = moment + max(LEAST_SECONDS, TIMES_THE_BEGINNING * beginning)
-        if moment < self._least or moment - self._looked_at < LOOK_SECONDS:
-            return self._seen >= LOOKS
-        self._looked_at = moment
-        self._seen = self._seen + 1 if self.queue.is_waited_for() else 0
+        beginning = moment - self._made
+        self._least = moment + max(LEAST_SECONDS, TIMES_THE_BEGINNING * beginning)
+
+    def should_yield(self) -> bool:
+        """Whether to end the slice now; for work that asks again and again."""
+        moment = time.monotonic()
+        if moment >= self._least and moment - self._looked_at >= LOOK_SECONDS:
+            self._looked_at = moment
+            self._seen = self._seen + 1 if self.queue.is_waited_for() else 0
         return self._seen >= LOOKS
+
+    def should_yield_at_once(self) -> bool:
+        """Whether to end the slice now, by a single look; for work that asks between long steps."""
+        return time.monotonic() >= self._least and self.queue.is_waited_for()

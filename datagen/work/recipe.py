@@ -40,6 +40,7 @@ from datagen.work.budget import (
     seconds_after,
     seconds_an_epoch,
 )
+from datagen.work.giving_way import GivingWay
 
 # In this order: what is learnt from, what decides, what measures.
 SPLITS = ("train", "validation", "test")
@@ -86,7 +87,7 @@ def train(
     on_progress: Callable[[dict[str, Any]], None],
     check: Callable[[], None],
     slice_seconds: float,
-    gives_way: Callable[[], bool] = lambda: False,
+    giving_way: GivingWay | None = None,
 ) -> bool:
     """Train until done (True), or until the slice's time is over (False).
 
@@ -104,7 +105,7 @@ def train(
         on_progress: told every few steps how far the training is.
         check: called at every step; raises to stop.
         slice_seconds: how long this call may take, but for the last measurements.
-        gives_way: asked at every step; the slice ends where it says so.
+        giving_way: asked at every step; the slice ends where it says so. None ends none early.
 
     Raises:
         InvalidRequest: too few images.
@@ -117,7 +118,9 @@ def train(
     counts = np.bincount(parts.train.all_labels.numpy(), minlength=len(images.class_names))
     options = options.for_images(counts.tolist(), images.image_shape)
     state = _state(folder / STATE, training_digest)
-    watch = Watch(on_progress, check, time.monotonic() + slice_seconds, gives_way)
+    watch = Watch(on_progress, check, time.monotonic() + slice_seconds)
+    if giving_way is not None:
+        watch = replace(watch, gives_way=giving_way.should_yield)
     model, judge = _modules(images.image_shape, len(images.class_names), options, device)
     # Kept: a training that goes on keeps to the plan of the stage that it is in.
     state.pace = state.pace or measured_pace(model, judge, parts.train, options)
@@ -126,6 +129,8 @@ def train(
             options.time_budget, state.pace, given, options.judge_epochs
         )
         options = options.model_copy(update=state.plan)
+    if giving_way is not None:
+        giving_way.begin()
     if not _run_stages(model, judge, parts, options, state, watch, given):
         state.save(folder / STATE)
         return False

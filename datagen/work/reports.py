@@ -60,11 +60,11 @@ log = structlog.get_logger()
 
 def run_report(
     engine: Engine, storage: Storage, queue: Queue, settings: Settings, report_id: UUID
-) -> None:
-    """Measure for one slice; safe to be told of twice."""
+) -> bool:
+    """Measure for one slice, if the report can be claimed; returns whether. Safe to call twice."""
     work = in_transaction(engine, lambda session: reports.claim(session, settings, report_id))
     if work is None:
-        return
+        return False
     messages: list[Message] = []
     with (
         all_threads(settings),
@@ -76,9 +76,9 @@ def run_report(
             work.attempt,
         ) as lease,
     ):
-        gives_way = GivingWay(queue)
-        messages = _slice(engine, storage, settings, work, lease, gives_way)
+        messages = _slice(engine, storage, settings, work, lease, GivingWay(queue))
     queue.send(messages)
+    return True
 
 
 def _slice(
@@ -87,7 +87,7 @@ def _slice(
     settings: Settings,
     work: ReportWork,
     lease: Lease,
-    gives_way: GivingWay,
+    giving_way: GivingWay,
 ) -> list[Message]:
     deadline = time.monotonic() + settings.slice_seconds
     device = resolve_device(settings.device)
@@ -96,13 +96,15 @@ def _slice(
     subject, left_out = _subject(engine, storage, settings, work, effort, lease.check)
     subject, notes = comparable(subject)
     names = step_names(effort)
-    gives_way()
+    giving_way.begin()
     before = len(found)
     for number, name in enumerate(names):
         if name in found:
             continue
         # A slice makes at least one step, however long it took to begin.
-        if len(found) > before and (time.monotonic() > deadline or gives_way.now()):
+        if len(found) > before and (
+            time.monotonic() > deadline or giving_way.should_yield_at_once()
+        ):
             return _continue(engine, storage, work, found)
         _tell(engine, work, name, number, len(names))
         found[name] = run_step(name, subject, effort, device, lease.check)
@@ -126,7 +128,7 @@ def _effort(work: ReportWork) -> Effort:
 
 
 def _state(storage: Storage, work: ReportWork) -> dict[str, Any]:
-    """What earlier slices found; nothing where that is lost, and it is found anew."""
+    """What earlier slices found; nothing where that is lost, and it is computed again."""
     if work.state_key is None:
         return {}
     try:

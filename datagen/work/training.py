@@ -63,8 +63,8 @@ class Progress:
 
 def run_training(
     engine: Engine, storage: Storage, queue: Queue, settings: Settings, model_id: UUID
-) -> None:
-    """Train for one slice; safe to be told of twice.
+) -> bool:
+    """Train for one slice, if the model can be claimed; returns whether. Safe to call twice.
 
     The state between slices lies in the store, so that any worker can go on from it, and a worker
     that is killed loses one slice at most.
@@ -73,7 +73,7 @@ def run_training(
         engine, lambda session: trainings.claim_training(session, settings, model_id)
     )
     if work is None:
-        return
+        return False
     messages: list[Message] = []
     with (
         all_threads(settings),
@@ -85,9 +85,9 @@ def run_training(
             work.attempt,
         ) as lease,
     ):
-        gives_way = GivingWay(queue)
-        messages = _slice(engine, storage, settings, work, lease, gives_way)
+        messages = _slice(engine, storage, settings, work, lease, GivingWay(queue))
     queue.send(messages)
+    return True
 
 
 def _slice(
@@ -96,7 +96,7 @@ def _slice(
     settings: Settings,
     work: TrainingWork,
     lease: Lease,
-    gives_way: GivingWay,
+    giving_way: GivingWay,
 ) -> list[Message]:
     began = time.monotonic()
     device = resolve_device(settings.device)
@@ -117,7 +117,7 @@ def _slice(
             on_progress=Progress(engine, work),
             check=lease.check,
             slice_seconds=settings.slice_seconds,
-            gives_way=gives_way,
+            giving_way=giving_way,
         )
         if finished:
             seconds = time.monotonic() - began

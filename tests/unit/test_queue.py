@@ -26,6 +26,7 @@ from datagen.queue import (
     CeleryQueue,
     MemoryQueue,
     Message,
+    queue_lengths,
 )
 
 ALL_TASKS = [
@@ -168,6 +169,23 @@ def test_what_somebody_waits_for_has_a_queue_of_its_own(sent):
     sender.send([Message(RUN_BATCH, {"batch_id": "2"}, urgent=True, quick=True)])
 
     assert [each.arguments for each in waiting(queue.QUICK)] == [{"batch_id": "2"}]
+
+
+def test_broker_says_how_many_messages_wait_in_each_queue(broker):
+    sender = CeleryQueue(broker.url)
+    assert not sender.is_waited_for()
+    sender.send([Message(RUN_BATCH, urgent=True), *[Message(RUN_BATCH)] * 3])
+
+    found = queue_lengths(broker.url, (queue.INTERACTIVE, queue.BULK, queue.TRAIN), 5.0)
+
+    assert found == {queue.INTERACTIVE: 1, queue.BULK: 3, queue.TRAIN: 0}
+    assert sender.is_waited_for()
+
+
+def test_broker_that_is_away_says_nothing_of_its_queues():
+    away = "redis+socket:///nowhere/broker.sock"
+    assert queue_lengths(away, (queue.BULK,), 5.0) == {}
+    assert not CeleryQueue(away).is_waited_for()
 
 
 def test_nothing_to_send_is_no_error(sent):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 
 from datagen.db.session import now, reading, writing
 from datagen.db.tables import Batch, Delivery, Export, Figures, Job, Model, Report, Run
@@ -424,3 +426,44 @@ def test_tick_leaves_a_living_worker_alone_and_has_what_was_given_back_sent_agai
         session.execute(update(requeued.kind).values(sent_at=now(session)))
         claims.postpone(session, requeued.kind, requeued.id, number + 1, 2.0)
     assert requeued.row.sent_at is None
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"])
+def test_tick_and_a_worker_that_claims_lock_the_job_first_and_no_batch(world):
+    with writing(world.engine) as session:
+        wanted = JobCreate(model="pets", labels={"ant": 2})
+        job, _ = jobs.create(session, world.settings, world.owner.id, wanted)
+        batch = session.scalars(select(Batch).where(Batch.job_id == job.id)).one()
+        # Its last attempt fell silent, and a clock ran ahead meanwhile.
+        session.execute(
+            update(Batch).values(
+                state="queued", attempt=99, available_at=now(session) + timedelta(days=1)
+            )
+        )
+
+    def tick():
+        with writing(world.engine) as session:
+            requeue_stale(session, world.settings)
+
+    with ThreadPoolExecutor(1) as pool:
+        with writing(world.engine) as session:
+            session.execute(select(Job).where(Job.id == job.id).with_for_update())
+            ticking = pool.submit(tick)
+            wait_until_blocked(world.engine)
+            # As `batches.claim` does; a tick that held the batch would never give it back.
+            session.execute(update(Batch).where(Batch.id == batch.id).values(error="none"))
+        ticking.result(60)
+    with reading(world.engine) as session:
+        assert session.get_one(Batch, batch.id).state == "failed"
+
+
+def wait_until_blocked(engine):
+    """Wait until a transaction of the database waits for a lock of another one."""
+    waits = text("SELECT 1 FROM pg_locks WHERE NOT granted LIMIT 1")
+    deadline = time.monotonic() + 30
+    while True:
+        with reading(engine) as session:
+            if session.execute(waits).first():
+                return
+        assert time.monotonic() < deadline, "nobody waits"
+        time.sleep(0.01)

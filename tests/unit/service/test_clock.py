@@ -87,7 +87,7 @@ def test_pipeline_is_due_again_today_and_no_due_time_runs_twice(world):
     (run,) = world.history()
     world.change(Run, run.id, due_at=run.due_at + DAY)
     world.change(Pipeline, row.id, next_due_at=due + DAY)
-    tick(world)
+    world.tick()
     assert pipeline(world).next_due_at == due
     # The due times that were run ahead of their time come again, and are not run again.
     world.change(Run, run.id, due_at=due - timedelta(hours=1))
@@ -103,7 +103,7 @@ def test_pipeline_that_was_applied_by_a_clock_ahead_is_due_by_this_one(world):
     world.change(
         Pipeline, row.id, next_due_at=row.next_due_at + DAY, updated_at=row.updated_at + DAY
     )
-    tick(world)
+    world.tick()
     assert pipeline(world).next_due_at == row.next_due_at
 
 

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import func, insert, select, update
 
+import datagen.service.clock
 from datagen.db.session import now, open_engine, reading, writing
 from datagen.db.tables import Dataset, Pipeline, Run, new_id
 from datagen.errors import Conflict, InvalidRequest, NotFound
@@ -274,7 +275,7 @@ class Clock:
 
     def __init__(self, monkeypatch, moment):
         self.moment = moment
-        for room in (pipeline_ticks, pipelines):
+        for room in (datagen.service.clock, pipeline_ticks, pipelines):
             monkeypatch.setattr(room, "now", lambda _session: self.moment)
 
     def pass_by(self, **span):

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select, update
 
 from datagen.db.session import now, writing
-from datagen.db.tables import Batch, Export, Job, Model, Owner, Report, new_id
+from datagen.db.tables import Batch, Export, Figures, Job, Model, Owner, Report, new_id
 from datagen.queue import BULK, QUICK, RUN_BATCH
 from datagen.schemas import JobCreate
 from datagen.service import batches, claims, jobs, turns
@@ -36,10 +36,10 @@ def report(session, owner_id, model_id, age):
     return row.id
 
 
-def take(engine, settings, kinds, kind, row_id):
+def take(engine, settings, kind, row_id):
     """Take up what comes next, as a worker does; whose it was."""
     with writing(engine) as session:
-        taken, found = turns.take(session, settings, kinds, kind, row_id)
+        taken, found = turns.choose(session, settings, kind, row_id)
         row = claims.claim(session, settings, taken, found)
         return None if row is None else (row.owner_id, row.id)
 
@@ -58,7 +58,7 @@ def test_owner_with_many_reports_and_one_with_one_take_turns(engine, settings, o
     # However many messages of the first owner stand in front.
     served = []
     for message in [*mine, theirs]:
-        owner_id, row_id = take(engine, settings, turns.TRAINED, Report, message)
+        owner_id, row_id = take(engine, settings, Report, message)
         served.append(owner_id)
         # A slice has ended, and the report goes on later.
         end(engine, Report, row_id)
@@ -78,10 +78,10 @@ def test_message_of_a_training_may_begin_anothers_report(engine, settings, owner
         trainings = [Model(id=new_id(), name="t", version=n, **common) for n in (1, 2)]
         session.add_all(trainings)
         theirs = report(session, other.id, model.id, 1)
-    assert take(engine, settings, turns.TRAINED, Model, trainings[0].id) is not None
-    assert take(engine, settings, turns.TRAINED, Model, trainings[1].id) == (other.id, theirs)
+    assert take(engine, settings, Model, trainings[0].id) is not None
+    assert take(engine, settings, Model, trainings[1].id) == (other.id, theirs)
     # The message of the report finds the training that had to stand back.
-    assert take(engine, settings, turns.TRAINED, Report, theirs) == (owner.id, trainings[1].id)
+    assert take(engine, settings, Report, theirs) == (owner.id, trainings[1].id)
 
 
 def test_exports_take_turns_too(engine, settings, owner, other):
@@ -96,9 +96,28 @@ def test_exports_take_turns_too(engine, settings, owner, other):
             for owner_id in (owner.id, owner.id, owner.id, other.id)
         ]  # fmt: skip
         session.add_all(rows)
-    served = [take(engine, settings, turns.EXPORTED, Export, row.id)[0] for row in rows]
+    served = [take(engine, settings, Export, row.id)[0] for row in rows]
     assert set(served[:2]) == {owner.id, other.id}
     assert served.count(owner.id) == 3
+
+
+def test_what_waits_longest_of_all_kinds_is_taken_up(engine, settings, owner, other, model):
+    with writing(engine) as session:
+        mine = report(session, owner.id, model.id, 10)
+        young = report(session, other.id, model.id, 20)
+        figures = Figures(
+            id=new_id(), model_id=model.id, dataset_key="sample:mnist", state="queued", names=[],
+            created_at=now(session), available_at=now(session) - timedelta(seconds=30),
+        )  # fmt: skip
+        session.add(figures)
+        session.execute(
+            update(Owner).where(Owner.id == other.id).values(train_turn_at=now(session))
+        )
+        session.flush()
+        # Figures count as their model's owner's.
+        assert turns.choose(session, settings, Report, young) == (Figures, figures.id)
+        session.execute(update(Owner).where(Owner.id == owner.id).values(train_turn_at=None))
+        assert turns.choose(session, settings, Report, mine) == (Report, mine)
 
 
 def create(engine, settings, owner, **labels):

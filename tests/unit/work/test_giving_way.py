@@ -17,6 +17,12 @@ def queue(monkeypatch: pytest.MonkeyPatch) -> MemoryQueue:
     return MemoryQueue()
 
 
+def begun(queue: MemoryQueue) -> GivingWay:
+    gives_way = GivingWay(queue)
+    gives_way.begin()
+    return gives_way
+
+
 @pytest.mark.parametrize(
     "message",
     [
@@ -26,33 +32,40 @@ def queue(monkeypatch: pytest.MonkeyPatch) -> MemoryQueue:
     ],
 )
 def test_slice_gives_way_to_what_somebody_waits_for(queue: MemoryQueue, message: Message) -> None:
-    gives_way = GivingWay(queue)
-    assert not any(gives_way() for _ in range(5))
+    gives_way = begun(queue)
+    assert not any(gives_way.should_yield() for _ in range(5))
     queue.send([message])
-    assert [gives_way() for _ in range(giving_way.LOOKS)][-1]
-    assert gives_way.now()
+    assert [gives_way.should_yield() for _ in range(giving_way.LOOKS)][-1]
+    assert gives_way.should_yield_at_once()
 
 
 def test_what_another_worker_takes_at_once_is_no_reason(queue: MemoryQueue) -> None:
-    gives_way = GivingWay(queue)
+    gives_way = begun(queue)
     for _ in range(5):
         queue.send([Message(RUN_PREVIEW)])
-        assert not gives_way()
+        assert not gives_way.should_yield()
         queue.waiting.clear()
-        assert not gives_way()
+        assert not gives_way.should_yield()
 
 
 def test_batches_in_bulk_end_no_slice(queue: MemoryQueue) -> None:
-    gives_way = GivingWay(queue)
+    gives_way = begun(queue)
     queue.send([Message(RUN_BATCH)])
-    assert not any(gives_way() for _ in range(5))
+    assert not any(gives_way.should_yield() for _ in range(5))
 
 
 def test_slice_lasts_a_while_however_many_wait(
     queue: MemoryQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(giving_way, "LEAST_SECONDS", 3600.0)
+    gives_way = begun(queue)
+    queue.send([Message(RUN_PREVIEW)])
+    assert not any(gives_way.should_yield() for _ in range(5))
+    assert not gives_way.should_yield_at_once()
+
+
+def test_slice_that_has_not_begun_ends_for_nobody(queue: MemoryQueue) -> None:
     gives_way = GivingWay(queue)
     queue.send([Message(RUN_PREVIEW)])
-    assert not any(gives_way() for _ in range(5))
-    assert not gives_way.now()
+    assert not any(gives_way.should_yield() for _ in range(5))
+    assert not gives_way.should_yield_at_once()

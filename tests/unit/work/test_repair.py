@@ -59,7 +59,7 @@ def exported(engine, storage, settings, owner, queue, worker):
             with writing(engine) as session:
                 past = now(session) - timedelta(seconds=1)
                 session.execute(update(Export).values(available_at=past))
-            queue.send(export_writing.run(engine, storage, settings, UUID(export_id)))
+            queue.send(export_writing.run(engine, storage, settings, UUID(export_id)) or [])
 
         generation = worker()
         queue.tasks = {

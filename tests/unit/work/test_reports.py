@@ -18,10 +18,11 @@ from datagen.db.tables import Model, Report
 from datagen.errors import Conflict, InvalidRequest, NotFound
 from datagen.images import LabelledImages
 from datagen.quality.report import step_names
-from datagen.queue import RUN_REPORT
+from datagen.queue import RUN_PREVIEW, RUN_REPORT, Message
 from datagen.schemas import JobCreate, ReportCreate
 from datagen.service import datasets, jobs, reports
 from datagen.service.stale import requeue_stale
+from datagen.work import giving_way
 from datagen.work import reports as work_room
 from datagen.work.reports import run_report
 
@@ -139,6 +140,23 @@ def test_report_in_slices_is_the_same_as_in_one(engine, storage, dataset, job, a
     one, two = (found_in(storage, row_of(engine, each)) for each in (whole, sliced))
     assert one == two
     assert not [key for key in (f.key for f in storage.list("reports/")) if "json" in key]
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"])
+def test_slice_of_a_report_ends_after_a_step_where_somebody_waits(
+    engine, settings, storage, dataset, job, ask, queue, monkeypatch
+):
+    monkeypatch.setattr(giving_way, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(giving_way, "TIMES_THE_BEGINNING", 0.0)
+    asked = ask(job=job.id, real="real")
+    queue.waiting.clear()
+    queue.send([Message(RUN_PREVIEW)])
+    assert run_report(engine, storage, queue, settings, asked.id)
+
+    row = row_of(engine, asked)
+    assert row.state == "queued"
+    assert len(json.loads(storage.get(row.state_key))) == 1
+    assert [message.task for message in queue.waiting] == [RUN_PREVIEW, RUN_REPORT]
 
 
 def test_report_goes_on_after_its_worker_was_killed(

@@ -15,12 +15,12 @@ from datagen.db.tables import Model
 from datagen.errors import Conflict, NotFound
 from datagen.images import LabelledImages
 from datagen.model.state import TrainingState
-from datagen.queue import RUN_TRAINING, MemoryQueue
+from datagen.queue import RUN_PREVIEW, RUN_TRAINING, MemoryQueue, Message
 from datagen.schemas import JobCreate, ModelCreate
 from datagen.service import datasets, jobs, models, samples, trainings
 from datagen.service.stale import requeue_stale
 from datagen.storage import FileStorage
-from datagen.work import recipe
+from datagen.work import giving_way, recipe
 from datagen.work.generators import use_threads
 from datagen.work.training import run_training
 
@@ -400,3 +400,19 @@ def test_store_that_refuses_is_tried_again_and_then_fails_the_training(
 
     assert found == ["queued", "failed"]
     assert "Gave up after 2 attempts" in row_of(engine, model).error
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"])
+def test_slice_of_a_training_ends_early_where_somebody_waits(
+    engine, storage, queue, submit, trainer, step, monkeypatch
+):
+    for name in ("LEAST_SECONDS", "TIMES_THE_BEGINNING", "LOOK_SECONDS"):
+        monkeypatch.setattr(giving_way, name, 0.0)
+    # The training has few steps.
+    monkeypatch.setattr(giving_way, "LOOKS", 1)
+    model = submit()
+    queue.send([Message(RUN_PREVIEW)])
+    step(trainer())
+    assert row_of(engine, model).state == "queued"
+    assert len(states(storage)) == 1
+    assert [message.task for message in queue.waiting] == [RUN_PREVIEW, RUN_TRAINING]

@@ -2,14 +2,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from celery import Celery
 from sqlalchemy import Engine
 
+from datagen.db.session import now, reading, writing
+from datagen.db.tables import Export, Owner, new_id
 from datagen.queue import QUEUE_OF, MemoryQueue
+from datagen.service import claims, turns
 from datagen.settings import Settings
 from datagen.storage import FileStorage
 from workers import tasks
@@ -60,6 +65,59 @@ def test_a_forged_id_is_refused_before_anything_is_touched(
     refusals = capsys.readouterr().out.splitlines()
     assert len(refusals) == 3
     assert all("message_refused" in line and len(line) < 300 for line in refusals)
+
+
+@pytest.fixture
+def exports(engine: Engine, settings: Settings, owner: Owner) -> dict[str, UUID]:
+    """Two exports of an owner who has one in work already, and one of another owner."""
+    with writing(engine) as session:
+        moment = now(session)
+        other = Owner(id=new_id(), name="other", created_at=moment)
+        session.add(other)
+        session.flush()
+        found = {}
+        for name, owner_id in (
+            ("running", owner.id), ("one", owner.id), ("two", owner.id), ("others", other.id)
+        ):  # fmt: skip
+            row = Export(
+                id=new_id(), owner_id=owner_id, format="npz", request={}, warnings=[],
+                state="queued", images_written=0, images_total=1, created_at=moment,
+                available_at=moment, sent_at=moment,
+            )  # fmt: skip
+            session.add(row)
+            found[name] = row.id
+        session.flush()
+        assert claims.claim(session, settings, Export, found["running"]) is not None
+    return found
+
+
+def test_message_is_not_lost_where_another_worker_claims_what_was_chosen(
+    engine: Engine,
+    exports: dict[str, UUID],
+    queue: MemoryQueue,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    both_chose = threading.Barrier(2, timeout=30)
+    chosen: list[UUID] = []
+    run_claimed = tasks._run_claimed
+
+    def run_together(own: Context, kind: turns.Long, row_id: UUID) -> bool:
+        chosen.append(row_id)
+        if len(chosen) <= 2:
+            both_chose.wait()
+        return run_claimed(own, kind, row_id)
+
+    monkeypatch.setattr(tasks, "_run_claimed", run_together)
+    with ThreadPoolExecutor(2) as pool:
+        ended = [pool.submit(tasks.run_export, export_id=str(exports[n])) for n in ("one", "two")]
+        for one in ended:
+            one.result(60)
+
+    assert chosen[:2] == [exports["others"]] * 2
+    with reading(engine) as session:
+        attempts = {name: session.get_one(Export, row).attempt for name, row in exports.items()}
+    assert attempts["others"] == 1
+    assert sorted((attempts["one"], attempts["two"])) == [0, 1]
 
 
 def test_arguments_of_a_newer_sender_are_ignored(queue: MemoryQueue) -> None:
