@@ -12,9 +12,7 @@ import numpy as np
 import pytest
 from layouts import tar_of
 from PIL import Image
-from running import wait_until
-
-from datagen.schemas import ENDED
+from running import ended_of
 
 pytestmark = pytest.mark.xdist_group("stack")
 
@@ -95,7 +93,7 @@ def test_no_answer_about_a_shared_model_names_the_dataset_of_its_owner(
     for name in ("loss.png", "loss.svg", "figures.json", "samples.png", "reconstructions.png"):
         ask("GET", f"{model}/figures/{name}")
     job = ask("POST", "/v1/jobs", json={"model": shared["model"], "all": 4, "gate": None}).json()
-    ended = wait(stranger, f"/v1/jobs/{job['id']}")
+    ended = ended_of(stranger, f"/v1/jobs/{job['id']}")
     assert ended["state"] == "succeeded", ended
     ask("GET", f"/v1/jobs/{job['id']}")
     ask("GET", f"/v1/jobs/{job['id']}/samples")
@@ -103,7 +101,7 @@ def test_no_answer_about_a_shared_model_names_the_dataset_of_its_owner(
     ask("GET", f"/v1/jobs/{job['id']}/events")
     for kind in FORMATS:
         export = ask("POST", "/v1/exports", json={"job": job["id"], "format": kind}).json()
-        assert wait(stranger, f"/v1/exports/{export['id']}")["state"] == "succeeded"
+        assert ended_of(stranger, f"/v1/exports/{export['id']}")["state"] == "succeeded"
         assert ask("GET", f"/v1/exports/{export['id']}/download").content[:2] == b"PK"
     ask("GET", "/v1/exports")
     named = {"name": "own", "dataset": dataset["id"]}
@@ -113,13 +111,3 @@ def test_no_answer_about_a_shared_model_names_the_dataset_of_its_owner(
     for place, body in answers:
         for part in unpacked(body):
             assert not [secret for secret in secrets if secret.encode() in part], place
-
-
-def wait(http: httpx.Client, path: str) -> Any:
-    """The resource at a path once it has ended."""
-
-    def ended() -> Any:
-        found = http.get(path).json()
-        return found if found["state"] in ENDED else None
-
-    return wait_until(ended)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import secrets
 import socket
 import subprocess
@@ -17,6 +16,7 @@ import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from environments import clean_environment
 from running import wait_until
 
 from datagen.scratch import PREFIX
@@ -28,8 +28,7 @@ class Api:
     def __init__(self, folder: Path) -> None:
         self.temporary, self.key = folder / "tmp", f"dg_admin_{secrets.token_urlsafe(32)}"
         self.temporary.mkdir()
-        kept = {name: text for name, text in os.environ.items() if name[:8] != "DATAGEN_"}
-        self.environment = kept | {
+        self.environment = clean_environment() | {
             "DATAGEN_HOME": str(folder / "home"),
             "DATAGEN_API_KEY": self.key,
             "DATAGEN_READER_MEMORY_BYTES": "64000000",

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import pytest
 from chaos import Chaos, in_background
 from digits import write_digits
-from running import IMPATIENT, Service, running, wait_until
+from running import IMPATIENT, Service, started, wait_until
 from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 
@@ -123,7 +123,7 @@ def service(
         dataset_roots=tmp_path.as_uri(),
         export_destinations=f"disk={(tmp_path / 'out').as_uri()}",
     )
-    with running(service):
+    with started(service):
         yield service
 
 

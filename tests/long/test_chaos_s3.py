@@ -11,7 +11,7 @@ import fsspec
 import pytest
 from digits import write_digits
 from faulty_proxy import Faults, faulty
-from running import IMPATIENT, Service, running, wait_until
+from running import IMPATIENT, Service, started, wait_until
 from s3 import S3
 
 from datagen.errors import DatagenError
@@ -50,7 +50,7 @@ def service(
         storage_url=f"s3://{s3.bucket}/faulty",
     )
     service.environment |= s3.environment | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxied[0]}"}
-    with running(service):
+    with started(service):
         yield service
 
 

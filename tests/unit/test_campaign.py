@@ -57,7 +57,7 @@ def test_what_is_well_is_no_failure(judging: Judging) -> None:
     assert judging(404, problem(404, f"There is no job {FOREIGN}."), path=FOREIGN) == set()
     assert judging(503, problem(503)) == set()
     assert judging.watch.cases == 3
-    assert judging.watch.never_well() == ["cancel_job"]
+    assert judging.watch.never_succeeded() == ["cancel_job"]
 
 
 def test_a_server_error_is_a_failure_and_a_status_that_is_not_in_the_document(

@@ -99,7 +99,7 @@ class Watch:
             self.failures[kind].append(f"{reason}\n{sent}\n-> {answer.status} {shown}")
 
     def _wrong(self, sent: Sent, answer: Answer) -> list[str]:
-        name, status, took = sent.operation.name, answer.status, answer.status // 100 == 2
+        name, status, succeeded = sent.operation.name, answer.status, answer.status // 100 == 2
         documented = sent.operation.described["responses"]
         unsafe = sent.operation.method not in _SAFE
         found = []
@@ -109,14 +109,14 @@ class Watch:
             found.append(f"{status} is not in the document")
         if status == 401:
             found.append("401 for a good key or session")
-        if took and unsafe and sent.caller.scope == "read" and name not in FOR_READERS:
+        if succeeded and unsafe and sent.caller.scope == "read" and name not in FOR_READERS:
             found.append("a reader's key changed something")
-        if took and name in FOR_ADMINISTRATORS and sent.caller.scope != "admin":
+        if succeeded and name in FOR_ADMINISTRATORS and sent.caller.scope != "admin":
             found.append("an administrator's answer for another scope")
-        if took and unsafe and sent.from_other_site and sent.caller.is_session:
+        if succeeded and unsafe and sent.from_other_site and sent.caller.is_session:
             found.append("a session's request from another site was taken")
         if (
-            took
+            succeeded
             and sent.foreign_path
             and not (name in FOR_ADMINISTRATORS and sent.caller.scope == "admin")
         ):
@@ -180,7 +180,7 @@ class Watch:
 
     # What is said at the end.
 
-    def never_well(self) -> list[str]:
+    def never_succeeded(self) -> list[str]:
         """Operations that never answered with a success."""
         return sorted(
             name
@@ -194,7 +194,7 @@ class Watch:
         lines = [
             f"{self.cases:,} cases, {reached} of {len(self.operations)} operations",
             f"{len(self.failures)} kinds of failure",
-            f"never 2xx: {', '.join(self.never_well()) or 'none'}",
+            f"never 2xx: {', '.join(self.never_succeeded()) or 'none'}",
         ]
         for name in sorted(self.operations):
             counts = sorted(self.statuses[name].items())

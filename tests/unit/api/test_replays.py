@@ -24,12 +24,8 @@ TELLING = ("key", "secret", "token", "signature", "password", "url")
 
 
 def post(api: Api, path: str, *, repeat: str = "k", key: str | None = None, **more: Any) -> Any:
-    headers = {
-        "Authorization": f"Bearer {key or api.key}",
-        "Idempotency-Key": repeat,
-        **more.pop("headers", {}),
-    }
-    return api.client.post(path, headers=headers, **more)
+    headers = {"Idempotency-Key": repeat, **more.pop("headers", {})}
+    return api("POST", path, key=key, headers=headers, **more)
 
 
 def stored(api: Api) -> list[Replay]:

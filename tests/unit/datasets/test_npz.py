@@ -91,7 +91,7 @@ def test_values_of_other_types_become_grey_values(tmp_path, values, expected, no
     assert note is None or any(note in sentence for sentence in found.report.notes)
 
 
-def test_transparency_is_laid_over_white_and_told(tmp_path):
+def test_transparency_is_laid_over_white_and_noted(tmp_path):
     clear = np.zeros((2, 5, 5, 4), dtype=np.uint8)
     np.savez(tmp_path / "a.npz", images=clear, labels=[0, 1])
 

@@ -80,7 +80,7 @@ def test_tables_in_folders_named_like_splits_are_read(tmp_path):
     assert {name: len(images) for name, images in read(tmp_path).items()} == {"train": 1, "test": 1}
 
 
-def test_pictures_without_a_row_are_told(folder):
+def test_pictures_without_a_row_are_noted(folder):
     (folder / "labels.csv").write_text(table(ROWS[:3]))
 
     notes = opened(folder).report.notes

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from environments import clean_environment
 
 from datagen.settings import Settings
 from workers.__main__ import main, pool_of
@@ -34,10 +35,9 @@ def test_ticks_alone_need_no_processes() -> None:
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    kept = {name: text for name, text in os.environ.items() if not name.startswith("DATAGEN_")}
     return subprocess.run(
         [sys.executable, "-P", "-m", "workers", *arguments],
-        env=kept | environment,
+        env=clean_environment() | environment,
         capture_output=True,
         text=True,
         timeout=60,
