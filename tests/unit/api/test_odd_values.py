@@ -256,7 +256,7 @@ def test_moments_at_the_ends_of_the_calendar_in_schedules(
     ("change", "words"),
     [
         ({"timezone": "Nowhere/Gone", "cron": "0 2 * * *"}, "no time zone"),
-        ({"cron": "nonsense"}, "."),
+        ({"cron": "nonsense"}, "change its cron"),
         ({"every": -5}, "another version"),
     ],
 )

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from reading import opened, read
 
+from datagen.datasets import table_rows
 from datagen.errors import InvalidFile
 
 
@@ -160,3 +161,15 @@ def test_numbers_are_classes_in_the_order_of_the_numbers(tmp_path):
     found = read(tmp_path)["train"]
     assert found.class_names == tuple(map(str, range(12)))
     assert np.array_equal(found.labels, np.arange(12))
+
+
+def test_json_list_beyond_the_limit_is_refused_before_it_is_parsed(folder, monkeypatch):
+    text = json.dumps([{"file_name": name, "label": label} for name, label in ROWS])
+    (folder / "labels.json").write_text(text)
+    monkeypatch.setattr(table_rows, "MAX_JSON_BYTES", len(text) - 1)
+
+    with pytest.raises(InvalidFile, match=rf"JSON lists of up to {len(text) - 1} .*\.jsonl"):
+        read(folder)
+
+    monkeypatch.setattr(table_rows, "MAX_JSON_BYTES", len(text))
+    assert read(folder)["train"].class_names == ("ant", "cat", "dog")
