@@ -6,17 +6,26 @@ import contextlib
 import socket
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from receivers import Receiver, receiver
-from running import Service, wait_until
+from running import Service, started, wait_until
 
 from datagen import Client
 
 __all__ = ["receiver"]
 
 SILENT = 20
+
+
+@pytest.fixture(scope="module")
+def service(
+    services: Callable[..., Service], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    home = tmp_path_factory.mktemp("fairness") / "home"
+    made = services(home, workers=1, webhooks_private="true", tick_seconds=0.5)
+    with started(made):
+        yield made
 
 
 @pytest.fixture
@@ -30,13 +39,8 @@ def silent() -> Iterator[list[str]]:
 
 
 def test_silent_receivers_of_one_owner_delay_neither_exports_nor_deliveries_of_another(
-    services: Callable[..., Service],
-    tmp_path: Path,
-    silent: list[str],
-    receiver: Receiver,
+    service: Service, silent: list[str], receiver: Receiver
 ) -> None:
-    service = services(tmp_path / "home", workers=1, webhooks_private="true", tick_seconds=0.5)
-    service.start()
     admin = service.client
     busy, quiet = (
         Client(service.url, admin.keys.create(owner, ["write"]).key) for owner in ("busy", "quiet")
@@ -57,6 +61,15 @@ def test_silent_receivers_of_one_owner_delay_neither_exports_nor_deliveries_of_a
         wait_until(lambda: len(receiver.posted) == 2, 60)
         # Twenty receivers take 200 s, one after the other.
         assert time.monotonic() - began < 30
-        # One that fails several times in a row is then left alone for a while.
-        wait_until(lambda: any(busy.webhooks.get(hook.id).paused_until for hook in hooks), 180)
-    service.stop()
+
+
+def test_receiver_that_fails_three_times_in_a_row_is_paused(
+    service: Service, receiver: Receiver
+) -> None:
+    receiver.status = 500
+    client = service.client
+    hook = client.webhooks.create(receiver.url, ["job.succeeded"])
+    for _ in range(3):
+        client.jobs.create("mnist", {"3": 1}, gate=None)
+    wait_until(lambda: client.webhooks.get(hook.id).paused_until, 60)
+    assert client.webhooks.get(hook.id).failures == len(receiver.posted) == 3
