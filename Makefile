@@ -77,7 +77,7 @@ bench-export: $(TEST_STAMP) ## Images per second and memory of every export form
 bench-api: $(TEST_STAMP) ## How quick the API answers, and to how many at once (BENCH_FLAGS="--postgresql URL" for that too)
 	$(BIN)/python -m benchmarks.api $(BENCH_FLAGS)
 
-bench-memory: $(DEMO_STAMP) ## Memory that uploads take of the API which unfold to far more than their bytes
+bench-memory: $(DEMO_STAMP) ## How much of the API's memory uploads take that unfold to far more than their bytes
 	$(BIN)/python -m benchmarks.api_memory
 
 bench-pipelines: $(TEST_STAMP) ## How quickly due pipelines become runs (BENCH_FLAGS="--postgresql URL" for that too)

@@ -36,13 +36,14 @@ PROGRAM = "from datagen.cli import main; main()"
 START_SECONDS = 120
 
 
-def repeated_value() -> bytes:
-    """A Parquet file whose dictionary repeats one value of a megabyte 500 times."""
+def repeated_value(times: int = 500) -> bytes:
+    """A Parquet file whose dictionary repeats one value of a megabyte so many times."""
     value = pa.array([np.random.default_rng(0).bytes(MEGABYTE)], pa.binary())
-    places = pa.array(np.zeros(500, np.int32))
+    places = pa.array(np.zeros(times, np.int32))
     images = pa.DictionaryArray.from_arrays(places, value).cast(pa.binary())
+    labels = ["ab"[number % 2] for number in range(times)]
     out = io.BytesIO()
-    pq.write_table(pa.table({"image": images, "label": ["a", "b"] * 250}), out, compression="zstd")
+    pq.write_table(pa.table({"image": images, "label": labels}), out, compression="zstd")
     return out.getvalue()
 
 
@@ -54,13 +55,13 @@ def zeros_value() -> bytes:
     return out.getvalue()
 
 
-def large_pictures() -> bytes:
-    """A tar of 64 PNG files of one colour, 2,000 pixels a side."""
+def large_pictures(count: int = 64, side: int = 2000) -> bytes:
+    """A tar of PNG files of one colour, so many pixels a side."""
     picture = io.BytesIO()
-    Image.new("RGB", (2000, 2000), (10, 20, 30)).save(picture, "PNG")
+    Image.new("RGB", (side, side), (10, 20, 30)).save(picture, "PNG")
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
-        for number in range(64):
+        for number in range(count):
             info = tarfile.TarInfo(f"{'ab'[number % 2]}/{number}.png")
             info.size = len(picture.getvalue())
             tar.addfile(info, io.BytesIO(picture.getvalue()))
@@ -183,7 +184,7 @@ def reset_peak(pid: int) -> None:
 
 
 def measured(name: str, results: list[dict[str, object]]) -> None:
-    """Send one file to an API of its own, twice; the second time counts what is warm."""
+    """Send one file to an API of its own, after a small one that loads what every upload needs."""
     path, kind, build = CAMPAIGN[name]
     body = build()
     with api() as (pid, client):

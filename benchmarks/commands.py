@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 
+def clean_environment() -> dict[str, str]:
+    """This process's environment without any setting of datagen."""
+    return {name: text for name, text in os.environ.items() if not name.startswith("DATAGEN_")}
+
+
 def datagen(home: Path, *arguments: str) -> dict[str, Any]:
     """Run a command on a state folder of its own; returns the JSON object that it prints."""
     command = [str(Path(sys.executable).with_name("datagen")), *arguments, "--json"]
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith("DATAGEN_")
-    }
     done = subprocess.run(
         command,
-        env={**environment, "DATAGEN_HOME": str(home)},
+        env={**clean_environment(), "DATAGEN_HOME": str(home)},
         stdout=subprocess.PIPE,
         check=True,
         text=True,

@@ -1,12 +1,13 @@
 """How long one owner waits while another one has all that the service does at work at once.
 
-    python -m benchmarks.fairness [--seconds 90] [--jobs 200]
+    python -m benchmarks.fairness [--seconds 90] [--jobs 371]
 
 Starts `datagen up` as it is by default, on a home of its own. The busy owner has a large job and
-many small ones, trainings, reports, exports, uploads, and webhooks whose receivers accept and never
-answer. The other one asks for a preview and a job of 100 images, again and again: first alone, then
-beside all that. Ends by itself; everything is on loopback. Prints a table as Markdown, and as its
-last line one JSON object.
+many small ones, trainings, reports, figures, exports, previews, decoded latents, uploads, a
+pipeline that runs again and again, and webhooks whose receivers accept and never answer. The other
+one requests a preview and a job of 100 images, again and again: first alone, then beside all that.
+Ends by itself; everything is on loopback. Prints a table as Markdown, and as its last line one JSON
+object.
 """
 
 from __future__ import annotations
@@ -25,18 +26,28 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 
+from benchmarks.commands import clean_environment
 from benchmarks.machine import machine
 from datagen.client import Client
 from datagen.errors import DatagenError
 
-RECEIVERS, TRAININGS, REPORTS, EXPORTS = 20, 3, 3, 6
+RECEIVERS, TRAININGS, REPORTS, FIGURES, EXPORTS = 20, 3, 3, 3, 6
 LARGE, SMALL, UPLOADED = 200_000, 100, 500
+# Between two requests of one kind of the busy owner, so that a refusal is no busy loop.
+PAUSE_SECONDS = 0.05
+RECIPE = {
+    "name": "busy", "source": {"dataset": "digits0"}, "model": "mnist", "plan": {"add": 500},
+    "gate": None, "deliver": [{"format": "npz"}],
+}  # fmt: skip
 WARM_UP_SECONDS, LONGEST_SECONDS = 10.0, 120.0
 
 
@@ -70,10 +81,9 @@ class Waits:
 @contextlib.contextmanager
 def stack(home: Path) -> Iterator[Client]:
     """A running `datagen up`, and a client of its administrator."""
-    kept = {name: text for name, text in os.environ.items() if not name.startswith("DATAGEN_")}
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "datagen.cli", "up", "--port", "0", "--json"],
-        env=kept | {"DATAGEN_HOME": str(home), "DATAGEN_WEBHOOKS_PRIVATE": "true"},
+        env=clean_environment() | {"DATAGEN_HOME": str(home), "DATAGEN_WEBHOOKS_PRIVATE": "true"},
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -97,11 +107,11 @@ def silent_receivers(count: int) -> Iterator[list[str]]:
         yield [f"http://127.0.0.1:{one.getsockname()[1]}/" for one in servers]
 
 
-def images(count: int, seed: int) -> bytes:
+def images(count: int, seed: int, classes: int = 3, side: int = 12) -> bytes:
     """A small dataset as an .npz file."""
     random, out = np.random.default_rng(seed), io.BytesIO()
-    labels = np.arange(count) % 3
-    pixels = random.integers(0, 80, (count, 12, 12), dtype=np.uint8)
+    labels = np.arange(count) % classes
+    pixels = random.integers(0, 80, (count, side, side), dtype=np.uint8)
     pixels[np.arange(count), labels] = 250
     np.savez(out, images=pixels, labels=labels)
     return out.getvalue()
@@ -137,7 +147,35 @@ def preview(client: Client) -> object:
 
 
 def load(client: Client, urls: list[str], jobs: int, folder: Path, stop: threading.Event) -> None:
-    """Have everything at work, and keep it so until told to stop."""
+    """Have everything at work, and keep it so until `stop` is set. Raises what goes wrong."""
+    with ThreadPoolExecutor() as pool:
+        try:
+            done = begin(client, urls, folder)
+            config = client.models.get("mnist").config or {}
+            latents = [[0.0] * int(config["latent_dim"])]
+            numbers = count(100)
+            kinds: list[Callable[[], object]] = [
+                lambda: client.models.preview("mnist", {"8": 10}),
+                lambda: client.models.decode("mnist", latents, ["8"]),
+                lambda: upload(client, folder, next(numbers)),
+                lambda: client.runs.wait(client.pipelines.run("busy").id, timeout=LONGEST_SECONDS),
+            ]
+            going = [pool.submit(again_and_again, kind, stop) for kind in kinds]
+            for number in range(jobs):
+                if stop.is_set():
+                    break
+                client.jobs.create("mnist", {"3": SMALL})
+                if number % (jobs // EXPORTS or 1) == 0:
+                    client.exports.create(done, "imagefolder")
+        except BaseException:
+            stop.set()
+            raise
+        for one in going:
+            one.result()
+
+
+def begin(client: Client, urls: list[str], folder: Path) -> UUID:
+    """Begin what takes long; the id of a job that has ended."""
     for url in urls:
         client.webhooks.create(url)
     for number in range(2):
@@ -145,29 +183,32 @@ def load(client: Client, urls: list[str], jobs: int, folder: Path, stop: threadi
         client.datasets.add(f"busy{number}", folder / f"{number}.npz")
     for number in range(TRAININGS):
         client.models.create(f"busy{number}", "busy0", epochs=400, judge_epochs=50)
+    for number in range(FIGURES):
+        # As the bundled model's: figures with images of its own for each.
+        (folder / "digits.npz").write_bytes(images(400, 10 + number, classes=10, side=28))
+        client.datasets.add(f"digits{number}", folder / "digits.npz")
+        client.figures.create("mnist", dataset=f"digits{number}")
+    client.pipelines.apply(RECIPE)
     done = client.jobs.create("mnist", {"3": 2000}, gate=None)
     client.jobs.wait(done.id, timeout=LONGEST_SECONDS)
     for _ in range(REPORTS):
         client.reports.create(job=done.id, quick=True)
     client.jobs.create("mnist", {"3": LARGE})
-    threading.Thread(target=upload, args=(client, folder, stop), daemon=True).start()
-    for number in range(jobs):
-        if stop.is_set():
-            return
-        client.jobs.create("mnist", {"3": SMALL})
-        if number % (jobs // EXPORTS or 1) == 0:
-            client.exports.create(done.id, "imagefolder")
+    return done.id
 
 
-def upload(client: Client, folder: Path, stop: threading.Event) -> None:
-    """Upload one small dataset after the other."""
-    number = 0
-    while not stop.is_set():
-        number += 1
-        path = folder / "upload.npz"
-        path.write_bytes(images(UPLOADED, 100 + number))
-        with contextlib.suppress(DatagenError):
-            client.datasets.add("busy-uploads", path)
+def again_and_again(ask: Callable[[], object], stop: threading.Event) -> None:
+    """Ask until `stop` is set; a refusal is an answer too."""
+    while not stop.wait(PAUSE_SECONDS):
+        with contextlib.suppress(DatagenError, TimeoutError):
+            ask()
+
+
+def upload(client: Client, folder: Path, number: int) -> object:
+    """Upload one more small dataset."""
+    path = folder / "upload.npz"
+    path.write_bytes(images(UPLOADED, number))
+    return client.datasets.add("busy-uploads", path)
 
 
 def measured(seconds: float, jobs: int) -> dict[str, Any]:
@@ -185,12 +226,15 @@ def measured(seconds: float, jobs: int) -> dict[str, Any]:
             asked(quiet, WARM_UP_SECONDS)
             alone = asked(quiet, seconds / 3)
             stop = threading.Event()
-            loading = threading.Thread(target=load, args=(busy, urls, jobs, Path(name), stop))
-            loading.start()
-            time.sleep(WARM_UP_SECONDS)
-            beside = asked(quiet, seconds)
-            stop.set()
-            loading.join()
+            with ThreadPoolExecutor(1) as pool:
+                loading = pool.submit(load, busy, urls, jobs, Path(name), stop)
+                try:
+                    time.sleep(WARM_UP_SECONDS)
+                    beside = asked(quiet, seconds)
+                finally:
+                    stop.set()
+            # What went wrong there would have measured less than a full load.
+            loading.result()
     return {"alone": alone, "beside": beside}
 
 
@@ -198,7 +242,7 @@ def main() -> None:
     """Measure, and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=90.0)
-    parser.add_argument("--jobs", type=int, default=200)
+    parser.add_argument("--jobs", type=int, default=371)
     options = parser.parse_args()
     found = measured(options.seconds, options.jobs)
     print(f"{machine(os.cpu_count() or 1)}; load average {os.getloadavg()[0]:.1f}\n")

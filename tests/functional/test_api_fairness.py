@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 
 import pytest
-from running import Service, wait_until
+from receivers import Receiver, receiver
+from running import Service, started, wait_until
 
 from datagen import Client
 
+__all__ = ["receiver"]
+
 SILENT = 20
+
+
+@pytest.fixture(scope="module")
+def service(
+    services: Callable[..., Service], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    home = tmp_path_factory.mktemp("fairness") / "home"
+    made = services(home, workers=1, webhooks_private="true", tick_seconds=0.5)
+    with started(made):
+        yield made
 
 
 @pytest.fixture
@@ -28,39 +38,13 @@ def silent() -> Iterator[list[str]]:
         yield [f"http://127.0.0.1:{one.getsockname()[1]}/" for one in servers]
 
 
-@pytest.fixture
-def receiver() -> Iterator[tuple[str, list[bytes]]]:
-    """One that answers, and what was posted to it."""
-    posted: list[bytes] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            posted.append(self.rfile.read(int(self.headers["Content-Length"])))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/", posted
-        server.shutdown()
-
-
 def test_silent_receivers_of_one_owner_delay_neither_exports_nor_deliveries_of_another(
-    services: Callable[..., Service],
-    tmp_path: Path,
-    silent: list[str],
-    receiver: tuple[str, list[bytes]],
+    service: Service, silent: list[str], receiver: Receiver
 ) -> None:
-    service = services(tmp_path / "home", workers=1, webhooks_private="true", tick_seconds=0.5)
-    service.start()
     admin = service.client
     busy, quiet = (
         Client(service.url, admin.keys.create(owner, ["write"]).key) for owner in ("busy", "quiet")
     )
-    url, posted = receiver
     with busy, quiet:
         hooks = [busy.webhooks.create(one) for one in silent]
         busy.jobs.wait(busy.jobs.create("mnist", {"3": 1}, gate=None).id)
@@ -70,14 +54,22 @@ def test_silent_receivers_of_one_owner_delay_neither_exports_nor_deliveries_of_a
             ),
             60,
         )
-        quiet.webhooks.create(url, ["job.succeeded", "export.succeeded"])
+        quiet.webhooks.create(receiver.url, ["job.succeeded", "export.succeeded"])
         began = time.monotonic()
         job = quiet.jobs.create("mnist", {"3": 2}, gate=None, exports=["npz"])
         quiet.exports.wait(quiet.jobs.wait(job.id).exports[0])
-        wait_until(lambda: len(posted) == 2, 60)
+        wait_until(lambda: len(receiver.posted) == 2, 60)
         # Twenty receivers take 200 s, one after the other.
         assert time.monotonic() - began < 30
-        # Each has failed several times in a row sooner or later, and is then left alone.
-        paused = hooks[0].id
-        wait_until(lambda: busy.webhooks.get(paused).failures, 90)
-    service.stop()
+
+
+def test_receiver_that_fails_three_times_in_a_row_is_paused(
+    service: Service, receiver: Receiver
+) -> None:
+    receiver.status = 500
+    client = service.client
+    hook = client.webhooks.create(receiver.url, ["job.succeeded"])
+    for _ in range(3):
+        client.jobs.create("mnist", {"3": 1}, gate=None)
+    wait_until(lambda: client.webhooks.get(hook.id).paused_until, 60)
+    assert client.webhooks.get(hook.id).failures == len(receiver.posted) == 3

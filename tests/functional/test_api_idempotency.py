@@ -31,7 +31,7 @@ def test_request_that_comes_again_gets_the_first_answer(stack: Any) -> None:
     assert post(stack, uuid.uuid4().hex).json()["id"] != first.json()["id"]
 
 
-def test_refusal_is_told_again(stack: Any) -> None:
+def test_refusal_is_repeated(stack: Any) -> None:
     key, body = uuid.uuid4().hex, {"model": "nosuch", "all": 1}
     first, again = post(stack, key, body=body), post(stack, key, body=body)
     assert first.status_code == again.status_code == 404

@@ -116,7 +116,7 @@ def test_keys_come_in_pages_newest_first(stack: Any) -> None:
         assert stack.http.get(f"/v1/keys/{name}").status_code == 404
 
 
-def test_quota_belongs_to_the_owner_and_is_told(stack: Any) -> None:
+def test_quota_belongs_to_the_owner_and_is_shown(stack: Any) -> None:
     key = made(stack, owner="team-small", quota_images=10)
     with asking_with(stack, key["key"]) as http:
         assert http.get("/v1/me").json()["images"] == {"quota": 10, "used": 0}

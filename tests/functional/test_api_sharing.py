@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 from layouts import tar_of
 from PIL import Image
-from running import wait_until
-
-from datagen.schemas import ENDED
+from running import ended_of, wait_until
 
 pytestmark = pytest.mark.xdist_group("stack")
 
 DATASET, FILE = "confidential-set", "confidential-file"
+PRIVATE_AGAIN = (
+    "The model shared-one@1 is private again, and makes no more images for other owners; use "
+    "another model, or ask its owner to share it."
+)
 # Formats that take small pictures of any size.
 FORMATS = ("parquet", "imagefolder", "webdataset", "npz", "tfrecord", "fiftyone")
 
@@ -87,23 +89,26 @@ def test_no_answer_about_a_shared_model_names_the_dataset_of_its_owner(
     model = f"/v1/models/{shared['model']}"
     assert ask("GET", model).json()["name"] == "shared-one"
     ask("GET", "/v1/models", params={"limit": 200})
-    ask("GET", "/v1/models/compare", params={"model": [shared["model"], "mnist"]})
+    both = {"model": [shared["model"], "mnist"]}
+    assert ask("GET", "/v1/models/compare", params=both).status_code == 200
     assert ask("GET", f"{model}/export").status_code == 200
     assert ask("POST", f"{model}/preview", json={"all": 2}).status_code == 200
-    assert ask("GET", f"{model}/figures").status_code in {200, 404}
-    ask("POST", f"{model}/figures", json={})
-    for name in ("loss.png", "loss.svg", "figures.json", "samples.png", "reconstructions.png"):
-        ask("GET", f"{model}/figures/{name}")
+    assert ask("POST", f"{model}/figures", json={}).status_code == 202
+    assert ended_of(stranger, f"{model}/figures")["state"] == "succeeded"
+    names = ask("GET", f"{model}/figures").json()["names"]
+    assert {"loss", "samples"} <= set(names)
+    for name in names:
+        for kind in ("png", "svg", "json"):
+            assert ask("GET", f"{model}/figures/{name}.{kind}").status_code == 200, name
+    assert ask("GET", f"{model}/figures/reconstructions.png").status_code == 404
     job = ask("POST", "/v1/jobs", json={"model": shared["model"], "all": 4, "gate": None}).json()
-    ended = wait(stranger, f"/v1/jobs/{job['id']}")
+    ended = ended_of(stranger, f"/v1/jobs/{job['id']}")
     assert ended["state"] == "succeeded", ended
-    ask("GET", f"/v1/jobs/{job['id']}")
-    ask("GET", f"/v1/jobs/{job['id']}/samples")
-    ask("GET", f"/v1/jobs/{job['id']}/samples/0")
-    ask("GET", f"/v1/jobs/{job['id']}/events")
+    for part in ("", "/samples", "/samples/0", "/events"):
+        assert ask("GET", f"/v1/jobs/{job['id']}{part}").status_code == 200, part
     for kind in FORMATS:
         export = ask("POST", "/v1/exports", json={"job": job["id"], "format": kind}).json()
-        assert wait(stranger, f"/v1/exports/{export['id']}")["state"] == "succeeded"
+        assert ended_of(stranger, f"/v1/exports/{export['id']}")["state"] == "succeeded"
         assert ask("GET", f"/v1/exports/{export['id']}/download").content[:2] == b"PK"
     ask("GET", "/v1/exports")
     named = {"name": "own", "dataset": dataset["id"]}
@@ -115,11 +120,32 @@ def test_no_answer_about_a_shared_model_names_the_dataset_of_its_owner(
             assert not [secret for secret in secrets if secret.encode() in part], place
 
 
-def wait(http: httpx.Client, path: str) -> Any:
-    """The resource at a path once it has ended."""
+def test_model_that_is_private_again_makes_nothing_more_for_others(
+    stack: Any, shared: Any, stranger: httpx.Client
+) -> None:
+    def create(count: int) -> str:
+        wanted = {"model": shared["model"], "all": count, "gate": None}
+        answer = stranger.post("/v1/jobs", json=wanted)
+        assert answer.status_code == 202, answer.text
+        return f"/v1/jobs/{answer.json()['id']}"
 
-    def ended() -> Any:
-        found = http.get(path).json()
-        return found if found["state"] in ENDED else None
+    whole = create(2)
+    assert ended_of(stranger, whole)["state"] == "succeeded"
+    going = create(500_000)
+    wait_until(lambda: stranger.get(going).json()["images_stored"])
 
-    return wait_until(ended)
+    stack.http.patch("/v1/models/shared-one", json={"visibility": "private"}).raise_for_status()
+
+    try:
+        ended = ended_of(stranger, going)
+        assert (ended["state"], ended["error"]) == ("failed", PRIVATE_AGAIN)
+        refused = (
+            stranger.post(f"{whole}/extend", json={"all": 1}),
+            stranger.post(f"{going}/retry"),
+        )
+        for answer in refused:
+            assert (answer.status_code, answer.json()["detail"]) == (403, PRIVATE_AGAIN)
+        assert stranger.get(whole).json()["state"] == "succeeded"
+        assert stranger.get(f"{whole}/samples").status_code == 200
+    finally:
+        stack.http.patch("/v1/models/shared-one", json={"visibility": "public"}).raise_for_status()

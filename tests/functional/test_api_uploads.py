@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import os
 import secrets
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from environments import clean_environment
 from running import wait_until
 
+from benchmarks.api_memory import large_pictures, repeated_value, reset_peak, resident
 from datagen.scratch import PREFIX
 
 
@@ -28,8 +30,7 @@ class Api:
     def __init__(self, folder: Path) -> None:
         self.temporary, self.key = folder / "tmp", f"dg_admin_{secrets.token_urlsafe(32)}"
         self.temporary.mkdir()
-        kept = {name: text for name, text in os.environ.items() if name[:8] != "DATAGEN_"}
-        self.environment = kept | {
+        self.environment = clean_environment() | {
             "DATAGEN_HOME": str(folder / "home"),
             "DATAGEN_API_KEY": self.key,
             "DATAGEN_READER_MEMORY_BYTES": "64000000",
@@ -102,6 +103,23 @@ def test_file_beyond_the_readers_memory_is_422_and_the_api_goes_on(api: Api) -> 
         assert api.post("/v1/datasets", json=source).status_code == 201
         assert process.poll() is None
         wait_until(lambda: not api.left())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Only Linux's /proc has the peak of a process.")
+@pytest.mark.parametrize("build", [partial(repeated_value, 200), partial(large_pictures, 24, 1500)])
+def test_files_that_unfold_to_far_more_than_they_have_take_little_of_the_apis_memory(
+    api: Api, build: Callable[[], bytes]
+) -> None:
+    body = build()
+    with api.running() as process:
+        # What every upload loads is loaded then.
+        api.post("/v1/datasets", params={"name": "warm", "dry_run": True}, content=b"no dataset")
+        idle = resident(process.pid, "VmRSS")
+        reset_peak(process.pid)
+        answer = api.post("/v1/datasets", params={"name": "wide"}, content=body)
+        assert answer.status_code == 422, answer.text
+        assert resident(process.pid, "VmHWM") - idle < 64_000_000
+        assert process.poll() is None
 
 
 @pytest.mark.parametrize("kind", ["application/json", "Application/JSON; charset=utf-8"])

@@ -6,15 +6,13 @@ import base64
 import hashlib
 import hmac
 import json
-import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from receivers import Receiver, receiver
 from running import Service, wait_until
 from sqlalchemy import update
 
@@ -24,39 +22,7 @@ from datagen.db.tables import Webhook
 from datagen.errors import Conflict, InvalidRequest, NotFound
 from datagen.service import claims
 
-
-@dataclass
-class Receiver:
-    """What was posted, and what is answered."""
-
-    url: str = ""
-    answers: list[int] = field(default_factory=list)
-    posted: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
-
-    def events(self) -> list[str]:
-        """The events that came."""
-        return [json.loads(body)["event"] for _, body in self.posted]
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    found = Receiver()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            found.posted.append(({k.lower(): v for k, v in self.headers.items()}, body))
-            self.send_response(found.answers.pop(0) if found.answers else 204)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        found.url = f"http://127.0.0.1:{server.server_port}/hook"
-        yield found
-        server.shutdown()
+__all__ = ["receiver"]
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +50,7 @@ def signed(secret: str, headers: dict[str, str], body: bytes) -> bool:
     return f"v1,{wanted}" in headers["webhook-signature"].split(" ")
 
 
-def test_end_of_a_job_is_told_and_signed(dg: Client, receiver: Receiver) -> None:
+def test_end_of_a_job_is_posted_and_signed(dg: Client, receiver: Receiver) -> None:
     hook = dg.webhooks.create(receiver.url, ["job.succeeded", "export.succeeded"])
     job = dg.jobs.create("mnist", {"3": 2}, gate=None, exports=["npz"])
     wait_until(lambda: len(receiver.posted) == 2, 60)
@@ -105,7 +71,7 @@ def test_end_of_a_job_is_told_and_signed(dg: Client, receiver: Receiver) -> None
     assert {one.status for one in page.items} == {204}
 
 
-def test_other_events_are_not_told(dg: Client, receiver: Receiver) -> None:
+def test_other_events_are_not_posted(dg: Client, receiver: Receiver) -> None:
     dg.webhooks.create(receiver.url, ["job.cancelled"])
     dg.jobs.wait(dg.jobs.create("mnist", {"3": 1}, gate=None).id)
     dg.jobs.cancel(dg.jobs.create("mnist", {"3": 100_000}, gate=None).id)
@@ -113,7 +79,7 @@ def test_other_events_are_not_told(dg: Client, receiver: Receiver) -> None:
     assert receiver.events() == ["job.cancelled"]
 
 
-def test_named_webhook_is_told_of_the_jobs_that_name_it_alone(
+def test_named_webhook_is_notified_of_the_jobs_that_name_it_alone(
     dg: Client, receiver: Receiver
 ) -> None:
     hook = dg.webhooks.create(receiver.url, named=True)
@@ -128,7 +94,7 @@ def test_named_webhook_is_told_of_the_jobs_that_name_it_alone(
         dg.jobs.create("mnist", {"3": 1}, webhook="00000000-0000-7000-8000-000000000000")
 
 
-def test_receiver_that_fails_is_tried_again_and_each_attempt_is_told(
+def test_receiver_that_fails_is_tried_again_and_each_attempt_is_recorded(
     service: Service, dg: Client, receiver: Receiver
 ) -> None:
     receiver.answers = [500, 503]
@@ -200,15 +166,15 @@ def test_address_inside_is_refused_unless_the_operator_allows_it(
 ) -> None:
     service = services(tmp_path / "home", workers=1, tick_seconds=0.5)
     service.start()
-    port = receiver.url.rpartition(":")[2]
+    port = receiver.port
     with pytest.raises(InvalidRequest, match="not public") as caught:
-        service.client.webhooks.create(f"http://localhost:{port}")
+        service.client.webhooks.create(f"http://localhost:{port}/hook")
     assert caught.value.field == "url"
     assert "127.0.0.1" not in caught.value.detail
     # A name may come to mean an address inside only after it was kept.
     hook = service.client.webhooks.create("https://8.8.8.8/hook")
     with writing(service.engine) as session:
-        session.execute(update(Webhook).values(url=f"http://localhost:{port}"))
+        session.execute(update(Webhook).values(url=f"http://localhost:{port}/hook"))
     service.client.webhooks.test(hook.id)
     wait_until(lambda: service.client.webhooks.deliveries(hook.id).items[0].error, 60)
     error = str(service.client.webhooks.deliveries(hook.id).items[0].error)

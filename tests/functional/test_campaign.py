@@ -30,4 +30,4 @@ def test_generated_requests_never_fail_and_show_nothing_of_another_owner(stack: 
     assert not watch.failures, watch.failures_text()
     assert watch.cases >= CASES + LINKED
     # Each operation got a request that is good; without a success nothing behind it was tried.
-    assert set(watch.never_well()) <= set(WITHOUT_SUCCESS)
+    assert set(watch.never_succeeded()) <= set(WITHOUT_SUCCESS)

@@ -7,7 +7,7 @@ from typing import Any
 
 import psutil
 import pytest
-from running import IMPATIENT, Service, running, wait_until
+from running import IMPATIENT, Service, started, wait_until
 
 from datagen.export.manifest import problems
 
@@ -33,7 +33,7 @@ def service(
         **IMPATIENT,
         export_destinations=f"disk={sets.as_uri()}",
     )
-    with running(service):
+    with started(service):
         yield service
 
 

@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from running import Service, running, wait_until
+from running import Service, started, wait_until
 
 from datagen.embedded import programs, valkey
 from datagen.settings import Settings
@@ -28,7 +28,7 @@ def service(
     service = services(
         tmp_path_factory.mktemp("beats") / "home", workers=1, tick_seconds=0.5, pipeline_seconds=1
     )
-    with running(service):
+    with started(service):
         yield service
 
 

@@ -6,7 +6,7 @@ from uuid import UUID
 import psutil
 import pytest
 from redis import Redis
-from running import IMPATIENT, Service, running, wait_until
+from running import IMPATIENT, Service, started, wait_until
 
 from datagen.service.batches import FIRST_BATCH
 
@@ -26,7 +26,7 @@ def service(
         batch_size=500,
         **IMPATIENT,
     )
-    with running(service):
+    with started(service):
         yield service
 
 
@@ -48,17 +48,17 @@ def kill_in_mid_batch(
         for process in pool:
             process.suspend()
         # Smaller ones may be run by the worker that is kept for them.
-        running = {
+        attempts = {
             batch.id: batch.attempt
             for batch in service.batches(job_id)
             if batch.state == "running" and batch.stop - batch.start > FIRST_BATCH
         }
-        for process in victims() if running else []:
+        for process in victims() if attempts else []:
             process.kill()
         for process in pool:
             if process.is_running():
                 process.resume()
-        return running
+        return attempts
 
     return dict(wait_until(tried))
 

@@ -110,7 +110,7 @@ def test_dataset_filled_by_a_job_is_exported_and_verified(
     assert spoilt.json["problems"] == ["train/train-000000.tar is not as it was written."]
 
 
-def test_plan_that_cannot_be_met_is_told_with_the_numbers(
+def test_plan_that_cannot_be_met_is_refused_with_the_numbers(
     stack: Any, job: Any, digits: Any
 ) -> None:
     ran = stack.command("export", "create", job["id"], "--dataset", "digits", "--fill", "640")

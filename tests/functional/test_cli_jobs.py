@@ -29,7 +29,7 @@ def test_generate_waits_and_puts_the_export_into_out(stack: Any, tmp_path: Path)
     assert [path.name for path in tmp_path.iterdir()] == ["digits"]
 
 
-def test_generate_exports_parquet_unless_told_otherwise(stack: Any, tmp_path: Path) -> None:
+def test_generate_exports_parquet_by_default(stack: Any, tmp_path: Path) -> None:
     ran = stack.command("generate", "--per-label", "2", "--out", str(tmp_path / "p"))
     assert ran.code == 0, ran.err
     assert list((tmp_path / "p" / "data").glob("train-*.parquet"))

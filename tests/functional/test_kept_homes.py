@@ -18,6 +18,8 @@ from datagen.client import Client
 from datagen.db import migrate
 
 HOMES = sorted(Path(__file__).parents[1].joinpath("data", "homes").glob("*.tar.xz"))
+# Without one, the test below would have nothing to do and pass.
+assert HOMES
 
 pytestmark = pytest.mark.timeout(600)
 

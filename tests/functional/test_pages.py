@@ -93,10 +93,12 @@ def test_documentation_shows_every_route(filled: Service, visit: Visit) -> None:
     routes = sum(len(methods) for methods in paths.values())
     expect(page.locator(".opblock")).to_have_count(routes, timeout=60_000)
     expect(page.get_by_text("Ask for images").first).to_be_visible()
-    # What a stream holds is shown as well, by the words of the version that the document names.
     expect(page.get_by_text("OAS 3.2").first).to_be_visible()
+    # What a stream holds is shown as well.
     page.locator("#operations-jobs-follow_job .opblock-summary-control").click()
-    expect(page.locator("#operations-jobs-follow_job .responses-table").first).to_be_visible()
+    answers = page.locator("#operations-jobs-follow_job .responses-table").first
+    expect(answers).to_contain_text("text/event-stream")
+    expect(answers).to_contain_text("Events state and progress, each with the job as it then is")
 
 
 def test_newcomer_comes_from_the_key_to_a_zip(

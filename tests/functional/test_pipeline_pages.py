@@ -79,7 +79,7 @@ def test_pipeline_is_written_checked_as_it_is_typed_tried_dry_and_run(
     assert filled.client.pipelines.get("weekly").last_state == "succeeded"
 
 
-def test_times_are_told_in_the_viewers_zone(filled: Service, browser: Browser) -> None:
+def test_times_are_shown_in_the_viewers_zone(filled: Service, browser: Browser) -> None:
     pipeline = filled.client.pipelines.get("nightly")
     assert pipeline.next_due_at is not None
     for zone in ("Asia/Tokyo", "America/New_York"):

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from commands import Datagen, Ran
-from running import Service, running
+from running import Service, started
 from s3 import S3
 
 from datagen.export.manifest import problems
@@ -31,7 +31,7 @@ def service(
         export_destinations=f"bucket=s3://{s3.bucket}/sets",
     )
     service.environment |= s3.environment
-    with running(service):
+    with started(service):
         yield service
 
 
@@ -101,7 +101,7 @@ def test_upgrade_creates_the_bucket_where_it_is_missing(
     assert httpx.get(f"{s3.endpoint}/{name}").status_code == 200
 
 
-def test_upgrade_leaves_the_store_alone_where_it_is_told_or_no_bucket(
+def test_upgrade_leaves_the_store_alone_where_it_is_set_or_no_bucket(
     datagen: Datagen, s3: S3, tmp_path: Path
 ) -> None:
     ran = upgraded(datagen, s3, tmp_path / "home", "untouched", "--no-bucket", "--json")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from environments import clean_environment
 
 COMMANDS = """
 --version
@@ -128,10 +128,9 @@ assert "torch" not in sys.modules, sorted(name for name in sys.modules if "torch
 
 def run(program: str, home: Path, *, given: str = "", **settings: str) -> None:
     home.mkdir(exist_ok=True)
-    kept = {name: value for name, value in os.environ.items() if name[:8] != "DATAGEN_"}
     ran = subprocess.run(
         [sys.executable, "-P", "-c", program],
-        env=kept | {"DATAGEN_HOME": str(home)} | settings,
+        env=clean_environment() | {"DATAGEN_HOME": str(home)} | settings,
         cwd=home,
         input=given,
         capture_output=True,

@@ -134,7 +134,7 @@ def test_address_of_ipv6_is_counted_with_its_network(address: str, counted: str)
     assert network_of(address) == counted
 
 
-def test_no_limit_is_told_where_none_is_set(tmp_path: Path, broker_url: str) -> None:
+def test_no_limit_is_shown_where_none_is_set(tmp_path: Path, broker_url: str) -> None:
     with client(tmp_path, broker_url, None) as http:
         assert "ratelimit-limit" not in http.get("/v1/me").headers
 

@@ -38,7 +38,7 @@ def test_no_generated_request_fails_or_shows_another_owners_things(
         sys.stdout.write(f"\nThe campaign on {database_kind}:\n{campaign.watch.summary()}\n")
     assert not campaign.watch.failures, campaign.watch.failures_text()
     assert campaign.watch.cases >= drawn + linked
-    assert set(campaign.watch.never_well()) <= set(WITHOUT_SUCCESS)
+    assert set(campaign.watch.never_succeeded()) <= set(WITHOUT_SUCCESS)
     service.stop()
     for log in (service.home / "logs").glob("*.log"):
         assert "Traceback" not in log.read_text(errors="replace"), log.name

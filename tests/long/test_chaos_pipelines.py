@@ -11,7 +11,9 @@ from typing import Any
 import psutil
 import pytest
 from digits import write_digits
-from running import Service, running, wait_until
+from running import Service, started, wait_until
+
+from datagen.schemas import ENDED
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -48,7 +50,7 @@ def service(
         dataset_roots=tmp_path.as_uri(),
         export_destinations=f"disk={(tmp_path / 'out').as_uri()}",
     )
-    with running(service):
+    with started(service):
         yield service
 
 
@@ -90,7 +92,7 @@ def test_run_ends_well_though_processes_are_killed_at_each_step(
             for one in (process, *process.children(recursive=True)):
                 one.kill()
             killed[at] += 1
-        return found.state in {"succeeded", "failed", "cancelled"}
+        return found.state in ENDED
 
     wait_until(ended, 1500)
     run = run.refresh()

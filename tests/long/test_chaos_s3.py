@@ -1,4 +1,4 @@
-"""An S3 server that fails: what was asked for is whole in the end, or failed with a sentence."""
+"""An S3 server that fails: work goes on until it is whole, or fails with a sentence."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import fsspec
 import pytest
 from digits import write_digits
 from faulty_proxy import Faults, faulty
-from running import IMPATIENT, Service, running, wait_until
+from running import IMPATIENT, Service, started, wait_until
 from s3 import S3
 
 from datagen.errors import DatagenError
@@ -50,7 +50,7 @@ def service(
         storage_url=f"s3://{s3.bucket}/faulty",
     )
     service.environment |= s3.environment | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxied[0]}"}
-    with running(service):
+    with started(service):
         yield service
 
 
@@ -60,7 +60,7 @@ def fail(faults: Faults, name: str) -> None:
     if name == "5xx":
         faults.refuse = 30
     elif name == "slow":
-        faults.delay, faults.times = 1.0, 0
+        faults.delay, faults.times = 1.0, None
     elif name == "half-written":
         faults.cut_request_after = 3_000
     else:
@@ -68,7 +68,7 @@ def fail(faults: Faults, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["5xx", "slow", "half-written", "reset"])
-def test_job_and_export_are_whole_or_failed_with_a_sentence(
+def test_job_and_export_are_whole_though_the_store_fails_for_a_while(
     service: Service, s3: S3, faults: Faults, name: str, tmp_path: Path
 ) -> None:
     client = service.client
@@ -77,7 +77,7 @@ def test_job_and_export_are_whole_or_failed_with_a_sentence(
     assert service.wait_for_end(job.id) == "succeeded"
     export = client.exports.wait(client.exports.create(job.id, "imagefolder").id, timeout=300)
     assert export.state == "succeeded", export.error
-    assert faults.staged or name == "slow"
+    assert faults.staged
     faults.clear()
 
     digests = [sample.digest for sample in client.jobs.samples(job.id)]
@@ -115,8 +115,11 @@ def test_server_that_is_away_for_long_fails_the_work_with_a_sentence(
         job = service.client.jobs.create("mnist", {"3": 10})
         assert service.wait_for_end(job.id) == "failed"
         error = str(service.client.jobs.get(job.id).error)
-        assert "Gave up after 2 attempts" in error or "in 2 attempts" in error, error
-        assert "Traceback" not in error
+        # What the server said, in its own words.
+        assert error == (
+            "Images 0 to 9 could not be made in 2 attempts: OSError: [Errno 16] Reduce your "
+            "request rate."
+        )
         assert service.client.jobs.get(job.id).images_stored == 0
         faults.clear()
         again = service.client.jobs.retry(job.id)
@@ -126,7 +129,7 @@ def test_server_that_is_away_for_long_fails_the_work_with_a_sentence(
 
 
 @pytest.mark.parametrize("name", ["5xx", "half-written"])
-def test_upload_is_there_whole_or_refused_with_a_sentence(
+def test_upload_that_the_store_does_not_take_is_refused_and_whole_when_it_comes_again(
     service: Service, faults: Faults, name: str, tmp_path: Path
 ) -> None:
     write_digits(tmp_path / "photos", [60] * 2)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from commands import DATAGEN
-from mounts import enter, needs_mounts, shell, variables
+from mounts import enter, environment_of, needs_mounts, shell
 from running import wait_until
 
 from datagen.client import Client
@@ -23,7 +23,7 @@ def test_home_that_is_read_only_is_refused_with_a_sentence(tmp_path: Path) -> No
     script = f"mount --bind {home} {home}; mount -o remount,ro,bind {home}; exec {DATAGEN} up"
     for command in (f"{script} --port 0", script.replace(" up", " db upgrade")):
         ran = subprocess.run(
-            shell(command), env=variables(home), capture_output=True, text=True, check=False,
+            shell(command), env=environment_of(home), capture_output=True, text=True, check=False,
             timeout=120,
         )  # fmt: skip
         assert ran.returncode == 1, ran.stderr
@@ -42,7 +42,7 @@ class Mounted:
         script = f"mount -t tmpfs -o size={size} none {storage}; exec {DATAGEN} up --port 0 --json"
         self.storage = storage
         self.process = subprocess.Popen(
-            shell(script), env=variables(home, DATAGEN_STORAGE_URL=storage.as_uri()),
+            shell(script), env=environment_of(home, storage_url=storage.as_uri()),
             stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert self.process.stdout is not None

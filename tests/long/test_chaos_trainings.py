@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from digits import write_digits
-from running import IMPATIENT, Service, running, wait_until
+from running import IMPATIENT, Service, started, wait_until
 from sqlalchemy import select
 
 from datagen.db.session import reading
@@ -35,7 +35,7 @@ def service(
         slice_seconds=0.2,
         max_attempts=20,
     )
-    with running(service):
+    with started(service):
         yield service
 
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import signal
 import subprocess
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from commands import DATAGEN
-from mounts import needs_mounts, shell, variables
+from mounts import environment_of, needs_mounts, shell
+from receivers import Receiver, receiver
 from running import wait_until
 
 from datagen.client import Client
+
+__all__ = ["receiver"]
 
 pytestmark = [pytest.mark.timeout(300), needs_mounts]
 
@@ -24,41 +24,17 @@ NAME = "receiver.test"
 PUBLIC = "192.88.98.1"
 
 
-@pytest.fixture
-def receiver() -> Iterator[tuple[int, list[str]]]:
-    """A receiver that leads from every path to /inside; its port, and the paths it was asked."""
-    seen: list[str] = []
-
-    class Receiver(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            seen.append(self.path)
-            self.send_response(307)
-            self.send_header("Location", "/inside")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        do_GET = do_POST  # noqa: N815 - the library's names
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server.server_port, seen
-        server.shutdown()
-
-
 @pytest.mark.parametrize("private", [True, False], ids=["redirect", "another address"])
 def test_delivery_goes_nowhere_but_to_the_address_that_was_checked(
-    receiver: tuple[int, list[str]], tmp_path: Path, private: bool
+    receiver: Receiver, tmp_path: Path, private: bool
 ) -> None:
-    port, seen = receiver
+    receiver.status, receiver.headers = 307, {"Location": "/inside", "Content-Length": "0"}
     hosts = tmp_path / "hosts"
     local = "127.0.0.1 localhost\n"
     hosts.write_text(f"{local}{'127.0.0.1' if private else PUBLIC} {NAME}\n")
     home = tmp_path / "home"
     script = f"mount --bind {hosts} /etc/hosts; exec {DATAGEN} up --port 0 --json"
-    environment = variables(home, DATAGEN_WEBHOOKS_PRIVATE=str(private).lower())
+    environment = environment_of(home, webhooks_private=private)
     with subprocess.Popen(
         shell(script), env=environment, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -66,7 +42,7 @@ def test_delivery_goes_nowhere_but_to_the_address_that_was_checked(
             assert process.stdout is not None
             url = json.loads(process.stdout.readline() or "{}")["url"]
             with Client(url, (home / "api-key").read_text().strip()) as client:
-                hook = client.webhooks.create(f"http://{NAME}:{port}/hook")
+                hook = client.webhooks.create(f"http://{NAME}:{receiver.port}/hook")
                 # The same file, as the mount is of it: the name leads inside from now on.
                 hosts.write_text(f"{local}127.0.0.1 {NAME}\n")
                 sent = client.webhooks.test(hook.id)
@@ -77,5 +53,4 @@ def test_delivery_goes_nowhere_but_to_the_address_that_was_checked(
             process.wait(60)
     assert shown.id == sent.id
     assert shown.state != "succeeded"
-    assert seen == (["/hook"] * len(seen) if private else [])
-    assert bool(seen) == private
+    assert set(receiver.paths) == ({"/hook"} if private else set())

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from clocks import COMPILER, Clock, clock_of
 from digits import write_digits
-from running import IMPATIENT, Service, running, wait_until
+from running import IMPATIENT, Service, started, wait_until
 from sqlalchemy import select
 
 from datagen.db.session import reading
@@ -49,7 +49,7 @@ def service(services: Callable[..., Service], clock: Clock, tmp_path: Path) -> I
         pipeline_seconds=1,
     )
     service.environment |= clock.environment
-    with running(service):
+    with started(service):
         yield service
 
 

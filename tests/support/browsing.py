@@ -7,14 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from digits import digits
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
 from running import Service, wait_until
-
-from datagen.datasets.sample import load_sample
-from datagen.images import encode_png
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = ["--no-sandbox", "--headless", "--disable-gpu", "--disable-background-networking"]
@@ -91,12 +88,10 @@ class Visit:
 
 def class_folders(folders: tuple[str, ...], count: int = 4) -> dict[str, bytes]:
     """Small pictures of one class in each folder, by the names of their files."""
-    images = load_sample()["train"]
     files = {}
-    for label, folder in enumerate(folders):
-        rows = np.flatnonzero(images.labels == label)[:count]
-        for row, png in zip(rows, encode_png(images.images[rows]), strict=True):
-            files[f"{folder}/{folder if '<' in folder else 'image'}-{row}.png"] = png
+    for label, row, png in digits([count] * len(folders)):
+        folder = folders[label]
+        files[f"{folder}/{folder if '<' in folder else 'image'}-{row}.png"] = png
     return files
 
 

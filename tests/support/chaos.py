@@ -24,6 +24,14 @@ CUT = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
     "WHERE datname = current_database() AND pid <> pg_backend_pid()"
 )
+# Kinds of fault, as a summary names them; the last two are of one database each.
+POOL_KILLS = "kills of pool processes"
+PROGRAM_KILLS = "kills of programs"
+STOPS = "stops of processes"
+LOSSES = "losses of all messages"
+REFUSALS = "refusals of the store"
+CUTS = "cuts of all connections to the database"
+LOCKS = "locks of the database"
 
 
 @dataclass
@@ -77,6 +85,12 @@ class Chaos:
         for _, undo in due:
             undo()
 
+    def never_staged(self) -> set[str]:
+        """Kinds of fault that this database allows and that found no victim."""
+        own = LOCKS if self.database_url.startswith("sqlite") else CUTS
+        kinds = {POOL_KILLS, PROGRAM_KILLS, STOPS, LOSSES, REFUSALS, own}
+        return kinds - set(self.done)
+
     def summary(self) -> str:
         """What was done, in a sentence."""
         return f"{self.done.total():,} faults: " + ", ".join(
@@ -86,14 +100,14 @@ class Chaos:
     # Processes.
 
     def _kill_torch_child(self) -> str | None:
-        return self._kill(self._children("worker"), "kills of pool processes")
+        return self._kill(self._children("worker"), POOL_KILLS)
 
     def _kill_light_child(self) -> str | None:
-        return self._kill(self._children("export-worker"), "kills of pool processes")
+        return self._kill(self._children("export-worker"), POOL_KILLS)
 
     def _kill_program(self) -> str | None:
         found = self.service.running_program(self.chance.choice(sorted(PROGRAMS)))
-        return self._kill([found] if found else [], "kills of programs")
+        return self._kill([found] if found else [], PROGRAM_KILLS)
 
     def _kill(self, victims: list[psutil.Process], name: str) -> str | None:
         if not victims:
@@ -124,7 +138,7 @@ class Chaos:
                     process.send_signal(signal.SIGCONT)
 
         self._undo_in(seconds, go_on)
-        return "stops of processes"
+        return STOPS
 
     def _undo_in(self, seconds: float, undo: Callable[[], None]) -> None:
         self._later.append((time.monotonic() + seconds, undo))
@@ -135,7 +149,7 @@ class Chaos:
         path = self.service.home / "valkey" / "valkey.sock"
         with Redis(unix_socket_path=str(path), socket_timeout=2) as broker:
             broker.flushall()
-        return "losses of all messages"
+        return LOSSES
 
     def _refuse_writes(self) -> str | None:
         """Have a file where the store's folder for unfinished files should be."""
@@ -147,15 +161,18 @@ class Chaos:
         try:
             incoming.touch(exist_ok=False)
         except FileExistsError:
-            # A writer was quicker and has made the folder again.
-            return "refusals of the store"
+            # A writer was quicker and has made the folder again: nothing was refused.
+            for path in aside.iterdir():
+                path.rename(incoming / path.name)
+            aside.rmdir()
+            return None
 
         def accept() -> None:
             incoming.unlink()
             aside.rename(incoming)
 
         self._undo_in(self.chance.uniform(0.2, 2.0), accept)
-        return "refusals of the store"
+        return REFUSALS
 
     def _cut_database(self) -> str | None:
         if self.database_url.startswith("sqlite"):
@@ -164,7 +181,7 @@ class Chaos:
         plain = url.render_as_string(hide_password=False)
         with psycopg.connect(plain, autocommit=True) as connection:
             connection.execute(CUT)
-        return "cuts of all connections to the database"
+        return CUTS
 
     def _lock_sqlite(self) -> str | None:
         """Keep every other writer out for a while."""
@@ -177,7 +194,7 @@ class Chaos:
             holder.close()
             return None
         self._undo_in(self.chance.uniform(0.2, 2.0), holder.close)
-        return "locks of the database"
+        return LOCKS
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,7 +13,8 @@ from typing import Any
 
 import httpx
 import pytest
-from running import wait_until
+from environments import clean_environment
+from running import ended_of
 
 DATAGEN = str(Path(sys.executable).with_name("datagen"))
 COMMAND_SECONDS = 180.0
@@ -72,8 +72,7 @@ class Datagen:
 
     @staticmethod
     def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if name[:8] != "DATAGEN_"}
-        return {**kept, **(extra or {})}
+        return {**clean_environment(), **(extra or {})}
 
 
 @dataclass(frozen=True)
@@ -102,12 +101,7 @@ class Stack:
 
     def ended(self, path: str) -> Any:
         """The resource at a path once it has ended."""
-
-        def read() -> Any:
-            found = self.http.get(path).json()
-            return found if found["state"] in {"succeeded", "failed", "cancelled"} else None
-
-        return wait_until(read, COMMAND_SECONDS)
+        return ended_of(self.http, path, COMMAND_SECONDS)
 
 
 @pytest.fixture(scope="session")

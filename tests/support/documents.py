@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from environments import clean_environment
+
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = (
     "README.md",
@@ -63,13 +65,17 @@ def run_block(block: Block, url: str, home: Path, folder: Path, names: Mapping[s
     text = block.text.replace("http://127.0.0.1:8000", url)
     for name, value in names.items():
         text = text.replace(name, value)
-    kept = {name: value for name, value in os.environ.items() if name[:8] != "DATAGEN_"}
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = {**kept, "DATAGEN_HOME": str(home), "PATH": path, "NO_PROXY": "*"}
+    own = {"DATAGEN_HOME": str(home), "PATH": path, "NO_PROXY": "*"}
     shell = ["bash", "-euo", "pipefail", "-c"]
     program = [sys.executable, "-c"] if block.language == "python" else shell
     ran = subprocess.run(
-        [*program, text], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        [*program, text],
+        cwd=folder,
+        env=clean_environment() | own,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ran.returncode == 0, f"{block}\n{text}\n{ran.stdout}\n{ran.stderr}"
     assert "Traceback" not in ran.stderr, ran.stderr

@@ -1,4 +1,4 @@
-"""A proxy before a server that fails as it is told: 5xx, slow, cut in the middle of a body."""
+"""A proxy before a server that fails as a test says: 5xx, slow, cut in the middle of a body."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Faults:
         cut_after: bytes of the server's answer after which a connection is reset.
         cut_request_after: bytes of the request after which a connection is reset.
         delay: seconds before an answer.
-        times: how many connections are cut; every one if None.
+        times: how many connections are cut or delayed; every one if None.
         staged: how many connections had a fault.
     """
 
@@ -53,8 +53,8 @@ class Faults:
             self.staged += 1
             return True
 
-    def takes_cut(self) -> bool:
-        """Whether this connection may be cut."""
+    def takes_fault(self) -> bool:
+        """Whether this connection may be cut or delayed."""
         with self.lock:
             if self.times is not None:
                 if self.times <= 0:
@@ -82,7 +82,8 @@ def faulty(port: int) -> Iterator[tuple[int, Faults]]:
                     target=_pump, args=(client, server, faults, "cut_request_after"), daemon=True
                 )
                 up.start()
-                time.sleep(faults.delay)
+                if faults.delay and faults.takes_fault():
+                    time.sleep(faults.delay)
                 _pump(server, client, faults, "cut_after")
 
     class Server(socketserver.ThreadingTCPServer):
@@ -100,7 +101,7 @@ def _pump(source: socket.socket, target: socket.socket, faults: Faults, limit: s
     with suppress(OSError):
         while data := source.recv(CHUNK):
             most: int | None = getattr(faults, limit)
-            if most is not None and passed + len(data) > most and faults.takes_cut():
+            if most is not None and passed + len(data) > most and faults.takes_fault():
                 target.sendall(data[: max(0, most - passed)])
                 _reset(source)
                 _reset(target)

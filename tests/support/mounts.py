@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from environments import as_variables, clean_environment
+from running import IMPATIENT
 
 # As root of a user namespace of its own, so that nobody need be root.
 _OWN = ["unshare", "--map-root-user", "--mount", "--propagation", "private"]
-FAST = {
-    "DATAGEN_WORKERS": "1",
-    "DATAGEN_BACKOFF_SECONDS": "0.1",
-    "DATAGEN_TICK_SECONDS": "0.5",
-    "DATAGEN_MAX_ATTEMPTS": "3",
-    "DATAGEN_BATCH_SIZE": "500",
-}
 
 
 def shell(script: str) -> list[str]:
@@ -25,10 +19,10 @@ def shell(script: str) -> list[str]:
     return [*_OWN, "sh", "-ec", script]
 
 
-def variables(home: Path, **more: str) -> dict[str, str]:
-    """The environment of a stack on a home that tries again quickly."""
-    kept = {name: text for name, text in os.environ.items() if not name.startswith("DATAGEN_")}
-    return kept | FAST | {"DATAGEN_HOME": str(home)} | more
+def environment_of(home: Path, **settings: object) -> dict[str, str]:
+    """The environment of a stack on a home that tries again quickly, and gives up soon."""
+    own = {"home": home, "workers": 1, "batch_size": 500, "max_attempts": 3}
+    return clean_environment() | as_variables(**IMPATIENT | own | settings)
 
 
 def enter(pid: int, script: str) -> list[str]:

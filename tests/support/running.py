@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -17,15 +16,18 @@ from pathlib import Path
 from typing import IO, Any
 from uuid import UUID
 
+import httpx
 import psutil
 import pyarrow.parquet as pq
 import pytest
+from environments import as_variables, clean_environment
 from sqlalchemy import Engine, func, select
 
 from datagen.client import Client
 from datagen.db.session import open_engine, reading
 from datagen.db.tables import Batch, Job, JobLabel, Sample
 from datagen.embedded import valkey
+from datagen.schemas import ENDED
 from datagen.service.sweep import sweep
 from datagen.settings import Settings
 from datagen.storage import FileStorage
@@ -54,6 +56,16 @@ def wait_until(condition: Callable[[], Any], seconds: float = 120.0) -> Any:
     return value
 
 
+def ended_of(http: httpx.Client, path: str, seconds: float = 120.0) -> Any:
+    """What is at a path of the API once it has ended."""
+
+    def read() -> Any:
+        found = http.get(path).raise_for_status().json()
+        return found if found["state"] in ENDED else None
+
+    return wait_until(read, seconds)
+
+
 def lives(process: psutil.Process) -> bool:
     """Whether a process runs, and is not only waiting for its parent to notice its end."""
     try:
@@ -76,10 +88,9 @@ class Service:
 
     def start(self) -> dict[str, Any]:
         """Start it; returns what the command says once it is ready."""
-        kept = {name: text for name, text in os.environ.items() if not name.startswith("DATAGEN_")}
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "datagen.cli", "up", "--port", "0", "--json"],
-            env=kept | {"DATAGEN_HOME": str(self.home)} | self.environment,
+            env=clean_environment() | {"DATAGEN_HOME": str(self.home)} | self.environment,
             cwd=self.folder or self.home.parent,
             stdout=subprocess.PIPE,
             text=True,
@@ -195,7 +206,7 @@ class Service:
         def ended() -> str | None:
             with reading(engine) as session:
                 state = session.scalar(select(Job.state).where(Job.id == job_id))
-            return state if state in {"succeeded", "failed", "cancelled"} else None
+            return state if state in ENDED else None
 
         return str(wait_until(ended, seconds))
 
@@ -247,7 +258,7 @@ class Service:
 
 
 @contextmanager
-def running(service: Service) -> Iterator[Service]:
+def started(service: Service) -> Iterator[Service]:
     """Start a service; at the end stop it, and see that nothing of it is left."""
     service.start()
     yield service
@@ -261,8 +272,7 @@ def services() -> Iterator[Callable[..., Service]]:
     made: list[Service] = []
 
     def make(home: Path, *, folder: Path | None = None, **environment: object) -> Service:
-        variables = {f"DATAGEN_{name.upper()}": str(value) for name, value in environment.items()}
-        service = Service(home, variables, folder)
+        service = Service(home, as_variables(**environment), folder)
         made.append(service)
         return service
 

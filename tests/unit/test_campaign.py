@@ -55,15 +55,22 @@ def problem(status: int, detail: str = "It is away.") -> dict[str, Any]:
 def test_what_is_well_is_no_failure(judging: Judging) -> None:
     assert judging(200, {"id": JOB}) == set()
     assert judging(404, problem(404, f"There is no job {FOREIGN}."), path=FOREIGN) == set()
-    assert judging(503, problem(503)) == set()
-    assert judging.watch.cases == 3
-    assert judging.watch.never_well() == ["cancel_job"]
+    assert judging.watch.cases == 2
+    assert judging.watch.never_succeeded() == ["cancel_job"]
+
+
+def test_503_is_no_failure_where_a_worker_makes_the_answer(judging: Judging) -> None:
+    preview = Operation("preview_model", "POST", "/v1/models/a/preview", {"responses": RESPONSES})
+    assert judging(503, problem(503), operation=preview) == set()
+    assert judging(500, problem(500), operation=preview) == {"500"}
 
 
 def test_a_server_error_is_a_failure_and_a_status_that_is_not_in_the_document(
     judging: Judging,
 ) -> None:
     assert judging(500, problem(500)) == {"500"}
+    assert judging(503, problem(503)) == {"500", "503"}
+    assert judging(507, problem(507)) == {"500", "503", "507"}
     assert "409 is not in the document" in judging(409, problem(409))
 
 

@@ -71,7 +71,7 @@ def test_arrays_that_are_no_images_are_refused(images):
         encode_png(images)
 
 
-def test_png_that_lacks_pixels_is_refused():
+def test_png_without_some_of_its_pixels_is_refused():
     data = encode_png(np.random.default_rng(3).integers(0, 256, (1, 1, 28, 28), dtype=np.uint8))[0]
 
     for length in range(0, len(data) - 24, 7):

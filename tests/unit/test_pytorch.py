@@ -113,7 +113,7 @@ def test_what_is_no_parquet_export_is_refused(drawn: Drawn, tmp_path: Path) -> N
         SyntheticDataset(tmp_path / "npz")
 
 
-def test_missing_and_damaged_files_are_told(opened: Any, export: Path, tmp_path: Path) -> None:
+def test_missing_and_damaged_files_are_named(opened: Any, export: Path, tmp_path: Path) -> None:
     _, second = sorted((export / "data").glob("train-*"))
     data = second.read_bytes()
     second.write_bytes(data[:-30])

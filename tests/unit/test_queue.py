@@ -248,7 +248,7 @@ def test_broker_holds_the_messages_and_no_results(broker):
 
 
 @pytest.mark.parametrize("url", ["redis+socket:///nowhere/x.sock", "redis://127.0.0.1:1/0"])
-def test_absent_broker_is_told_of_and_does_not_hang(url):
+def test_absent_broker_is_an_error_and_does_not_hang(url):
     began = time.monotonic()
 
     with pytest.raises(QueueUnavailable, match="will be sent again"):
@@ -268,7 +268,7 @@ def test_sender_goes_on_when_the_broker_is_back(broker):
     assert broker.waiting(queue.BULK) == [Message(RUN_BATCH, {"batch_id": "1"})]
 
 
-def test_full_broker_is_told_of(broker):
+def test_full_broker_is_an_error(broker):
     broker.client.config_set("maxmemory", "1mb")
     try:
         with pytest.raises(QueueUnavailable, match="maxmemory"):
@@ -277,7 +277,7 @@ def test_full_broker_is_told_of(broker):
         broker.client.config_set("maxmemory", "0")
 
 
-def test_more_senders_than_connections_to_a_hanging_broker_are_all_told(broker):
+def test_more_senders_than_connections_to_a_hanging_broker_all_get_an_error(broker):
     sender = CeleryQueue(broker.url)
     outcomes = []
 

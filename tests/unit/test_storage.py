@@ -192,7 +192,7 @@ def test_what_a_killed_writer_left_is_listed_apart(tmp_path):
         (errno.EROFS, "read-only"),
     ],
 )
-def test_refusal_of_the_disk_is_told_in_a_sentence(tmp_path, monkeypatch, number, words):
+def test_refusal_of_the_disk_is_one_sentence(tmp_path, monkeypatch, number, words):
     def refuse(*_):
         raise OSError(number, os.strerror(number))
 
@@ -204,7 +204,7 @@ def test_refusal_of_the_disk_is_told_in_a_sentence(tmp_path, monkeypatch, number
     assert keys(FileStorage(tmp_path), INCOMING) == []
 
 
-def test_file_in_the_place_of_the_folder_is_told_in_a_sentence(tmp_path):
+def test_file_in_the_place_of_the_folder_is_one_sentence(tmp_path):
     (tmp_path / "taken").write_bytes(b"")
 
     with pytest.raises(StorageFailure, match="a file is where a folder should be"):

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import httpx
 from hypothesis import HealthCheck, Phase, given, seed, settings
-from running import wait_until
+from running import ended_of
 
 from campaign.requests import Drawn, Operation, Ref, Requests
 from campaign.watch import Answer, Sent, Watch
@@ -94,13 +94,11 @@ class Campaign:
         self.send(best)
 
     def _wait_for(self, ref: Ref, caller: Caller) -> None:
-        url = f"{self.url}/v1/{ref.kind}/{caller.world.find(ref, ending=ref.number < 0)}"
-
-        def is_over() -> bool:
-            found = self.http.get(url, headers=caller.headers).json()
-            return found.get("state") not in {"queued", "running"}
-
-        wait_until(is_over, 300.0)
+        thing = caller.world.find(ref, ending=ref.number < 0)
+        if thing == NOBODYS:
+            return
+        with httpx.Client(base_url=self.url, headers=caller.headers, trust_env=False) as http:
+            ended_of(http, f"/v1/{ref.kind}/{thing}", 300.0)
 
     def send(self, drawn: Drawn) -> None:
         """Send one, and judge the answer."""
@@ -173,7 +171,7 @@ class Campaign:
             url = url.replace(f"{{{name}}}", _quoted(value))
         query = [(name, resolve(value)) for name, value in drawn.query]
         if operation.name == "create_dataset":
-            query = [(name, _tame(name, value)) for name, value in query]
+            query = [(name, _bounded_size(name, value)) for name, value in query]
         asked = "&".join(f"{_quoted(name)}={_quoted(value)}" for name, value in query)
         foreign = {one for one in other.markers | other.keys if one not in other.shared} & {
             value for value in path.values() if isinstance(value, str)
@@ -201,7 +199,7 @@ def _quoted(value: Any) -> str:
     return quote(text.encode("utf-8", "surrogatepass"), safe="")
 
 
-def _tame(name: str, value: Any) -> Any:
+def _bounded_size(name: str, value: Any) -> Any:
     """A side of images that makes no campaign of its own."""
     is_large = name == "size" and isinstance(value, int) and _LARGEST_SIDE < value <= 1024
     return _LARGEST_SIDE if is_large else value
@@ -219,5 +217,5 @@ def _body(operation: Operation, drawn: Drawn, body: Any) -> bytes:
     if drawn.raw is not None or drawn.media_type is None:
         return drawn.raw or b""
     if operation.name == "create_dataset" and isinstance(body, dict) and "size" in body:
-        body = {**body, "size": _tame("size", body["size"])}
+        body = {**body, "size": _bounded_size("size", body["size"])}
     return json.dumps(body).encode()

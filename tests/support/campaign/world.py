@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import numpy as np
 from PIL import Image
-from running import wait_until
+from running import ended_of
 
 from campaign.requests import Ref
 
@@ -163,10 +163,10 @@ class WorldBuilder:
         ended = http.post(f"/v1/jobs/{world.take('jobs', long)}/cancel")
         assert ended.status_code == 200, ended.text
         self._take_files(world, http)
-        _ended(http, f"/v1/jobs/{job}")
+        ended_of(http, f"/v1/jobs/{job}")
         wanted = {"job": job, "format": "parquet"}
         export = world.take("exports", self._made(http, "/v1/exports", wanted)["id"])
-        _ended(http, f"/v1/exports/{export}")
+        ended_of(http, f"/v1/exports/{export}")
         report = self._made(http, "/v1/reports", {"job": job, "quick": True})
         http.post(f"/v1/reports/{world.take('reports', report['id'])}/cancel")
         self._take_pipeline(world, http)
@@ -202,13 +202,6 @@ class WorldBuilder:
         world.markers.add(recipe["name"])
         run = self._made(http, f"/v1/pipelines/{recipe['name']}/runs", None)
         http.post(f"/v1/runs/{world.take('runs', run['id'])}/cancel")
-
-
-def _ended(http: httpx.Client, path: str) -> None:
-    def is_over() -> bool:
-        return http.get(path).json()["state"] in {"succeeded", "failed", "cancelled"}
-
-    wait_until(is_over, 120.0)
 
 
 def located(location: str) -> tuple[str, str] | None:

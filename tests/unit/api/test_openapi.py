@@ -9,12 +9,11 @@ from typing import Any
 import jsonschema_rs
 import pytest
 import schemathesis
+from application import ANY_ID
 
 from datagen.api.app import create_app
 from datagen.queue import MemoryQueue
 from datagen.settings import Settings
-
-ANY_ID = "00000000-0000-7000-8000-000000000000"
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from uuid import UUID
 
 import pytest
+from application import ANY_ID
 from sqlalchemy import update
 from starlette.testclient import TestClient
 
@@ -19,7 +20,6 @@ from datagen.model.config import TRAINING_COUNTS
 from datagen.queue import MemoryQueue
 from datagen.service import keys
 
-ANY_ID = "00000000-0000-7000-8000-000000000000"
 PAGES = ("/", "/jobs", "/jobs/new", "/datasets", "/models", "/models/mnist", "/pipelines",
          "/pipelines/new", "/keys", "/about")  # fmt: skip
 HTML = {"Accept": "text/html"}

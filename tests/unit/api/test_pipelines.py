@@ -124,7 +124,7 @@ def test_pausing_takes_due_times_away_and_resuming_brings_them_back(api):
     assert api.post("/v1/pipelines", json=RECIPE | {"paused": True}).json()["paused"] is True
 
 
-def test_run_by_hand_is_queued_told_of_and_cancelled(api, queue):
+def test_run_by_hand_is_queued_sent_and_cancelled(api, queue):
     api.post("/v1/pipelines", json=RECIPE)
     answer = api.post("/v1/pipelines/nightly/runs")
     run = answer.json()

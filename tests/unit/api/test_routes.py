@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
 from application import ANY_ID, RECIPE, Api, bodies
 from sqlalchemy import update
 
-from datagen.db.session import writing
+from datagen.db.session import open_engine, writing
 from datagen.db.tables import ApiKey, Dataset, Job, JobLabel, Model, Report
 from datagen.service import keys
 
@@ -296,6 +297,23 @@ def test_ready_says_which_part_is_away_and_what_is_wrong_to_administrators_alone
         assert answer.json()["parts"] == {**fine, "broker": "unavailable"}
     parts = api("GET", "/readyz").json()["parts"]
     assert parts == {**fine, "broker": "DATAGEN_BROKER_URL names none"}
+
+
+def test_ready_names_neither_host_nor_user_nor_database_without_a_key(api: Api) -> None:
+    names = ("inner-host", "inner-user", "inner-password", "inner-database")
+    host, user, password, database = names
+    state: Any = api.client.app.state  # type: ignore[attr-defined] # it is ours
+    # As if the server of the database had gone after the API's start.
+    state.backends.engine.dispose()
+    url = f"postgresql+psycopg://{user}:{password}@{host}.invalid:1/{database}"
+    state.backends.engine = open_engine(url)
+    for headers in ({}, {"Authorization": "Bearer nonsense"}):
+        answer = api.client.get("/readyz", headers=headers)
+        assert answer.status_code == 503
+        assert answer.json()["parts"]["database"] == "unavailable"
+        assert not [name for name in names if name in answer.text + str(answer.headers)]
+    # There was something to keep back.
+    assert host in str(state.looks.found)
 
 
 def test_every_body_has_an_example_that_the_route_takes(api: Api) -> None:

@@ -118,7 +118,7 @@ def test_conflict_is_not_tried_again(server: Any, transport: Transport) -> None:
     assert len(server.requests) == 1
 
 
-def test_numbers_that_json_lacks_reach_the_server_for_its_own_words(
+def test_numbers_that_json_cannot_hold_reach_the_server_for_its_own_words(
     server: Any, transport: Transport
 ) -> None:
     server.script = [says(422, problem("invalid-request", 422, field="temperature"))]

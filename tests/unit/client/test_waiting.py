@@ -32,7 +32,7 @@ def reader(*answers: Any) -> Any:
 
 
 @pytest.mark.parametrize("end", ["succeeded", "failed", "cancelled"])
-def test_every_end_ends_the_wait_and_every_reading_is_told(end: str) -> None:
+def test_every_end_ends_the_wait_and_every_reading_is_reported(end: str) -> None:
     told: list[str] = []
     found = wait_for(reader("queued", "running", end), lambda one: told.append(one.state))
     assert (found.state, told) == (end, ["queued", "running", end])

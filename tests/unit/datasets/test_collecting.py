@@ -114,7 +114,7 @@ def test_images_keep_the_names_of_their_files(tmp_path):
     ]
 
 
-def test_what_was_done_to_images_is_told(tmp_path):
+def test_what_was_done_to_images_is_noted(tmp_path):
     clear = io.BytesIO()
     Image.new("RGBA", (4, 3), (0, 0, 0, 0)).save(clear, "PNG")
     deep = io.BytesIO()

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import numpy as np
 import pytest
+from running import wait_until
 
 from datagen.datasets import decoding
 from datagen.datasets.decoding import DecodeAhead
@@ -58,18 +60,56 @@ def test_large_pictures_do_not_wait_in_memory_by_the_hundred(first, monkeypatch)
     assert counting.most <= 2 * (decoding.os.cpu_count() + 2) * 3000
 
 
-def test_room_lets_in_what_fits_and_one_that_never_does():
-    room, inside, most, lock = Room(10), 0, 0, threading.Lock()
+class Visitors:
+    """Threads that take room, each until it is asked to leave."""
 
-    def enter(size):
-        nonlocal inside, most
-        with room.of(size):
-            with lock:
-                inside += size
-                most = max(most, inside)
-            with lock:
-                inside -= size
+    def __init__(self, room):
+        self.room, self.inside, self.lock = room, set(), threading.Lock()
+        self.leave = {}
+        self.pool = ThreadPoolExecutor(8)
 
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(enter, [4, 5, 6, 50] * 50))
-    assert most <= 50
+    def enter(self, size):
+        self.leave[size] = threading.Event()
+        self.pool.submit(self._stay, size)
+
+    def _stay(self, size):
+        with self.room.of(size):
+            with self.lock:
+                self.inside.add(size)
+            self.leave[size].wait(30)
+            with self.lock:
+                self.inside.discard(size)
+
+    def wait_for(self, *inside, waiting=0):
+        """Wait until these are inside, and so many more stand before the door."""
+        wait_until(
+            lambda: self.inside == set(inside) and len(self.room._freed._waiters) == waiting, 30
+        )
+
+    def close(self):
+        for event in self.leave.values():
+            event.set()
+        self.pool.shutdown()
+
+
+def test_room_lets_in_what_fits_together_and_what_is_larger_than_all_of_it_alone():
+    visitors = Visitors(Room(10))
+    with closing(visitors):
+        for size in (4, 5):
+            visitors.enter(size)
+        visitors.wait_for(4, 5)
+        visitors.enter(6)
+        visitors.wait_for(4, 5, waiting=1)
+        visitors.leave[5].set()
+        visitors.wait_for(4, 6)
+
+        visitors.enter(50)
+        visitors.wait_for(4, 6, waiting=1)
+        visitors.leave[4].set()
+        visitors.wait_for(6, waiting=1)
+        visitors.leave[6].set()
+        visitors.wait_for(50)
+        visitors.enter(1)
+        visitors.wait_for(50, waiting=1)
+        visitors.leave[50].set()
+        visitors.wait_for(1)

@@ -87,7 +87,7 @@ def test_labels_that_cannot_be_used_are_explained(tmp_path, labels, classes, tol
         read(written(tmp_path, labels, classes))
 
 
-def test_two_pictures_of_one_name_are_told_apart_by_their_endings(tmp_path):
+def test_two_pictures_of_one_name_are_distinguished_by_their_endings(tmp_path):
     written(tmp_path, {"0": 0}, ["a", "b"])
     picture(tmp_path / "data" / "0.bmp", 50)
     with pytest.raises(InvalidFile, match=r"the pictures 0\.bmp, 0\.png"):
@@ -97,7 +97,7 @@ def test_two_pictures_of_one_name_are_told_apart_by_their_endings(tmp_path):
     assert read(tmp_path)["train"].images[0, 0, 0, 0] == 50
 
 
-def test_pictures_without_a_label_are_told(tmp_path):
+def test_pictures_without_a_label_are_noted(tmp_path):
     found = opened(written(tmp_path, {"1": 0}, ["a", "b"]))
 
     assert len(found.splits["train"]) == 1
@@ -122,7 +122,7 @@ def test_splits_that_do_not_fit_are_refused(tmp_path, other):
         read(tmp_path)
 
 
-def test_damaged_document_is_told(tmp_path):
+def test_damaged_document_is_an_error(tmp_path):
     written(tmp_path, {"0": 0}, ["a", "b"])
     (tmp_path / "labels.json").write_text('{"classes": ["a"], "labels": {"0": ')
 

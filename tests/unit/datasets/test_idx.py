@@ -95,7 +95,7 @@ def test_trailing_bytes_are_refused_with_the_number_that_was_expected(tmp_path):
         read_idx_labels(path)
 
 
-def test_wrong_magic_is_told_with_the_right_one(tmp_path):
+def test_wrong_magic_is_refused_with_the_right_one(tmp_path):
     path = tmp_path / "images"
     path.write_bytes(images(magic=0x0D03))
 

@@ -214,3 +214,14 @@ def test_more_pixels_than_fit_are_refused(tmp_path, monkeypatch):
 
     with pytest.raises(InvalidFile, match="36 bytes"):
         read(tmp_path)
+
+
+def test_class_name_beyond_the_limit_is_refused_with_its_length(tmp_path, monkeypatch):
+    lay(tmp_path, **{"horse/1.png": picture(1), "cat/2.png": picture(2)})
+    monkeypatch.setattr(limits, "MAX_NAME_CHARS", 4)
+
+    with pytest.raises(InvalidFile, match="'horse'… has 5 characters in its name; at most 4"):
+        read(tmp_path)
+
+    monkeypatch.setattr(limits, "MAX_NAME_CHARS", 5)
+    assert read(tmp_path)["train"].class_names == ("cat", "horse")

@@ -71,6 +71,6 @@ def test_long_value_is_read_whole():
     ],
     ids=range(11),
 )
-def test_damage_is_told(text, told):
+def test_damage_is_an_error(text, told):
     with pytest.raises(InvalidFile, match=rf"labels.json is not a readable JSON.*{told}"):
         parts(text)

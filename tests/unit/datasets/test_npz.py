@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reading import opened, read
 
+from datagen.datasets import npz
 from datagen.errors import InvalidFile
 
 PIXELS = np.random.default_rng(4).integers(0, 256, (6, 5, 4), dtype=np.uint8)
@@ -91,7 +92,7 @@ def test_values_of_other_types_become_grey_values(tmp_path, values, expected, no
     assert note is None or any(note in sentence for sentence in found.report.notes)
 
 
-def test_transparency_is_laid_over_white_and_told(tmp_path):
+def test_transparency_is_laid_over_white_and_noted(tmp_path):
     clear = np.zeros((2, 5, 5, 4), dtype=np.uint8)
     np.savez(tmp_path / "a.npz", images=clear, labels=[0, 1])
 
@@ -202,3 +203,14 @@ def test_truncated_file_is_refused(tmp_path, cut):
 
     with pytest.raises(InvalidFile):
         read(tmp_path)
+
+
+def test_labels_beyond_the_limit_are_refused_by_their_header(tmp_path, monkeypatch):
+    np.savez(tmp_path / "a.npz", images=PIXELS, labels=LABELS)
+    monkeypatch.setattr(npz, "MAX_LABEL_BYTES", LABELS.nbytes - 1)
+
+    with pytest.raises(InvalidFile, match=f"labels takes {LABELS.nbytes} bytes, which is too much"):
+        read(tmp_path / "a.npz")
+
+    monkeypatch.setattr(npz, "MAX_LABEL_BYTES", LABELS.nbytes)
+    assert read(tmp_path / "a.npz")["train"].labels.tolist() == LABELS.tolist()

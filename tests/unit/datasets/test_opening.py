@@ -63,7 +63,7 @@ def test_class_folders_beside_another_dataset_are_refused_rather_than_guessed(
         read(tmp_path)
 
 
-def test_folder_without_a_dataset_is_told_what_is_wanted(tmp_path):
+def test_folder_without_a_dataset_gets_an_error_that_says_what_is_wanted(tmp_path):
     (tmp_path / "notes.txt").touch()
 
     with pytest.raises(InvalidFile, match=r"folders of images.*train-images-idx3-ubyte") as told:
@@ -77,7 +77,7 @@ def test_folder_without_a_dataset_is_told_what_is_wanted(tmp_path):
     reason="Without Linux's device that is always full, only filling the disk that the tests run "
     "on would show it.",
 )
-def test_disk_that_fills_up_is_told_and_nothing_is_left_open(tmp_path):
+def test_disk_that_fills_up_is_an_error_and_nothing_is_left_open(tmp_path):
     for number in range(3):
         picture(tmp_path / "src" / "cat" / f"{number}.png")
     scratch = tmp_path / "scratch"

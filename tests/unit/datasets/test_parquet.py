@@ -125,7 +125,7 @@ def test_rows_without_a_picture_are_skipped_when_asked(tmp_path):
     ]
 
 
-def test_damaged_file_and_missing_columns_are_told(tmp_path):
+def test_damaged_file_and_missing_columns_are_errors(tmp_path):
     out = io.BytesIO()
     pq.write_table(table(), out)
     (tmp_path / "a.parquet").write_bytes(out.getvalue()[:-9])

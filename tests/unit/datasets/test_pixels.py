@@ -62,7 +62,7 @@ def test_squeezing_fills_the_square():
 
 
 @pytest.mark.parametrize(("pad", "note"), [(False, "another size:"), (True, "filled up")])
-def test_mixed_sizes_are_brought_to_one_and_told(tmp_path, pad, note):
+def test_mixed_sizes_are_brought_to_one_and_noted(tmp_path, pad, note):
     for number, size in enumerate(((4, 3), (8, 9), (6, 6))):
         out = io.BytesIO()
         Image.new("L", size, 10 * number).save(out, "PNG")

@@ -88,7 +88,7 @@ def test_no_image_ever_stands_on_two_sides(values, seed, train):
         assert (splits[labels == label] == 0).any()
 
 
-def test_copies_under_other_labels_stay_together_and_are_told(tmp_path):
+def test_copies_under_other_labels_stay_together_and_are_noted(tmp_path):
     data = collected([5, 5, 1, 2, 3, 4] * 5, [0, 1, 0, 1, 0, 1] * 5, classes=("a", "b"))
     found = arrange(data, ReadOptions(seed=3), tmp_path, report := ReadReport())
 
@@ -142,7 +142,7 @@ def test_splits_that_leave_nothing_to_train_on_are_refused(tmp_path, splits, tol
         arrange(collected([1, 2, 3], [0, 1, 2], splits), ReadOptions(), tmp_path, ReadReport())
 
 
-def test_a_class_of_one_image_is_trained_on_and_told(tmp_path):
+def test_a_class_of_one_image_is_trained_on_and_noted(tmp_path):
     found = arrange(
         collected(np.arange(11), [0] * 10 + [1], classes=("many", "one")),
         ReadOptions(),
@@ -165,7 +165,7 @@ def test_classes_without_training_images_are_all_named_and_those_beyond_counted(
         assert any(told in note and "does not learn them" in note for note in report.notes)
 
 
-def test_one_class_only_is_told(tmp_path):
+def test_one_class_only_is_noted(tmp_path):
     arrange(collected([1, 2], [0, 0], classes=("a",)), ReadOptions(), tmp_path, r := ReadReport())
 
     assert any("one class only, 'a'" in note for note in r.notes)

@@ -92,7 +92,7 @@ def test_zip_given_alone_keeps_its_name_and_the_names_beside_it(tmp_path):
 
 
 @pytest.mark.parametrize("form", ["zip", "folder"])
-def test_labels_that_are_null_are_told(tmp_path, form):
+def test_labels_that_are_null_are_noted(tmp_path, form):
     content = files(None, count=2)
     if form == "zip":
         zipped(tmp_path / "a.zip", content)
@@ -130,7 +130,7 @@ def test_labels_that_cannot_be_used_are_explained(tmp_path, form, document, told
         read(tmp_path)
 
 
-def test_pictures_without_a_label_are_told(tmp_path):
+def test_pictures_without_a_label_are_noted(tmp_path):
     zipped(tmp_path / "train.zip", files([1, 0], count=5))
 
     found = opened(tmp_path)
@@ -167,7 +167,7 @@ def test_other_things_beside_a_zip_are_refused_rather_than_guessed(tmp_path):
         read(tmp_path)
 
 
-def test_split_without_its_labels_is_told(tmp_path):
+def test_split_without_its_labels_is_noted(tmp_path):
     unpacked(tmp_path / "train", files([0, 1]))
     unpacked(tmp_path / "test", {name(0): png(0)})
 
@@ -175,7 +175,7 @@ def test_split_without_its_labels_is_told(tmp_path):
         read(tmp_path)
 
 
-def test_damaged_member_is_told(tmp_path):
+def test_damaged_member_is_an_error(tmp_path):
     path = zipped(tmp_path / "train.zip", files([0, 1]))
     data = bytearray(path.read_bytes())
     data[data.index(b"IDAT") + 6] ^= 0xFF

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from reading import opened, read
 
+from datagen.datasets import table_rows
 from datagen.errors import InvalidFile
 
 
@@ -80,7 +81,7 @@ def test_tables_in_folders_named_like_splits_are_read(tmp_path):
     assert {name: len(images) for name, images in read(tmp_path).items()} == {"train": 1, "test": 1}
 
 
-def test_pictures_without_a_row_are_told(folder):
+def test_pictures_without_a_row_are_noted(folder):
     (folder / "labels.csv").write_text(table(ROWS[:3]))
 
     notes = opened(folder).report.notes
@@ -160,3 +161,15 @@ def test_numbers_are_classes_in_the_order_of_the_numbers(tmp_path):
     found = read(tmp_path)["train"]
     assert found.class_names == tuple(map(str, range(12)))
     assert np.array_equal(found.labels, np.arange(12))
+
+
+def test_json_list_beyond_the_limit_is_refused_before_it_is_parsed(folder, monkeypatch):
+    text = json.dumps([{"file_name": name, "label": label} for name, label in ROWS])
+    (folder / "labels.json").write_text(text)
+    monkeypatch.setattr(table_rows, "MAX_JSON_BYTES", len(text) - 1)
+
+    with pytest.raises(InvalidFile, match=rf"JSON lists of up to {len(text) - 1} .*\.jsonl"):
+        read(folder)
+
+    monkeypatch.setattr(table_rows, "MAX_JSON_BYTES", len(text))
+    assert read(folder)["train"].class_names == ("ant", "cat", "dog")

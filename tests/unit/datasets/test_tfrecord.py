@@ -140,7 +140,7 @@ def test_names_beside_the_files_name_the_classes(tmp_path, names, features):
         ["train/a.tfrec", "validation/a.tfrec"],
     ],
 )
-def test_splits_are_told_by_folders_and_by_names(tmp_path, names):
+def test_splits_are_found_by_folders_and_by_names(tmp_path, names):
     for number, name in enumerate(names):
         written(tmp_path / name, example(image=png(number), label=number))
 
@@ -253,7 +253,7 @@ GOOD = example(image=png(0), label=0)
     ],
 )
 @pytest.mark.parametrize("zipped", [False, True])
-def test_damage_is_told_with_file_and_record(tmp_path, data, told, zipped):
+def test_damage_is_an_error_with_file_and_record(tmp_path, data, told, zipped):
     whole = record(GOOD) + data
     (tmp_path / "a.tfrecord").write_bytes(gzip.compress(whole) if zipped else whole)
 
@@ -261,7 +261,7 @@ def test_damage_is_told_with_file_and_record(tmp_path, data, told, zipped):
         read(tmp_path)
 
 
-def test_damaged_gzip_is_told(tmp_path):
+def test_damaged_gzip_is_an_error(tmp_path):
     data = gzip.compress(b"".join(map(record, [GOOD] * 5)))
     (tmp_path / "a.tfrecord").write_bytes(data[:-9])
 

@@ -46,7 +46,7 @@ def levels(found, split="train"):
         (GREY.astype(np.float64), [10, 50, 100, 150, 200, 250], "Fractions in float64, rounded"),
     ],
 )
-def test_white_is_found_from_type_and_values_and_told(tmp_path, values, expected, note):
+def test_white_is_found_from_type_and_values_and_noted(tmp_path, values, expected, note):
     found = npz(tmp_path, values)
 
     white = float(note.rsplit("scaled by ", 1)[-1]) if expected is None else 0
@@ -59,7 +59,7 @@ def test_true_is_white(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32, np.uint8])
-def test_dark_split_is_scaled_as_the_others_and_told(tmp_path, dtype):
+def test_dark_split_is_scaled_as_the_others_and_noted(tmp_path, dtype):
     factor = {np.uint16: 257, np.float32: 1, np.uint8: 1}[dtype]
     dark = np.ones((2, 4, 4), dtype)
 

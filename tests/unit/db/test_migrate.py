@@ -118,7 +118,7 @@ def test_existing_sqlite_file_is_copied_before_it_is_changed(tmp_path, monkeypat
     assert sorted(p.name for p in tmp_path.iterdir() if "before" in p.name) == [copy.name]
 
 
-def test_file_that_is_no_database_is_told_so(tmp_path):
+def test_file_that_is_no_database_is_refused(tmp_path):
     path = tmp_path / "datagen.db"
     path.write_bytes(b"these are not the bytes of a database" * 100)
 
@@ -126,7 +126,7 @@ def test_file_that_is_no_database_is_told_so(tmp_path):
         migrate.upgrade(f"sqlite:///{path}")
 
 
-def test_server_that_is_away_is_told_without_the_password(tmp_path):
+def test_server_that_is_away_is_an_error_without_the_password(tmp_path):
     url = f"postgresql+psycopg://ada:hush@/datagen?host={tmp_path}"
 
     with pytest.raises(Unavailable) as refused:

@@ -18,7 +18,7 @@ def test_home_is_for_its_owner_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE(home.path.stat().st_mode) == 0o700
 
 
-def test_second_stack_is_refused_and_told_where_the_first_one_is(tmp_path: Path) -> None:
+def test_second_stack_is_refused_with_the_place_of_the_first_one(tmp_path: Path) -> None:
     first = Home(tmp_path)
     first.announce("http://127.0.0.1:4000", Workers.ALL)
     with pytest.raises(HomeUnusable, match=r"in use.*127\.0\.0\.1:4000"):

@@ -14,7 +14,9 @@ def test_binary_is_found_without_importing_its_package() -> None:
     assert os.access(valkey.find_binary(), os.X_OK)
 
 
-def test_a_machine_without_a_binary_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_a_binary_gets_an_error_that_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("platform.machine", lambda: "riscv64")
     with pytest.raises(Unavailable, match=r"riscv64.*DATAGEN_BROKER_URL"):
         valkey.find_binary()

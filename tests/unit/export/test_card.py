@@ -57,7 +57,7 @@ def test_card_says_what_the_usual_loaders_need(
     assert told in (tmp_path / "README.md").read_text()
 
 
-def test_class_without_images_in_a_split_is_warned_of_and_told_in_the_card(
+def test_class_without_images_in_a_split_is_warned_of_and_named_in_the_card(
     draw: Any, tmp_path: Path
 ) -> None:
     drawn = draw({"cat": 2, "dog": 1, "owl": 2}, synthetic={"test": {"owl": 1, "dog": 0}})

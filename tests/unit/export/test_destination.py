@@ -121,7 +121,7 @@ def test_what_broke_off_looks_like_no_export(place: Place, drawn: Any, overwrite
     assert len(place.files("pets/today")) == len(drawn.files) + 7
 
 
-def test_unreachable_destination_is_told_without_its_url(
+def test_unreachable_destination_is_named_without_its_url(
     drawn: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {
@@ -136,7 +136,7 @@ def test_unreachable_destination_is_told_without_its_url(
     assert "secret" not in told.value.detail
 
 
-def test_full_disk_is_told_and_leaves_nothing(
+def test_full_disk_is_an_error_and_leaves_nothing(
     drawn: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = Place(tmp_path.as_uri())

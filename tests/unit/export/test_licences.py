@@ -41,7 +41,7 @@ from datagen.export.licences import card_licence, licence_url, spdx_of
         ),
     ],
 )
-def test_licence_is_told_as_catalogues_know_it(
+def test_licence_is_written_as_catalogues_know_it(
     licence: str, spdx: str | None, url: str, card: dict[str, str]
 ) -> None:
     assert spdx_of(licence) == spdx

@@ -33,7 +33,7 @@ def test_numbers_are_padded_so_that_string_order_is_class_order() -> None:
     assert folders[:3] == ["00", "01", "02"]
 
 
-def test_numbers_that_padding_would_make_alike_are_told_apart_by_their_class() -> None:
+def test_numbers_that_padding_would_make_alike_differ_by_their_class() -> None:
     assert folder_names(["1", "01"]) == ["0-1", "1-01"]
 
 
@@ -103,14 +103,14 @@ def test_empty_name_gets_a_folder() -> None:
     assert folder_names([""]) == ["%00"]
 
 
-def test_names_that_a_file_system_takes_for_one_are_told_apart() -> None:
+def test_names_that_a_file_system_takes_for_one_are_made_different() -> None:
     folders = folder_names(["cat", "CAT", "Cat", "e\u0301", "\u00e9"])
     assert folders[0] == "0-cat"
     assert len({folder.casefold() for folder in folders}) == 5
     assert all(re.fullmatch(r".+~[0-9a-f]{8}", folders[place]) for place in (1, 2, 4))
 
 
-def test_long_names_are_cut_and_told_apart() -> None:
+def test_long_names_are_cut_and_stay_different() -> None:
     folders = folder_names(["ä" * 300 + "1", "ä" * 300 + "2"])
     assert len(set(folders)) == 2
     assert all(len(folder.encode()) <= 255 for folder in folders)

@@ -42,7 +42,7 @@ def several_groups(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("several_groups")
-def test_tar_has_every_file_and_the_length_that_was_told() -> None:
+def test_tar_has_every_file_and_the_announced_length() -> None:
     export = pack(FILES)
     data = b"".join(export.read_tar(0, export.tar_bytes))
     assert len(data) == export.tar_bytes

@@ -159,7 +159,7 @@ def test_archive_with_a_flipped_bit_is_refused(archive: Path, drawn: Any, tmp_pa
         unpack(archive, tmp_path / "out")
 
 
-def test_archive_that_lacks_a_file_is_refused(archive: Path, tmp_path: Path) -> None:
+def test_archive_without_one_of_its_files_is_refused(archive: Path, tmp_path: Path) -> None:
     less = tmp_path / "less.zip"
     with zipfile.ZipFile(archive) as whole, zipfile.ZipFile(less, "w") as part:
         for name in whole.namelist():

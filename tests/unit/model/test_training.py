@@ -75,7 +75,7 @@ def test_progress_tells_epoch_step_pace_and_terms(data, held_out):
             assert math.isfinite(entry[f"validation_{term}"])
 
 
-def test_a_training_that_is_told_to_stop_stops_before_its_next_step(data, held_out):
+def test_a_training_that_is_asked_to_stop_stops_before_its_next_step(data, held_out):
     looks = []
 
     def check():

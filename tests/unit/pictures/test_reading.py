@@ -195,7 +195,7 @@ def test_white_that_is_0_is_white():
     assert read_picture(tiff(grey, 0), "x.tif").pixels.ravel().tolist() == [255, 55]
 
 
-def test_colour_profile_that_is_not_applied_is_told():
+def test_colour_profile_that_is_not_applied_is_noted():
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     plain = saved(Image.fromarray(COLOURS), "PNG", icc_profile=profile)
     wide = profile.replace("sRGB".encode("utf-16-be"), "wRGB".encode("utf-16-be"))

@@ -69,7 +69,7 @@ def test_all_planted_copies_are_found_and_nothing_else(real, index):
         np.testing.assert_array_equal(images[number], real[0][row])
 
 
-def test_copies_of_everything_are_told_by_c_t_and_authenticity(real, index):
+def test_copies_of_everything_are_found_by_c_t_and_authenticity(real, index):
     noise = np.random.default_rng(3).normal(0, 4, real[0].shape)
     near = np.clip(real[0] + noise, 0, 255).round().astype(np.uint8)
 

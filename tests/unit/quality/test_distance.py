@@ -25,7 +25,7 @@ def test_scaled_normals_are_apart_by_the_squares_of_the_scales():
     assert frechet_distance(normal(), 3.0 * normal()) == pytest.approx(4 * 4.0, rel=0.02)
 
 
-def test_turned_covariances_are_told_apart_by_the_closed_form():
+def test_turned_covariances_are_distinguished_by_the_closed_form():
     random = np.random.default_rng(1)
     one = normal(50_000) @ random.standard_normal((4, 4))
     two = normal(50_000, seed=2) @ random.standard_normal((4, 4))

@@ -53,7 +53,7 @@ def test_report_has_every_part_and_is_plain_json():
     assert set(report["fidelity"]["per_class"]) == set(CLASS_NAMES)
 
 
-def test_right_labels_are_told_from_wrong_ones():
+def test_right_labels_are_distinguished_from_wrong_ones():
     images, labels = striped_images(150, seed=8)
     effort = Effort(True, 150, 200, 80, 20, 2, 2, batch_size=32)
 
@@ -94,7 +94,7 @@ def test_images_of_one_label_are_measured_but_not_alone():
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_so_few_images_are_told_which_part_lacks_them(count):
+def test_with_so_few_images_notes_name_the_part_that_is_missing(count):
     images, labels = striped_images(90, seed=8)
 
     report = measured(subject(images[:count], labels[:count]))

@@ -74,7 +74,7 @@ def state_of(engine, job):
         return session.get_one(Job, job.id)
 
 
-def test_batch_told_of_twice_is_claimed_once(engine, settings, batch_id):
+def test_batch_with_two_messages_is_claimed_once(engine, settings, batch_id):
     assert claim(engine, settings, batch_id) is not None
     assert claim(engine, settings, batch_id) is None
 

@@ -64,7 +64,7 @@ def hook_of(engine, owner):
         return webhooks.create(session, owner.id, WebhookCreate(url="https://h.example/")).id
 
 
-def test_webhooks(engine, owner, monkeypatch):
+def test_owner_has_as_many_webhooks_as_the_cap_and_no_more(engine, owner, monkeypatch):
     monkeypatch.setattr(webhooks, "MOST_WEBHOOKS", 3)
     wanted = WebhookCreate(url="https://h.example/")
     results = race(engine, lambda session, _: webhooks.create(session, owner.id, wanted))
@@ -72,13 +72,13 @@ def test_webhooks(engine, owner, monkeypatch):
     assert count(engine, Webhook) == 3
 
 
-def test_pings(engine, owner):
+def test_webhook_is_tried_as_often_as_the_cap_and_no_more(engine, owner):
     hook_id = hook_of(engine, owner)
     results = race(engine, lambda session, _: webhooks.ping(session, owner.id, hook_id))
     assert refused(results, TooManyRequests) == AT_ONCE - webhooks.MOST_PINGS
 
 
-def test_deliveries_at_once(engine, settings, owner):
+def test_as_many_deliveries_as_the_cap_are_claimed_and_no_more(engine, settings, owner):
     hook_id = hook_of(engine, owner)
     with writing(engine) as session:
         moment = now(session) - timedelta(minutes=1)
@@ -97,14 +97,14 @@ def test_deliveries_at_once(engine, settings, owner):
 
 
 @pytest.mark.parametrize(("quota", "most"), [("quota_images", 20), ("quota_jobs", 2)])
-def test_quotas_of_jobs(engine, settings, owner, model, quota, most):
+def test_jobs_are_created_up_to_the_quota_and_no_more(engine, settings, owner, model, quota, most):
     own = settings.model_copy(update={quota: most})
     wanted = JobCreate(model="pets", labels={"ant": 10})
     results = race(engine, lambda session, _: jobs.create(session, own, owner.id, wanted))
     assert refused(results, QuotaExceeded) == AT_ONCE - 2
 
 
-def test_quota_of_uploads(engine, settings, owner):
+def test_uploads_are_taken_up_to_the_quota_and_no_more(engine, settings, owner):
     own = settings.model_copy(update={"quota_uploads": 3})
 
     def keep(session, number):
@@ -134,7 +134,7 @@ def _dataset(session, owner_id, name, version):
     return version
 
 
-def test_versions_of_datasets(engine, owner):
+def test_datasets_of_one_name_get_different_versions(engine, owner):
     def add(session, _):
         version = common.next_version(session, Dataset, owner.id, "mine")
         return _dataset(session, owner.id, "mine", version)
@@ -142,7 +142,7 @@ def test_versions_of_datasets(engine, owner):
     assert sorted(race(engine, add)) == list(range(1, AT_ONCE + 1))
 
 
-def test_figures_of_a_model(engine, owner, model):
+def test_figures_of_a_model_are_drawn_once(engine, owner, model):
     results = race(
         engine, lambda session, _: figures.request(session, owner.id, "pets", FiguresCreate())
     )
@@ -150,14 +150,14 @@ def test_figures_of_a_model(engine, owner, model):
     assert count(engine, Figures) == 1
 
 
-def test_pipeline_of_a_name(engine, settings, owner, model):
+def test_name_has_one_pipeline(engine, settings, owner, model):
     wanted = PipelineApply.model_validate(RECIPE)
     results = race(engine, lambda s, _: pipelines.apply(s, settings, owner.id, wanted))
     assert sum(made for _, made in results) == 1
     assert count(engine, Pipeline) == 1
 
 
-def test_runs_that_go_on_at_once(engine, storage, settings, owner, model):
+def test_pipeline_has_one_run_at_once(engine, storage, settings, owner, model):
     world = World(engine, storage, settings, owner)
     world.dataset()
     world.apply(on_overlap="skip")
@@ -166,12 +166,12 @@ def test_runs_that_go_on_at_once(engine, storage, settings, owner, model):
     assert count(engine, Run) == 1
 
 
-def test_owner_of_a_name(engine):
+def test_name_has_one_owner(engine):
     results = race(engine, lambda session, _: keys.ensure_owner(session, "new"))
     assert len(set(results)) == 1
 
 
-def test_link_signs_in_once(engine):
+def test_link_opens_one_session(engine):
     with writing(engine) as session:
         asker = keys.authenticate(session, keys.create_key(session, "me", ["read"]))
         token, _ = sign_ins.make_link(session, asker)

@@ -257,7 +257,7 @@ def test_error_that_cannot_pass_ends_it_at_the_first_attempt(claimed, error):
 
 
 @ONE_DATABASE
-def test_defect_is_told_as_it_is_and_does_not_wait_for_the_lease(claimed):
+def test_defect_is_recorded_as_it_is_and_does_not_wait_for_the_lease(claimed):
     assert claimed.fail(KeyError("width")) == expected_waits(claimed)[0]
     assert claimed.row.error == "KeyError: 'width'"
 
@@ -314,7 +314,7 @@ def test_attempt_that_was_overtaken_changes_nothing(claimed):
 
 
 @ONE_DATABASE
-def test_work_that_was_told_to_stop_is_left_as_it_is(claimed):
+def test_work_that_was_asked_to_stop_is_left_as_it_is(claimed):
     number = claimed.claim()
     with attempt(claimed.engine, claimed.settings, claimed.kind, claimed.id, number):
         raise Cancelled("Stopped.")

@@ -154,7 +154,7 @@ def test_datasets_are_listed_newest_first_page_by_page(engine, storage, owner):
         (lambda storage, key: storage.put(key, storage.get(key)[:-9]), "damaged"),
     ],
 )
-def test_spoilt_images_are_told(engine, storage, owner, splits, spoil, word):
+def test_spoilt_images_are_found(engine, storage, owner, splits, spoil, word):
     prefix = prefix_of(engine, register(engine, storage, owner.id, splits))
     spoil(storage, f"{prefix}/train.safetensors")
 
@@ -190,7 +190,7 @@ def test_uploaded_class_folders_become_a_dataset(engine, storage, owner, tmp_pat
     assert sorted(map(bytes, pixels)) == sorted(map(bytes, images.images))
 
 
-def test_images_that_were_changed_in_the_store_are_told(engine, storage, owner, splits):
+def test_images_that_were_changed_in_the_store_are_found(engine, storage, owner, splits):
     dataset = register(engine, storage, owner.id, splits)
     prefix = prefix_of(engine, dataset)
     key = f"{prefix}/train.safetensors"

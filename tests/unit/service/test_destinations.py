@@ -15,7 +15,7 @@ def test_destinations_are_named_by_the_operator() -> None:
 
 
 @pytest.mark.parametrize("text", ["s3://b", "a=", "=s3://b", "a=s3://b,a=s3://c"])
-def test_setting_that_cannot_be_read_is_told_without_its_urls(text: str) -> None:
+def test_setting_that_cannot_be_read_is_an_error_without_its_urls(text: str) -> None:
     with pytest.raises(InvalidRequest, match="cannot be read; write it as") as told:
         destinations(Settings(export_destinations=text))
     assert "s3://b," not in told.value.detail

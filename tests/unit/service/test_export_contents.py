@@ -74,7 +74,7 @@ def values(table: pa.Table):
     return [int(decode_png(entry["bytes"])[0, 0, 0]) for entry in table["image"].to_pylist()]
 
 
-def test_several_jobs_are_joined_and_their_files_told_apart(exported, start, store):
+def test_several_jobs_are_joined_and_their_files_have_different_names(exported, start, store):
     first, ids = start(ant=2)
     store(ids[0])
     second, ids = start(cat=3)

@@ -48,7 +48,7 @@ def let_the_wait_pass(engine):
         session.execute(update(Export).values(available_at=past))
 
 
-def test_export_is_queued_and_a_worker_is_told(engine, owner, job):
+def test_export_is_queued_and_a_message_sent(engine, owner, job):
     export, messages = create(engine, owner, job)
 
     assert (export.state, export.images_written, export.images_total) == ("queued", 0, 10)
@@ -99,7 +99,7 @@ def test_same_job_gives_the_same_archive_again(engine, storage, tiny, owner, job
     assert len(digests) == 1
 
 
-def test_export_told_of_twice_is_written_once(engine, storage, tiny, owner, job):
+def test_export_with_two_messages_is_written_once(engine, storage, tiny, owner, job):
     export, _ = create(engine, owner, job)
     for _ in range(2):
         export_writing.run(engine, storage, tiny, export.id)

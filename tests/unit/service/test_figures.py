@@ -136,7 +136,7 @@ def test_names_that_no_figure_has_are_not_found(name):
         figures.check_name(name)
 
 
-def test_those_that_failed_say_why_and_are_drawn_anew_when_asked(
+def test_those_that_failed_say_why_and_are_drawn_again_on_request(
     engine, settings, storage, owner, model
 ):
     row, _ = asked(engine, owner)

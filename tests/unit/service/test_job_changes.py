@@ -126,7 +126,7 @@ class TestLabels:
         with pytest.raises(InvalidRequest, match="'ant' is asked for twice"):
             self.labels(engine, tiny, owner, labels={"0": 1, "ant": 1})
 
-    def test_balance_fills_up_what_the_training_images_lack(
+    def test_balance_fills_up_what_is_missing_in_the_training_images(
         self, engine, tiny, owner, model, dataset
     ):
         to_six = {"dataset": "zoo", "to": 6}
@@ -139,7 +139,7 @@ class TestLabels:
         with pytest.raises(NotFound):
             self.labels(engine, tiny, owner, balance={"dataset": "none"})
 
-    def test_balance_of_classes_that_the_model_lacks_is_refused(
+    def test_balance_of_classes_that_the_model_does_not_know_is_refused(
         self, engine, tiny, owner, model, dataset
     ):
         with writing(engine) as session:
@@ -423,7 +423,7 @@ class TestShowing:
         with writing(engine) as session, pytest.raises(InvalidRequest, match="10,000 images"):
             jobs.create(session, tiny, owner.id, wanted)
 
-    def test_metadata_is_told_again(self, engine, tiny, owner, model):
+    def test_metadata_is_returned(self, engine, tiny, owner, model):
         noted = {"ticket": "VIS-17", "tags": ["a", None, 1.5], "é": {"ok": True}}
         with writing(engine) as session:
             wanted = JobCreate(model="pets", all=1, metadata=noted, retention_days=3)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -76,18 +75,16 @@ def test_large_job_is_answered_before_its_whole_window_is_cut(engine, settings, 
     ],
 )
 def test_sampler_that_the_model_cannot_serve_is_refused(
-    engine, settings, owner, model, change, sampler, refusal, words
+    engine, settings, owner, stranger, model, change, sampler, refusal, words
 ):
-    other = Owner(id=new_id(), name="other", created_at=datetime.now(UTC))
-    asking = other if refusal is Forbidden else owner
+    asking = stranger if refusal is Forbidden else owner
     with writing(engine) as session:
-        session.add(other)
         session.execute(update(Model).where(Model.id == model.id).values(**change))
     with pytest.raises(refusal, match=words):
         create(engine, settings, asking, all=1, sampler=sampler)
 
 
-def test_sampler_is_kept_with_the_job_and_told_with_each_sample(
+def test_sampler_is_kept_with_the_job_and_shown_with_each_sample(
     engine, settings, owner, model, result_of, batch_ids
 ):
     change = {"metrics": {"density_components": 4}}
@@ -112,7 +109,7 @@ def test_all_asks_for_the_same_count_of_every_label(engine, settings, owner, mod
     ]
 
 
-def test_seed_is_drawn_and_told_when_absent(engine, settings, owner, model):
+def test_seed_is_drawn_and_shown_when_absent(engine, settings, owner, model):
     first, _ = create(engine, settings, owner, all=1)
     second, _ = create(engine, settings, owner, all=1)
 

@@ -86,7 +86,7 @@ def test_cancelled_job_stops_its_batches(engine, settings, owner, work, clock):
             lease.check()
 
 
-def test_of_many_workers_told_at_once_one_gets_the_batch(database_url, settings, batch_id):
+def test_of_many_workers_that_claim_at_once_one_gets_the_batch(database_url, settings, batch_id):
     begin = threading.Barrier(4)
 
     def claim(_):

@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 
 from datagen import bundled
 from datagen.db.session import now, reading, writing
-from datagen.db.tables import Dataset, Figures, Job, Model, Owner, Report, new_id
+from datagen.db.tables import Dataset, Figures, Job, Model, Report, new_id
 from datagen.errors import (
     Conflict,
     InvalidFile,
@@ -96,7 +96,7 @@ def tick(engine, settings):
         return requeue_stale(session, settings)
 
 
-def test_training_is_queued_and_workers_are_told(engine, settings, owner, dataset):
+def test_training_is_queued_and_a_message_sent(engine, settings, owner, dataset):
     model, messages = create(engine, settings, owner, options={"epochs": 3})
 
     assert model.state == "queued"
@@ -420,11 +420,8 @@ def test_jobs_keep_a_model_unless_forced_which_leaves_a_tombstone(engine, settin
         assert next_version(session, Model, owner.id, "pets") == 2
 
 
-def test_report_keeps_a_model_as_a_job_does_and_names_no_others(engine, owner, model):
-    stranger = Owner(id=new_id(), name="stranger", created_at=datetime.now(UTC))
+def test_report_keeps_a_model_as_a_job_does_and_names_no_others(engine, owner, stranger, model):
     with writing(engine) as session:
-        session.add(stranger)
-        session.flush()
         report = Report(
             owner_id=stranger.id, model_id=model.id, dataset_key="a" * 64, quick=True,
             state="running", progress={}, available_at=now(session), created_at=now(session),

@@ -5,38 +5,15 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import httpcore
 import pytest
+from receivers import Receiver, receiver
 
 from datagen.errors import Forbidden
 from datagen.service import addresses, outgoing
 
-
-@pytest.fixture
-def receiver() -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            length = int(self.headers["Content-Length"])
-            self.rfile.read(length)
-            if self.path == "/away":
-                self.send_response(302)
-                self.send_header("Location", "http://127.0.0.1:1/")
-                self.end_headers()
-                return
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b"x" * 100_000)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+__all__ = ["receiver"]
 
 
 def post(url: str, *, allow_private: bool = False) -> tuple[int, str]:
@@ -47,16 +24,15 @@ def post(url: str, *, allow_private: bool = False) -> tuple[int, str]:
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "localhost", "2130706433", "0x7f000001", "[::1]", "[::ffff:7f00:1]", "0"]
 )
-def test_every_form_of_an_address_inside_is_refused(receiver: str, host: str) -> None:
-    port = receiver.rpartition(":")[2]
+def test_every_form_of_an_address_inside_is_refused(receiver: Receiver, host: str) -> None:
     with pytest.raises((Forbidden, httpcore.ConnectError)) as caught:
-        post(f"http://{host}:{port}/")
+        post(f"http://{host}:{receiver.port}/")
     if isinstance(caught.value, Forbidden):
         assert "not public" in caught.value.detail
 
 
 def test_name_that_answers_otherwise_the_second_time_is_not_asked_twice(
-    receiver: str, monkeypatch: pytest.MonkeyPatch
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
     real = socket.getaddrinfo
@@ -78,7 +54,7 @@ def test_name_that_answers_otherwise_the_second_time_is_not_asked_twice(
         lambda _self, host, *_rest: connected.append(host) or _refuse(),
     )
     with pytest.raises(httpcore.ConnectError):
-        post(f"http://rebinding.example:{receiver.rpartition(':')[2]}/")
+        post(f"http://rebinding.example:{receiver.port}/")
     assert (connected, len(asked)) == (["203.0.113.1"], 1)
 
 
@@ -86,9 +62,12 @@ def _refuse() -> None:
     raise httpcore.ConnectError("refused")
 
 
-def test_redirects_are_not_followed_and_long_answers_not_read(receiver: str) -> None:
-    assert post(receiver + "/away", allow_private=True)[0] == 302
-    status, text = post(receiver + "/", allow_private=True)
+def test_redirects_are_not_followed_and_long_answers_not_read(receiver: Receiver) -> None:
+    receiver.headers = {"Location": "http://127.0.0.1:1/"}
+    receiver.answers = [302]
+    assert post(receiver.url, allow_private=True)[0] == 302
+    receiver.body, receiver.status = b"x" * 100_000, 200
+    status, text = post(receiver.url, allow_private=True)
     assert (status, len(text)) == (200, outgoing.MOST_READ)
 
 
@@ -118,7 +97,7 @@ def test_receiver_that_drips_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) ->
         dripping.join()
 
 
-def test_name_that_nobody_has_is_no_connection(receiver: str) -> None:
+def test_name_that_nobody_has_is_no_connection(receiver: Receiver) -> None:
     with pytest.raises(httpcore.ConnectError, match="is not found"):
         post("http://nosuch.invalid/")
 

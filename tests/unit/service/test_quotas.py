@@ -117,7 +117,7 @@ def test_settings_are_the_quotas_of_owners_without_their_own(engine, tiny, owner
     create(engine, few, owner, all=1)
 
 
-def test_whoever_asks_is_told_what_is_used(engine, tiny, owner, job):
+def test_answer_shows_what_is_used(engine, tiny, owner, job):
     with writing(engine) as session:
         text = keys.create_key(session, owner.name, ["read"])
     with reading(engine) as session:

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import delete, select, update
 
 from datagen.db.session import now, reading, writing
-from datagen.db.tables import Delivery, Owner, Webhook, new_id
+from datagen.db.tables import Delivery, Webhook, new_id
 from datagen.errors import TooManyRequests, Unavailable
 from datagen.schemas import PING, WebhookCreate
 from datagen.service import claims, common, delivering, receivers, stale, webhooks
@@ -30,12 +30,6 @@ class World:
         with writing(self.engine) as session:
             wanted = WebhookCreate(url="https://h.example/")
             return webhooks.create(session, (owner or self.owner).id, wanted).id
-
-    def other_owner(self):
-        with writing(self.engine) as session:
-            row = Owner(id=new_id(), name="other", created_at=now(session))
-            session.add(row)
-        return row
 
     def wait(self, hook_id, count):
         """So many deliveries that wait, the oldest first."""
@@ -83,10 +77,9 @@ def ids(messages):
     return [UUID(message.arguments["delivery_id"]) for message in messages]
 
 
-def test_one_owner_has_so_many_deliveries_at_once_and_others_have_theirs(world):
+def test_one_owner_has_so_many_deliveries_at_once_and_others_have_theirs(world, stranger):
     waiting = [one for _ in range(2) for one in world.wait(world.hook(), receivers.AT_ONCE)]
-    other = world.other_owner()
-    (theirs,) = world.wait(world.hook(other), 1)
+    (theirs,) = world.wait(world.hook(stranger), 1)
     told = world.due()
     assert len(told) == receivers.AT_ONCE + 1
     assert theirs in told
@@ -173,7 +166,7 @@ def test_webhook_that_was_removed_while_its_owner_was_locked_is_not_posted_to(wo
     assert world.claim(waiting) is None
 
 
-def test_owner_tries_webhooks_six_times_a_minute_at_most(world):
+def test_owner_tries_webhooks_six_times_a_minute_at_most(world, stranger):
     hooks = [world.hook(), world.hook()]
     tries = iter(range(100))
 
@@ -183,10 +176,9 @@ def test_owner_tries_webhooks_six_times_a_minute_at_most(world):
 
     for _ in range(webhooks.MOST_PINGS):
         ping()
-    other = world.other_owner()
-    theirs = world.hook(other)
+    theirs = world.hook(stranger)
     with writing(world.engine) as session:
-        webhooks.ping(session, other.id, theirs)
+        webhooks.ping(session, stranger.id, theirs)
     with pytest.raises(TooManyRequests, match="within a minute") as caught:
         ping()
     assert 1 <= caught.value.retry_after <= 60

@@ -218,7 +218,7 @@ def test_run_whose_job_somebody_cancelled_or_removed_fails(world):
         ("always", {"model": "nobody"}, "run.failed"),
     ],
 )
-def test_webhook_is_told_of_the_end_that_it_waits_for(world, when, recipe, event):
+def test_webhook_is_notified_of_the_end_that_it_waits_for(world, when, recipe, event):
     with writing(world.engine) as session:
         wanted = WebhookCreate(url="https://ci.example/hook", events=["job.failed"])
         hook = webhooks.create(session, world.owner.id, wanted)

@@ -237,7 +237,7 @@ def test_run_reaches_its_end_though_every_message_is_lost(world):
     assert (world.count(Job), world.count(Export), world.count(Run)) == (1, 1, 1)
 
 
-def test_step_that_is_told_of_twice_is_done_once(world):
+def test_step_with_two_messages_is_done_once(world):
     world.apply()
     run = world.start()
     for _ in range(4):

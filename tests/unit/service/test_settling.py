@@ -64,7 +64,7 @@ def test_job_is_settling_from_its_last_image_to_its_end(engine, job, close, job_
     assert (job_view().state, job_view().stage) == ("succeeded", None)
 
 
-def test_job_whose_duplicates_are_made_anew_is_settling(engine, tiny, job, close, job_view):
+def test_job_whose_duplicates_are_generated_again_is_settling(engine, tiny, job, close, job_view):
     close()
     close(twice=True)
     messages = settling.settle(engine, job[0].id)

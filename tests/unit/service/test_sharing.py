@@ -107,7 +107,7 @@ def test_a_waiting_batch_ends_its_job_where_the_model_is_private_by_then(
     assert (ended.state, ended.error, ended.images_stored) == ("failed", SENTENCE, stored)
 
 
-def test_a_batch_that_is_to_be_drawn_anew_keeps_the_images_that_it_had(
+def test_a_batch_that_is_to_be_generated_again_keeps_the_images_that_it_had(
     engine, tiny, stranger, shared, store
 ):
     job, ids = begun(engine, tiny, stranger)
@@ -262,7 +262,7 @@ def test_a_run_that_waits_for_its_job_fails_with_the_jobs_sentence(
     assert ended.error.endswith(SENTENCE)
 
 
-def test_others_are_not_told_what_a_shared_model_was_trained_on(engine, owner, stranger, shared):
+def test_others_do_not_see_what_a_shared_model_was_trained_on(engine, owner, stranger, shared):
     dataset = own_dataset(engine, owner, shared, "secret", "c" * 64)
     same = own_dataset(engine, stranger, shared, "same", "c" * 64)
     with writing(engine) as session:

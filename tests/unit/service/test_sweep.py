@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from sqlalchemy import update
 from datagen.db.session import now, writing
 from datagen.db.tables import Batch, Export, Model, Report, new_id
 from datagen.schemas import JobCreate
+from datagen.scratch import LOCK, PREFIX, scratch
 from datagen.service import batches, jobs
 from datagen.service.sweep import sweep
 from datagen.storage import INCOMING
@@ -175,3 +177,16 @@ def test_more_files_than_are_looked_at_together_are_all_swept(
 
     assert sweep(engine, storage, settings) == 10
     assert left(storage) == {named}
+
+
+def test_temporary_folder_of_a_killed_process_is_swept_too(
+    engine, storage, settings, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    abandoned = tmp_path / "tmp" / f"{PREFIX}upload-1"
+    (abandoned / "files").mkdir(parents=True)
+    (abandoned / LOCK).touch()
+    with scratch("export") as held:
+        assert sweep(engine, storage, settings) == 0
+        assert held.is_dir()
+    assert not abandoned.exists()

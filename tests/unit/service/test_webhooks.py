@@ -35,7 +35,7 @@ def test_webhook_that_is_removed_while_the_tick_looks_is_left_alone(engine, owne
         assert session.scalars(select(Webhook)).all() == []
 
 
-def test_named_webhook_is_told_of_the_jobs_that_name_it_alone(engine, tiny, owner, start):
+def test_named_webhook_is_notified_of_the_jobs_that_name_it_alone(engine, tiny, owner, start):
     with writing(engine) as session:
         named, plain = (
             webhooks.create(session, owner.id, WebhookCreate(url="https://h.example/", named=one))
@@ -58,7 +58,7 @@ def test_named_webhook_is_told_of_the_jobs_that_name_it_alone(engine, tiny, owne
     ("before_the_look", "before_the_webhook", "told"),
     [(60, False, 1), (110, False, 1), (130, False, 0), (60, True, 0)],
 )
-def test_end_that_is_committed_after_a_later_look_is_told(
+def test_end_that_is_committed_after_a_later_look_is_sent(
     engine, tiny, owner, start, before_the_look, before_the_webhook, told
 ):
     with writing(engine) as session:

@@ -176,7 +176,7 @@ def test_gate_gives_the_same_whatever_batches_and_workers(
     assert sum(part["duplicate"] for part in results[0][2]) > 0
 
 
-def test_lowest_index_keeps_and_the_others_are_drawn_anew_until_none_is_left(
+def test_lowest_index_keeps_and_the_others_are_generated_again_until_none_is_left(
     engine, owner, examples, submit, worker, work_off
 ):
     count, attempts = 7, 60
@@ -214,7 +214,7 @@ def test_lowest_index_keeps_and_the_others_are_drawn_anew_until_none_is_left(
     assert told.images_stored == count * LABELS
 
 
-def test_what_was_drawn_anew_is_what_shards_and_rows_hold(
+def test_what_was_generated_again_is_what_shards_and_rows_hold(
     engine, storage, owner, examples, submit, worker, work_off
 ):
     job = submit(

@@ -191,9 +191,7 @@ def test_cancelled_report_stays_so(engine, owner, dataset, job, ask, run):
         reports.cancel(session, owner.id, asked.id)
 
 
-def test_labels_that_the_real_images_lack_are_left_out_and_told(
-    engine, storage, owner, job, ask, run
-):
+def test_labels_without_real_images_are_left_out_and_noted(engine, storage, owner, job, ask, run):
     names = ("class 0", "class 2", "another")
     splits = {
         "train": striped_set(240, names=names), "test": striped_set(90, seed=1, names=names)

@@ -199,7 +199,7 @@ def test_slice_keeps_only_the_latest_state(engine, storage, submit, trainer, ste
         assert states(storage) == [row.state_key]
 
 
-def test_training_that_is_told_of_twice_runs_once(engine, queue, submit, trainer):
+def test_training_with_two_messages_runs_once(engine, queue, submit, trainer):
     model = submit()
     queue.send(list(queue.waiting))
     queue.tasks = {RUN_TRAINING: trainer()}
@@ -334,7 +334,9 @@ def test_damaged_state_fails_the_training_with_the_reason(engine, storage, submi
     assert "damaged" in row.error
 
 
-def test_missing_state_starts_the_training_anew(engine, storage, submit, trainer, step):
+def test_missing_state_starts_the_training_from_the_beginning(
+    engine, storage, submit, trainer, step
+):
     model = submit()
     step(trainer(slice_seconds=ONE_STEP))
     storage.delete(row_of(engine, model).state_key)

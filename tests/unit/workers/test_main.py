@@ -3,9 +3,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from environments import as_variables, clean_environment
+from running import wait_until
 
+from datagen.scratch import LOCK, PREFIX
 from datagen.settings import Settings
 from workers.__main__ import main, pool_of
 
@@ -34,10 +38,9 @@ def test_ticks_alone_need_no_processes() -> None:
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    kept = {name: text for name, text in os.environ.items() if not name.startswith("DATAGEN_")}
     return subprocess.run(
         [sys.executable, "-P", "-m", "workers", *arguments],
-        env=kept | environment,
+        env=clean_environment() | environment,
         capture_output=True,
         text=True,
         timeout=60,
@@ -72,3 +75,23 @@ def test_wrong_usage_is_named(
         main(arguments)
     assert stopped.value.code == 2
     assert named in capsys.readouterr().err
+
+
+def test_worker_removes_the_temporary_folders_of_killed_processes_when_it_starts(
+    tmp_path: Path,
+) -> None:
+    abandoned = tmp_path / f"{PREFIX}export-1"
+    (abandoned / "files").mkdir(parents=True)
+    (abandoned / LOCK).touch()
+    # The folder goes though no broker is there.
+    own = as_variables(home=tmp_path / "home", broker_url="redis://127.0.0.1:1")
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", "workers", "worker", "--queues", "control"],
+        env=clean_environment() | own | {"TMPDIR": str(tmp_path)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as worker:
+        try:
+            wait_until(lambda: not abandoned.exists(), 60)
+        finally:
+            worker.kill()
