@@ -176,9 +176,10 @@ class _UrgentLeft:
 
 
 def _in_turn(session: Session, waiting: Sequence[Job], room: int) -> Iterator[Job]:
-    """Yields `room` times the job to cut the next batch from: one of the owner with the fewest open
-    batches. The caller cuts it before it goes on.
-    """  # noqa: D205 - one sentence
+    """Yields the job to cut the next batch from, `room` times; the caller cuts it in between.
+
+    It is a job of the owner with the fewest open batches.
+    """
     rows = session.execute(select(_OPEN_OF_OWNER)).all()
     open_of: dict[UUID, int] = {owner_id: count for owner_id, count in rows}  # noqa: C416 - rows, not tuples
     queues: dict[UUID, deque[Job]] = {}

@@ -1,7 +1,7 @@
-"""Figures: pictures of what a model has learnt, drawn by workers when they are first asked for.
+"""Figures: pictures of what a model has learnt, drawn by workers at the first request.
 
-Whoever asks gets figures with real images only where these are his own, or ship with datagen: a
-public model shares what it makes, and not its owner's images.
+Users get figures with real images only where these are their own, or ship with datagen: a
+shared model shares what it generates, and not its owner's images.
 """
 
 from __future__ import annotations

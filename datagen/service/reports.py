@@ -1,7 +1,7 @@
 """Reports: what labelled images are worth, from the request to the files.
 
-A report belongs to whoever asked for it, and is measured by real images of his own, or by the
-sample that ships. Workers run it in slices; between two of them the store holds what was found.
+A report belongs to the user who requested it, and is measured by that user's real images, or by
+the sample that ships. Workers run it in slices; between two of them the store holds what was found.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ _AT_ONCE = 500
 def settle(engine: Engine, job_id: UUID) -> list[Message]:
     """End a job without duplicates, or have those that it has drawn anew; what is to be sent.
 
-    Does nothing where the job is not whole. Safe to be told of twice: a round that somebody else
-    began meanwhile is left to him.
+    Does nothing where the job is not whole. Safe to call twice: a round that another worker
+    began meanwhile is left to that worker.
     """
     with reading(engine) as session:
         job = session.get(Job, job_id)
