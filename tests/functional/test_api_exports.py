@@ -106,6 +106,17 @@ def test_single_files_are_fetched_by_their_path(stack: Any, export: Any) -> None
     assert again.status_code == 304
 
 
+def test_every_file_comes_as_a_type_that_the_document_names(stack: Any, export: Any) -> None:
+    base = f"/v1/exports/{export['id']}/files"
+    paths = stack.http.get("/openapi.json").json()["paths"]
+    answers = paths["/v1/exports/{export_id}/files/{path}"]["get"]["responses"]
+    for name in ("manifest.json", *stack.http.get(f"{base}/manifest.json").json()["files"]):
+        found = stack.http.get(f"{base}/{name}", headers={"Range": "bytes=0-1"})
+        assert found.status_code == 206, name
+        assert found.headers["content-type"].partition(";")[0] in answers["206"]["content"], name
+    assert answers["200"]["content"] == answers["206"]["content"]
+
+
 @pytest.mark.parametrize("path", ["nothing.png", "../manifest.json", "train", "%2e%2e/x", "a%00"])
 def test_file_that_is_not_there_is_404(stack: Any, export: Any, path: str) -> None:
     answer = stack.http.get(f"/v1/exports/{export['id']}/files/{path}")

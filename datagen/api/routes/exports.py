@@ -38,6 +38,9 @@ _MEDIA_TYPES = {
     "npz": ZIP,
 }
 _OCTETS = "application/octet-stream"
+_FILES: dict[str, dict[str, str]] = {
+    name.partition(";")[0]: {} for name in (*_MEDIA_TYPES.values(), _OCTETS)
+}
 
 
 @dataclass(frozen=True)
@@ -186,8 +189,8 @@ def download_export(
     response_class=Response,
     responses={
         **problems(404, 409, 410, 416),
-        200: {"content": {_OCTETS: {}}, "description": "The file."},
-        206: {"content": {_OCTETS: {}}, "description": "The requested range."},
+        200: {"content": _FILES, "description": "The file."},
+        206: {"content": _FILES, "description": "The requested range."},
         304: {"description": "The file is the one you have (`If-None-Match`)."},
     },
 )
