@@ -94,7 +94,8 @@ def test_run_ends_well_though_processes_are_killed_at_each_step(
             killed[at] += 1
         return found.state in ENDED
 
-    wait_until(ended, 1500)
+    # The report takes minutes, and every look a share of its core.
+    wait_until(ended, 1500, pause=0.1)
     run = run.refresh()
 
     assert run.state == "succeeded", run.error

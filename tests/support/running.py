@@ -47,12 +47,12 @@ PROGRAMS = {
 }
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 120.0) -> Any:
+def wait_until(condition: Callable[[], Any], seconds: float = 120.0, *, pause: float = 0.01) -> Any:
     """The first true value of the condition; fails where there is none in time."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
+        time.sleep(pause)
     return value
 
 
