@@ -17,8 +17,9 @@ from datagen.db.tables import Model
 # Workers that import torch again and again take long where others use the cores.
 pytestmark = pytest.mark.timeout(900)
 
+# Some twenty slices on a quick machine.
 OPTIONS: dict[str, Any] = {
-    "preset": "small", "epochs": 16, "refine_epochs": 1, "judge_epochs": 2, "seed": 3,
+    "preset": "small", "epochs": 200, "refine_epochs": 1, "judge_epochs": 2, "seed": 3,
 }  # fmt: skip
 KILLS = 3
 
