@@ -37,7 +37,7 @@ test: $(TEST_STAMP) ## Formatting, lint, types, import contract, tests (under 15
 	$(BIN)/lint-imports
 	$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-test-long: $(TEST_STAMP) ## Chaos, soak and ten thousand generated requests, on real processes (bounded, under an hour)
+test-long: $(TEST_STAMP) ## Chaos, soak and ten thousand generated requests, on real processes (bounded, about two hours)
 	$(TEST_ENV) $(BIN)/python -m pytest tests/long tests/integration/test_killed_pipelines.py --every-point --timeout 1800
 
 format: $(TEST_STAMP) ## Format the code and mend what lint can mend
