@@ -18,9 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from environments import clean_environment
+from memory import growth_of
 from running import wait_until
 
-from benchmarks.api_memory import large_pictures, repeated_value, reset_peak, resident
+from benchmarks.api_memory import large_pictures, repeated_value
 from datagen.scratch import PREFIX
 
 
@@ -105,7 +106,6 @@ def test_file_beyond_the_readers_memory_is_422_and_the_api_goes_on(api: Api) -> 
         wait_until(lambda: not api.left())
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="Only Linux's /proc has the peak of a process.")
 @pytest.mark.parametrize("build", [partial(repeated_value, 200), partial(large_pictures, 24, 1500)])
 def test_files_that_unfold_to_far_more_than_they_have_take_little_of_the_apis_memory(
     api: Api, build: Callable[[], bytes]
@@ -114,11 +114,10 @@ def test_files_that_unfold_to_far_more_than_they_have_take_little_of_the_apis_me
     with api.running() as process:
         # What every upload loads is loaded then.
         api.post("/v1/datasets", params={"name": "warm", "dry_run": True}, content=b"no dataset")
-        idle = resident(process.pid, "VmRSS")
-        reset_peak(process.pid)
-        answer = api.post("/v1/datasets", params={"name": "wide"}, content=body)
+        with growth_of(process.pid) as growth:
+            answer = api.post("/v1/datasets", params={"name": "wide"}, content=body)
         assert answer.status_code == 422, answer.text
-        assert resident(process.pid, "VmHWM") - idle < 64_000_000
+        assert growth.bytes < 64_000_000
         assert process.poll() is None
 
 

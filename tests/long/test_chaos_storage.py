@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 from commands import DATAGEN
-from mounts import enter, environment_of, needs_mounts, shell
+from mounts import enter, environment_of, shell
 from running import wait_until
 
 from datagen.client import Client
 
-pytestmark = [pytest.mark.timeout(600), needs_mounts]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("mounts")]
 
 
 def test_home_that_is_read_only_is_refused_with_a_sentence(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from commands import DATAGEN
-from mounts import environment_of, needs_mounts, shell
+from mounts import environment_of, shell
 from receivers import Receiver, receiver
 from running import wait_until
 
@@ -17,7 +17,7 @@ from datagen.client import Client
 
 __all__ = ["receiver"]
 
-pytestmark = [pytest.mark.timeout(300), needs_mounts]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("mounts")]
 
 NAME = "receiver.test"
 # Of the addresses that are public and nobody's here: nothing is sent, the name is only looked up.

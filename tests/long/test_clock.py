@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clocks import COMPILER, Clock, clock_of
+from clocks import Clock, clock_of
 from digits import write_digits
 from running import IMPATIENT, Service, started, wait_until
 from sqlalchemy import select
@@ -17,14 +17,7 @@ from sqlalchemy import select
 from datagen.db.session import reading
 from datagen.db.tables import Run
 
-pytestmark = [
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(
-        COMPILER is None,
-        reason="Only a library that is compiled for the machine sets the clock of one process; "
-        "without a C compiler it would have to be that of the whole machine.",
-    ),
-]
+pytestmark = pytest.mark.timeout(900)
 
 DAY = 86_400.0
 HOUR = timedelta(hours=1)

@@ -30,17 +30,15 @@ def enter(pid: int, script: str) -> list[str]:
     return ["nsenter", "-t", str(pid), "--user", "--mount", "sh", "-ec", script]
 
 
-def _may_mount() -> bool:
-    if shutil.which("unshare") is None:
-        return False
-    tried = subprocess.run(
-        shell("mount -t tmpfs none /mnt"), capture_output=True, check=False, timeout=30
-    )
-    return tried.returncode == 0
-
-
-needs_mounts = pytest.mark.skipif(
-    not _may_mount(),
-    reason="Only Linux's mount namespaces give one process a full disk, a read-only one or other "
-    "host names; without them these would be those of the whole machine.",
-)
+@pytest.fixture(scope="session")
+def mounts() -> None:
+    """Fail where nothing may be mounted: a full disk would be that of the whole machine there."""
+    script = shell("mount -t tmpfs none /mnt")
+    if shutil.which(script[0]) is None:
+        pytest.fail("There is no `unshare`; these tests need Linux and the package util-linux.")
+    tried = subprocess.run(script, capture_output=True, text=True, check=False, timeout=30)
+    if tried.returncode:
+        pytest.fail(
+            f"Nothing may be mounted in a namespace here ({tried.stderr.strip()}); allow user "
+            "namespaces, or run these tests as root."
+        )

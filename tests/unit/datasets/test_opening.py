@@ -74,8 +74,8 @@ def test_folder_without_a_dataset_gets_an_error_that_says_what_is_wanted(tmp_pat
 
 @pytest.mark.skipif(
     not Path("/dev/full").exists(),
-    reason="Without Linux's device that is always full, only filling the disk that the tests run "
-    "on would show it.",
+    reason="Needs /dev/full, Linux's device that is always full: elsewhere the disk of the machine "
+    "itself would have to be filled.",
 )
 def test_disk_that_fills_up_is_an_error_and_nothing_is_left_open(tmp_path):
     for number in range(3):
