@@ -22,18 +22,18 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 import browsing
 import psycopg
 import pytest
+from owners import add_owner
 from s3 import reached, s3
 from sqlalchemy import Engine, make_url
 
 from datagen.db import migrate
-from datagen.db.session import open_engine, writing
-from datagen.db.tables import Owner, Table, new_id
+from datagen.db.session import open_engine
+from datagen.db.tables import Owner, Table
 from datagen.settings import Settings
 from datagen.storage import FileStorage
 
@@ -314,7 +314,4 @@ def settings(tmp_path: Path, database_url: str) -> Settings:
 @pytest.fixture
 def owner(engine: Engine) -> Owner:
     """An owner who has nothing yet."""
-    row = Owner(id=new_id(), name="tester", created_at=datetime.now(UTC))
-    with writing(engine) as session:
-        session.add(row)
-    return row
+    return add_owner(engine, "tester")

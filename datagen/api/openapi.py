@@ -110,6 +110,11 @@ _EXAMPLES = {
 _ALWAYS = (400, 401, 403, 422, 429)
 
 
+def content_of(*media_types: str) -> dict[str, dict[str, str]]:
+    """The `content` of an answer that is a file of one of these types."""
+    return {name.partition(";")[0]: {} for name in media_types}
+
+
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The error answers of a route: those of every route under /v1, and these."""
     schema = {"$ref": "#/components/schemas/Problem"}

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from datagen.api.auth import Reader, ScopedRoute, Writer
 from datagen.api.backends import Backends, Wired
 from datagen.api.errors import invalid_body
-from datagen.api.openapi import problems
+from datagen.api.openapi import content_of, problems
 from datagen.api.paging import Paged
 from datagen.api.reading import Readings
 from datagen.api.routes.jobs import Cursor, Limit
@@ -220,7 +220,7 @@ def remove_dataset(
     response_class=Response,
     responses={
         **problems(404),
-        200: {"content": {name: {} for name in _PICTURES.values()}, "description": "The picture."},
+        200: {"content": content_of(*_PICTURES.values()), "description": "The picture."},
     },
 )
 def show_balance(reference: str, kind: str, backends: Wired, asker: Reader) -> Response:

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from datagen.api.auth import Credentials, Reader, ScopedRoute, Writer, admit
 from datagen.api.backends import Backends, Wired
 from datagen.api.downloads import ZIP, Content, answered, stored
-from datagen.api.openapi import problems
+from datagen.api.openapi import content_of, problems
 from datagen.api.paging import Paged
 from datagen.api.routes.jobs import Cursor, Limit
 from datagen.db.session import reading, writing
@@ -38,9 +38,7 @@ _MEDIA_TYPES = {
     "npz": ZIP,
 }
 _OCTETS = "application/octet-stream"
-_FILES: dict[str, dict[str, str]] = {
-    name.partition(";")[0]: {} for name in (*_MEDIA_TYPES.values(), _OCTETS)
-}
+_FILES = content_of(*_MEDIA_TYPES.values(), _OCTETS)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Body, Query, Response
 
 from datagen.api.auth import Reader, ScopedRoute, Writer
 from datagen.api.backends import Backends, Wired
-from datagen.api.openapi import problems
+from datagen.api.openapi import content_of, problems
 from datagen.db.session import reading, writing
 from datagen.schemas import Figures, FiguresCreate
 from datagen.service import figures
@@ -26,7 +26,7 @@ DatasetQuery = Annotated[
         "was trained on, if that is yours.",
     ),
 ]
-_FILES: dict[str, dict[str, str]] = {name: {} for name in figures.MEDIA_TYPES.values()}
+_FILES = content_of(*figures.MEDIA_TYPES.values())
 
 
 @router.post("", status_code=202, summary="Draw a model's figures", responses=problems(404, 409))

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Response
 
 from datagen.api.auth import Reader, ScopedRoute, Writer
 from datagen.api.backends import Wired
-from datagen.api.openapi import problems
+from datagen.api.openapi import content_of, problems
 from datagen.api.paging import Paged
 from datagen.api.routes.jobs import Cursor, Limit
 from datagen.db.session import reading, writing
@@ -18,9 +18,7 @@ from datagen.service import reports
 
 router = APIRouter(prefix="/v1/reports", tags=["reports"], route_class=ScopedRoute)
 
-_FILES: dict[str, dict[str, str]] = {
-    name.partition(";")[0]: {} for name in reports.MEDIA_TYPES.values()
-}
+_FILES = content_of(*reports.MEDIA_TYPES.values())
 # What the page may do where a browser shows it: its own styles and pictures, and nothing else.
 _PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"
 

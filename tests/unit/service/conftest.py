@@ -9,6 +9,7 @@ from uuid import UUID
 
 import numpy as np
 import pytest
+from owners import add_owner
 from pipeline_world import World, made
 from sqlalchemy import Engine
 
@@ -54,10 +55,7 @@ def model(engine: Engine, owner: Owner) -> Model:
 @pytest.fixture
 def stranger(engine: Engine) -> Owner:
     """An owner beside the one of most tests."""
-    row = Owner(id=new_id(), name="stranger", created_at=datetime.now(UTC))
-    with writing(engine) as session:
-        session.add(row)
-    return row
+    return add_owner(engine, "stranger")
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from datagen.db.session import reading, writing
-from datagen.db.tables import Job, Model, Owner, new_id
+from datagen.db.tables import Job, Model
 from datagen.errors import Forbidden, InvalidRequest
 from datagen.schemas import Gate, JobCreate
 from datagen.service import jobs
@@ -84,11 +84,10 @@ def test_recommended_sampler_is_one_that_the_model_has_something_for(
     assert made(engine, settings, owner, all=1).sampler == expected
 
 
-def test_others_images_are_not_started_from_unasked(engine, settings, owner, recommending):
-    with writing(engine) as session:
-        other = Owner(id=new_id(), name="another", created_at=owner.created_at)
-        session.add(other)
-    recommending(owner_id=other.id, visibility="public")
+def test_others_images_are_not_started_from_unasked(
+    engine, settings, owner, stranger, recommending
+):
+    recommending(owner_id=stranger.id, visibility="public")
 
     assert made(engine, settings, owner, all=1).sampler == "density"
     with pytest.raises(Forbidden):
@@ -115,7 +114,7 @@ def test_recommended_gate_refuses_no_copies_where_the_model_cannot_tell_them(
     assert (gate.min_score, gate.reject_copies) == (0.6, False)
 
 
-def test_temperature_0_is_not_gated_unasked(engine, settings, owner, recommending):
+def test_temperature_0_is_not_gated_unasked(engine, settings, owner, stranger, recommending):
     recommending()
 
     assert made(engine, settings, owner, all=1, temperature=0.0).gate is None

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from celery import Celery
+from owners import add_owner
 from sqlalchemy import Engine
 
 from datagen.db.session import now, reading, writing
@@ -70,11 +71,9 @@ def test_a_forged_id_is_refused_before_anything_is_touched(
 @pytest.fixture
 def exports(engine: Engine, settings: Settings, owner: Owner) -> dict[str, UUID]:
     """Two exports of an owner who has one in work already, and one of another owner."""
+    other = add_owner(engine, "other")
     with writing(engine) as session:
         moment = now(session)
-        other = Owner(id=new_id(), name="other", created_at=moment)
-        session.add(other)
-        session.flush()
         found = {}
         for name, owner_id in (
             ("running", owner.id), ("one", owner.id), ("two", owner.id), ("others", other.id)
