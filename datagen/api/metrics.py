@@ -76,7 +76,7 @@ class _Service(Collector):
         url = self._backends.settings.broker_url
         if url is None:
             return family
-        # None where the broker is away: the others are worth having, and `/readyz` says that it is.
+        # No lengths where the broker is away, which `/readyz` says; the others are still useful.
         lengths = queue_lengths(url, (*TORCH_QUEUES, *LIGHT_QUEUES), BROKER_SECONDS)
         for queue, length in lengths.items():
             family.add_metric([queue], float(length))

@@ -170,9 +170,9 @@ def _take_turn(at: At) -> tuple[list[Message], bool]:
     messages: list[Message] = []
     if older and policy == "cancel_previous":
         for row in older:
-            former = place_of(at.session, at.settings, row, at.moment)
-            if former is not None:
-                messages += cancel(former, f"Run {run.id} took its place.")
+            previous = place_of(at.session, at.settings, row, at.moment)
+            if previous is not None:
+                messages += cancel(previous, f"Run {run.id} took its place.")
     elif older and policy == "queue" and len(older) <= MOST_WAITING:
         run.waits_for, run.waits_id, run.sent_at = "run", older[-1].id, None
         return [], False
@@ -221,7 +221,7 @@ def end(
 
 
 def place_of(session: Session, settings: Settings, run: Run, moment: datetime) -> At | None:
-    """Where a run stands; None for one that another version wrote, which has failed by this."""
+    """Where a run stands; None for one that another version wrote, which is ended as failed."""
     try:
         return At(session, settings, run, recipe_of(run), moment)
     except Conflict as error:

@@ -31,7 +31,7 @@ def withdrawn(model: Model, owner_id: UUID) -> DatagenError | None:
 
 
 def private_again(model: Model) -> str:
-    """Why other owners can make no more images with a model that was public."""
+    """Why other owners can generate no more images with a model that was public."""
     return (
         f"{_named(model)} is private again, and makes no more images for other owners; use another "
         "model, or ask its owner to share it."

@@ -1,4 +1,4 @@
-"""Lists of which a row cannot be read: the others are given all the same."""
+"""Lists with a row that cannot be read: the other rows are returned."""
 
 from __future__ import annotations
 

@@ -19,25 +19,25 @@ TIMES_THE_BEGINNING = 10.0
 
 @dataclass
 class GivingWay:
-    """Whether a slice is to end for somebody who waits. Made when the slice reads what it needs.
+    """Whether a slice is to end for somebody who waits. Created when the slice reads what it needs.
 
     Attributes:
         queue: where others may wait.
     """
 
     queue: Queue
-    _made: float = field(default_factory=time.monotonic)
+    _created: float = field(default_factory=time.monotonic)
     _least: float = math.inf
     _looked_at: float = 0.0
     _seen: int = 0
 
     def begin(self) -> None:
-        """Note that the slice has all that it needs, and gets somewhere from now on.
+        """Note that the slice has all that it needs, and makes progress from now on.
 
         It gives way to nobody before, nor for a while after.
         """
         moment = time.monotonic()
-        beginning = moment - self._made
+        beginning = moment - self._created
         self._least = moment + max(LEAST_SECONDS, TIMES_THE_BEGINNING * beginning)
 
     def should_yield(self) -> bool:

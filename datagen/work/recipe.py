@@ -105,7 +105,7 @@ def train(
         on_progress: told every few steps how far the training is.
         check: called at every step; raises to stop.
         slice_seconds: how long this call may take, but for the last measurements.
-        giving_way: asked at every step; the slice ends where it says so. None ends none early.
+        giving_way: asked at every step; the slice ends where it says so. None never ends it early.
 
     Raises:
         InvalidRequest: too few images.
