@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from running import wait_until
 from sqlalchemy import select, text, update
 
 from datagen.db.session import now, reading, writing
@@ -465,11 +465,13 @@ def test_tick_and_a_worker_that_claims_lock_the_job_first_and_no_batch(world):
 
 def wait_until_blocked(engine):
     """Wait until a transaction of the database waits for a lock of another one."""
-    waits = text("SELECT 1 FROM pg_locks WHERE NOT granted LIMIT 1")
-    deadline = time.monotonic() + 30
-    while True:
+    waits = text(
+        "SELECT 1 FROM pg_stat_activity "
+        "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+
+    def is_blocked():
         with reading(engine) as session:
-            if session.execute(waits).first():
-                return
-        assert time.monotonic() < deadline, "nobody waits"
-        time.sleep(0.01)
+            return session.execute(waits).first()
+
+    wait_until(is_blocked, 30)
