@@ -58,10 +58,11 @@ def train(
     batch_size: Annotated[int | None, typer.Option(min=2, help="Images a step.")] = None,
     family: Annotated[str | None, typer.Option(help="cvae (default), vae or autoencoder.")] = None,
     likelihood: Annotated[
-        str | None, typer.Option(help="bernoulli (default), gaussian or discretized_logistic.")
+        str | None, typer.Option(help="bernoulli, gaussian, laplace or discretized_logistic.")
     ] = None,
     prior: Annotated[
-        str | None, typer.Option(help="standard, normal or learnt; the better one if not given.")
+        str | None,
+        typer.Option(help="standard, normal, learnt or flow; what suits the images if not given."),
     ] = None,
     balanced: Annotated[
         bool | None, typer.Option("--balanced", help="Draw every class equally often.")

@@ -15,11 +15,13 @@ from datagen.model.distributions import (
     DiagonalGaussian,
     DiscretizedLogistic,
     Gaussian,
+    Laplace,
     Likelihood,
     Point,
     Posterior,
 )
-from datagen.model.networks import Decoder, Encoder
+from datagen.model.flow import FlowPrior
+from datagen.model.networks import Decoder, Encoder, MultiScaleDecoder, MultiScaleEncoder
 from datagen.model.priors import ClassPrior
 
 # A spread of a tenth of the pixels' range; the data move it to where it belongs.
@@ -38,40 +40,50 @@ class Autoencoder(nn.Module):
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = Encoder(config)
-        self.decoder = Decoder(config)
+        self.encoder = MultiScaleEncoder(config) if config.levels else Encoder(config)
+        self.decoder = MultiScaleDecoder(config) if config.levels else Decoder(config)
         classes, dims = config.prior_classes, config.latent_dim
         # What the sampler `prior` draws from, and what the sampler `density` does.
         self.prior = ClassPrior(classes, 1, dims)
         self.density = ClassPrior(classes, config.components, dims)
+        self.flow = FlowPrior(config) if config.flow_width else None
         channels = config.image_shape[0]
         if config.likelihood == "bernoulli":
             self.register_parameter("log_scale", None)
         else:
             self.log_scale = nn.Parameter(torch.full((channels,), FIRST_LOG_SCALE))
 
-    def encode(self, image: Tensor, label: Tensor) -> Posterior:
-        """What is known of the latents of images (B, C, H, W) in [0, 1] with labels (B,)."""
-        return Point(self.encoder(image, label)[0].float())
+    def encode(self, image: Tensor, label: Tensor, transform: Tensor | None = None) -> Posterior:
+        """What is known of the latents of images (B, C, H, W) in [0, 1] with labels (B,).
 
-    def decode(self, latent: Tensor, label: Tensor) -> Tensor:
-        """Logits (B, C, H, W) of latents (B, d) with labels (B,)."""
-        logits: Tensor = self.decoder(latent, label)
+        Where the model is conditioned on them, `transform` (B, 5) says how images were transformed.
+        """
+        return Point(self.encoder(image, label, transform)[0].float())
+
+    def decode(self, latent: Tensor, label: Tensor, transform: Tensor | None = None) -> Tensor:
+        """Logits (B, C, H, W) of latents (B, d) with labels (B,) and transforms (B, 5)."""
+        logits: Tensor = self.decoder(latent, label, transform)
         return logits
 
-    def forward(self, image: Tensor, label: Tensor, noise: Tensor) -> tuple[Likelihood, Posterior]:
+    def forward(
+        self, image: Tensor, label: Tensor, noise: Tensor, transform: Tensor | None = None
+    ) -> tuple[Likelihood, Posterior]:
         """Reconstruct: images (B, C, H, W), labels (B,), standard normal noise (B, d)."""
-        posterior = self.encode(image, label)  # (B, d)
+        posterior = self.encode(image, label, transform)  # (B, d)
         latent = posterior.sample(noise)  # (B, d)
-        return self.likelihood(latent, label), posterior  # (B, C, H, W)
+        return self.likelihood(latent, label, transform), posterior  # (B, C, H, W)
 
-    def likelihood(self, latent: Tensor, label: Tensor) -> Likelihood:
-        """p(x | z, y) of latents (B, d) with labels (B,)."""
-        logits = self.decode(latent, label).float()
+    def likelihood(
+        self, latent: Tensor, label: Tensor, transform: Tensor | None = None
+    ) -> Likelihood:
+        """p(x | z, y) of latents (B, d) with labels (B,) and transforms (B, 5)."""
+        logits = self.decode(latent, label, transform).float()
         if self.config.likelihood == "bernoulli":
             return Bernoulli(logits)
         if self.config.likelihood == "gaussian":
             return Gaussian(logits, self.log_scale)
+        if self.config.likelihood == "laplace":
+            return Laplace(logits, self.log_scale)
         return DiscretizedLogistic(logits, self.log_scale)
 
     def prior_of(self, label: Tensor) -> DiagonalGaussian | None:
@@ -81,15 +93,19 @@ class Autoencoder(nn.Module):
 
     def draw(self, label: Tensor, noise: Tensor) -> Tensor:
         """Latents (B, d) of labels (B,) from the sampling prior and standard normals (B, d)."""
+        if self.flow is not None:
+            return self.flow.transport(noise, label)
         return self.prior.draw(label, noise)
 
 
 class VAE(Autoencoder):
     """p(x | z) and q(z | x), unconditional (Kingma and Welling, 2013)."""
 
-    def encode(self, image: Tensor, label: Tensor) -> DiagonalGaussian:
+    def encode(
+        self, image: Tensor, label: Tensor, transform: Tensor | None = None
+    ) -> DiagonalGaussian:
         """Posterior of images (B, C, H, W) in [0, 1]; mean and logvar (B, d)."""
-        mean, logvar = self.encoder(image, label)
+        mean, logvar = self.encoder(image, label, transform)
         return DiagonalGaussian(mean.float(), logvar.float())
 
 

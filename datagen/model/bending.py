@@ -6,14 +6,25 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's own abbreviation
 from torch import Tensor
 
+from datagen.model.config import TRANSFORM_VALUES
+
 # Largest changes of an augmented image: turn (radians), scale, shear, shift (of half a side).
 TURN, SCALE, SHEAR, SHIFT = 0.2, 0.1, 0.15, 0.125
 
 
+def random_transforms(count: int, generator: torch.Generator) -> Tensor:
+    """Turn, scale, shear and two shifts of so many images, as shares of the largest, (B, 5)."""
+    return torch.rand(count, TRANSFORM_VALUES, generator=generator) * 2 - 1
+
+
 def bent(image: Tensor, generator: torch.Generator) -> Tensor:
     """Images (B, C, H, W), each turned, scaled, sheared and shifted a little."""
+    return transformed(image, random_transforms(len(image), generator))
+
+
+def transformed(image: Tensor, change: Tensor) -> Tensor:
+    """Images (B, C, H, W), each transformed by its values (B, 5) in [-1, 1]; 0 changes nothing."""
     count = len(image)
-    change = torch.rand(count, 5, generator=generator) * 2 - 1  # (B, 5) in [-1, 1]
     turn, shear = change[:, 0] * TURN, change[:, 2] * SHEAR
     scale = 1 + change[:, 1] * SCALE
     matrix = torch.zeros(count, 2, 3)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 MAX_SIDE = 1024
 MAX_SEED = 2**63 - 1
@@ -15,10 +15,20 @@ MAX_COMPONENTS = 256
 TRAINING_COUNTS = "training_images_per_class"
 
 Family = Literal["autoencoder", "vae", "cvae"]
-LikelihoodName = Literal["bernoulli", "gaussian", "discretized_logistic"]
-PriorName = Literal["standard", "normal", "learnt"]
+LikelihoodName = Literal["bernoulli", "gaussian", "laplace", "discretized_logistic"]
+PriorName = Literal["standard", "normal", "learnt", "flow"]
+OptimizerName = Literal["adamw", "muon"]
 Augmentation = Literal["none", "affine"]
 RefinementSampler = Literal["prior", "density", "neighbour"]
+
+# Values that describe how an image was transformed: turn, scale, shear, shift across and down.
+TRANSFORM_VALUES = 5
+# Channels in which the coarsest grid of the multi-scale networks meets the latent.
+NECK_WIDTH = 32
+# Frequencies of the sines and cosines that stand for a time in the flow.
+FREQUENCIES = 16
+# Channels of a level are those of the finest one times at most this.
+WIDEST = 4
 
 
 def _usable_shape(shape: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -45,6 +55,13 @@ class GeneratorConfig(BaseModel):
         blocks: residual blocks of the decoder.
         encoder_blocks: residual blocks of the encoder.
         stride: side of the square of pixels that one position of the network stands for.
+        levels: grids of the multi-scale networks, each of half the sides of the one before and of
+            twice its channels; 0 means the single-scale networks.
+        detail_width: channels of the decoder at half the stride; 0 leaves that level out.
+        transform_condition: whether the networks are conditioned on how an image was transformed
+            while training, so that what they generate is not transformed.
+        flow_width: hidden values of the flow that the sampler `prior` draws by; 0 means no flow.
+        flow_blocks: residual blocks of that flow.
         likelihood: distribution of a pixel given z.
         null_label: whether a label that says nothing was trained too, by leaving labels out.
         learnt_prior: whether p(z | y) was trained, and is no N(0, I).
@@ -62,6 +79,11 @@ class GeneratorConfig(BaseModel):
     blocks: int = Field(default=2, ge=0, le=64)
     encoder_blocks: int = Field(default=1, ge=0, le=64)
     stride: int = Field(default=4, ge=1, le=32)
+    levels: int = Field(default=0, ge=0, le=6)
+    detail_width: int = Field(default=0, ge=0, le=512)
+    transform_condition: bool = False
+    flow_width: int = Field(default=0, ge=0, le=4096)
+    flow_blocks: int = Field(default=3, ge=1, le=64)
     likelihood: LikelihoodName = "bernoulli"
     null_label: bool = False
     learnt_prior: bool = False
@@ -87,6 +109,25 @@ class GeneratorConfig(BaseModel):
         """Rows and columns of the network's positions: sides over stride, rounded up."""
         _, height, width = self.image_shape
         return -(-height // self.stride), -(-width // self.stride)
+
+    @property
+    def coarsest_grid(self) -> tuple[int, int]:
+        """Rows and columns of the coarsest level of the multi-scale networks."""
+        rows, columns = self.grid
+        halved = 2 ** (self.levels - 1)
+        return -(-rows // halved), -(-columns // halved)
+
+    def level_widths(self, finest: int) -> list[int]:
+        """Channels of the levels of the multi-scale networks, from the finest to the coarsest."""
+        return [finest * min(WIDEST, 2**level) for level in range(self.levels)]
+
+    @model_validator(mode="after")
+    def _single_scale_networks_know_no_more(self) -> Self:
+        if not self.levels and (self.detail_width or self.transform_condition):
+            raise ValueError("detail_width and transform_condition need levels of 1 or more")
+        if self.detail_width and self.stride % 2:
+            raise ValueError(f"a stride of {self.stride} has no half for detail_width")
+        return self
 
 
 class JudgeConfig(BaseModel):
@@ -118,6 +159,9 @@ class JudgeConfig(BaseModel):
 # hundred images make an epoch of one or two steps, of which eight teach nothing.
 STEPS = {"epochs": 4000, "refine_epochs": 1200, "judge_epochs": 1500}
 LEAST_EPOCHS = {"epochs": 8, "refine_epochs": 2, "judge_epochs": 4}
+# Steps of the flow that count as an epoch, whatever the number of images: they are cheap.
+FLOW_EPOCH = 100
+FLOW_EPOCHS = 40
 # A class with fewer images than this is a small one: transforms then show the networks more of it,
 # and there are too few images for a discriminator, which would learn them by heart.
 SMALL_CLASS = 500
@@ -147,6 +191,17 @@ MAX_STRIDE = 32
 LARGE_VALUES = 8192
 LARGE_BATCH = 128
 COLOUR = 3
+COLOUR_LATENTS = 96
+# Up to this side grey images are few strokes, which the single-scale networks learn sooner.
+SIDE_OF_STROKES = 32
+# Of the multi-scale networks: the finest and the coarsest grid have at most so many positions a
+# side, and where a position stands for many pixels, one level more shows the edges between them.
+FINEST_GRID, COARSEST_GRID = 16, 8
+STRIDE_WITH_DETAIL, DETAIL_WIDTH = 4, 24
+# More steps of few images: each of Muon's teaches much.
+MULTI_SCALE_BATCH = 48
+# Beside networks that take all the time they can get, the judge is good after fewer steps.
+MULTI_SCALE_JUDGE_STEPS = 800
 
 
 class TrainingOptions(BaseModel):
@@ -158,18 +213,25 @@ class TrainingOptions(BaseModel):
         family: autoencoder, vae or cvae.
         likelihood: distribution of a pixel given z.
         prior: what the sampler `prior` draws from: N(0, I), a normal a class fitted after training,
-            or a normal a class trained along; None takes the better one on held-out images.
+            a normal a class trained along, or a flow trained afterwards; None takes the flow for
+            multi-scale networks, and else the better of the first two on held-out images.
         epochs: passes over the images, at most.
         refine_epochs: adversarial passes after them.
         refine: have that refinement even where small classes or colours speak against it.
         refine_sampler: what the refinement draws latents from; it should be what images will be
             drawn from.
+        flow_epochs: epochs of the flow, of 100 steps each.
         judge_epochs: passes of the judge.
         patience: epochs without a better bound on held-out images after which it stops; 0 never.
         average: decay of the moving average of the weights, which is what is kept; 0 keeps the
             last weights.
         balanced: draw every class equally often.
         augment: turn, scale, shear and shift each image a little, every time that it is seen.
+        levels: grids of the multi-scale networks; 0 means the single-scale ones.
+        detail_width: channels of the decoder at half the stride; 0 leaves that level out.
+        flow_width: hidden values of the flow.
+        flow_blocks: residual blocks of the flow.
+        optimizer: AdamW alone, or Muon for the matrices and AdamW for the rest.
         beta: weight of the KL.
         kl_schedule: how that weight rises.
         kl_warmup: share of the training over which it rises, for `linear`.
@@ -195,10 +257,12 @@ class TrainingOptions(BaseModel):
     refine_epochs: int = Field(default=2, ge=0, le=10_000)
     refine: bool = False
     refine_sampler: RefinementSampler = "prior"
+    flow_epochs: int = Field(default=FLOW_EPOCHS, ge=1, le=10_000)
     judge_epochs: int = Field(default=8, ge=1, le=10_000)
     patience: int = Field(default=0, ge=0, le=10_000)
     average: float = Field(default=0.0, ge=0, lt=1)
     batch_size: int = Field(default=256, ge=2, le=65_536)
+    judge_batch_size: int | None = Field(default=None, ge=2, le=65_536)
     balanced: bool = False
     augment: Augmentation = "none"
     learning_rate: float = Field(default=3e-3, gt=0, le=1)
@@ -208,6 +272,11 @@ class TrainingOptions(BaseModel):
     blocks: int = Field(default=2, ge=0, le=64)
     encoder_blocks: int = Field(default=1, ge=0, le=64)
     stride: int = Field(default=4, ge=1, le=32)
+    levels: int = Field(default=0, ge=0, le=6)
+    detail_width: int = Field(default=0, ge=0, le=512)
+    flow_width: int = Field(default=512, ge=8, le=4096)
+    flow_blocks: int = Field(default=3, ge=1, le=64)
+    optimizer: OptimizerName = "adamw"
     beta: float = Field(default=1.0, ge=0, le=1000)
     kl_schedule: Literal["constant", "linear", "cyclical"] = "linear"
     kl_warmup: float = Field(default=0.1, ge=0, le=1)
@@ -235,32 +304,78 @@ class TrainingOptions(BaseModel):
         batch_size = self.batch_size
         if channels * height * width >= LARGE_VALUES and "batch_size" not in self.model_fields_set:
             batch_size = LARGE_BATCH
-        per_epoch = max(1, count // min(batch_size, max(1, count)))
+        judge_batch = batch_size
         stride = 4
         while max(height, width) * 4 > SIDE_OF_STRIDE_4 * stride and stride < MAX_STRIDE:
             stride *= 2
         is_small = min(there, default=0) < SMALL_CLASS
+        if self._wants_levels(image_shape) and "batch_size" not in self.model_fields_set:
+            batch_size = MULTI_SCALE_BATCH
         fitting: dict[str, Any] = {
             "batch_size": batch_size,
+            "judge_batch_size": judge_batch,
             "stride": stride,
             "latent_dim": _latent_dim(count, channels),
             "likelihood": "gaussian" if channels == COLOUR else "bernoulli",
             "balanced": max(there, default=0) > LOPSIDED * min(there, default=0),
             "augment": "affine" if is_small else "none",
         }
-        for name, steps in STEPS.items():
+        steps_of = STEPS
+        if self._wants_levels(image_shape):
+            steps_of = STEPS | {"judge_epochs": MULTI_SCALE_JUDGE_STEPS}
+        for name, steps in steps_of.items():
+            images = judge_batch if name == "judge_epochs" else batch_size
+            per_epoch = max(1, count // min(images, max(1, count)))
             fitting[name] = max(LEAST_EPOCHS[name], -(-steps // per_epoch))
-        if (is_small or channels == COLOUR) and not self.refine:
+        if self._wants_levels(image_shape):
+            fitting |= _multi_scale(image_shape, self.family)
+        is_refined = not (is_small or channels == COLOUR or fitting.get("levels"))
+        if not (is_refined or self.refine):
             fitting["refine_epochs"] = 0
-        fitting |= PRESETS[self.preset or "base"]
+        preset = PRESETS[self.preset or "base"]
+        fitting |= preset
+        if "latent_dim" in preset:
+            fitting["latent_dim"] = max(preset["latent_dim"], _latent_dim(count, channels))
         given = self.model_fields_set
         return self.model_copy(
             update={name: value for name, value in fitting.items() if name not in given}
         )
 
+    def _wants_levels(self, image_shape: tuple[int, int, int]) -> bool:
+        """Whether the networks are multi-scale ones: for colour, and for more than strokes."""
+        if "levels" in self.model_fields_set:
+            return self.levels > 0
+        channels, height, width = image_shape
+        return channels == COLOUR or max(height, width) > SIDE_OF_STROKES
+
+
+def _multi_scale(image_shape: tuple[int, int, int], family: Family) -> dict[str, Any]:
+    """What multi-scale networks are best built of and trained with."""
+    side, stride = max(image_shape[1:]), 1
+    while side > FINEST_GRID * stride and stride < MAX_STRIDE:
+        stride *= 2
+    grid, levels = -(-side // stride), 1
+    while grid > COARSEST_GRID:
+        grid, levels = -(-grid // 2), levels + 1
+    return {
+        "batch_size": MULTI_SCALE_BATCH,
+        "stride": stride,
+        "levels": levels,
+        "detail_width": DETAIL_WIDTH if stride >= STRIDE_WITH_DETAIL else 0,
+        "latent_dim": COLOUR_LATENTS,
+        "blocks": 2,
+        "encoder_blocks": 2,
+        "likelihood": "laplace",
+        "optimizer": "muon",
+        "learning_rate": 1.5e-3,
+        "average": 0.995,
+        "kl_warmup": 0.2,
+        "prior": None if family == "autoencoder" else "flow",
+    }
+
 
 def _latent_dim(count: int, channels: int) -> int:
     """Latent dimensions that teach best: colour, place and size are more to tell than a stroke."""
     if channels == COLOUR:
-        return 96
+        return COLOUR_LATENTS
     return 32 if count >= MANY_IMAGES else 16

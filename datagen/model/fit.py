@@ -10,14 +10,21 @@ import torch
 from torch import Tensor, nn
 
 from datagen.model.autoencoders import Autoencoder
-from datagen.model.bending import bent
+from datagen.model.bending import random_transforms, transformed
 from datagen.model.config import TrainingOptions
 from datagen.model.data import Batches, TrainingData, generator_at
 from datagen.model.devices import fast_precision
 from datagen.model.networks import standard_noise
 from datagen.model.objective import Objective, kl_weight, negative_elbo
+from datagen.model.optimizers import Optimizers
 from datagen.model.pieces import Pieces
-from datagen.model.training import Numbers, one_cycle
+from datagen.model.training import Numbers, one_cycle, trapezoid
+
+# Share of the images that are left as they are where the model is conditioned on transforms.
+UNTRANSFORMED = 0.5
+# Share of the steps before the learning rate begins to fall, with Muon.
+HOLD = 0.5
+LARGEST_GRADIENT = 200.0
 
 
 class Fit:
@@ -50,10 +57,12 @@ class Fit:
         self.kept = self._current
         if options.patience and len(held_out):
             self.modules["best"] = self.kept = copy.deepcopy(model)
-        self._optimizer = torch.optim.AdamW(
-            model.parameters(), lr=options.learning_rate, fused=True
-        )
-        self.optimizers: dict[str, torch.optim.Optimizer] = {"fit": self._optimizer}
+        # The flow is fitted to the finished posteriors, by a stage of its own.
+        learning = [
+            weight for name, weight in model.named_parameters() if not name.startswith("flow.")
+        ]
+        self._optimizers = Optimizers(model, learning, options.optimizer, options.learning_rate)
+        self.optimizers = self._optimizers.by_name
         self._pieces = Pieces()
 
     def step(self, number: int) -> dict[str, Tensor]:
@@ -65,14 +74,19 @@ class Fit:
         if self._options.label_dropout:
             left_out = torch.rand(len(label), generator=generator) < self._options.label_dropout
             label = label.masked_fill(left_out.to(label.device), self._model.config.class_count)
+        transform = None
         if self._options.augment == "affine":
-            image = bent(image, generator)
-        for group in self._optimizer.param_groups:
-            group["lr"] = one_cycle(number, self.steps, self._options.learning_rate)
+            transform = random_transforms(len(image), generator)
+            if self._model.config.transform_condition:
+                # Half of the images stay as they are: that is what will be asked for.
+                transform[torch.rand(len(image), generator=generator) < UNTRANSFORMED] = 0.0
+            image = transformed(image, transform)
+            transform = transform.to(image.device)
 
         def work(rows: Tensor, share: float) -> dict[str, Tensor]:
             own = rows.to(image.device)
-            terms = self._objective(number, image[own], label[own], noise[own])
+            changed = None if transform is None else transform[own]
+            terms = self._objective(number, image[own], label[own], noise[own], changed)
             (share * terms.loss).backward()  # type: ignore[no-untyped-call]  # torch has no type here
             return {
                 "reconstruction": terms.reconstruction,
@@ -80,21 +94,32 @@ class Fit:
                 "total": terms.negative_elbo,
             }
 
-        terms = self._pieces.run(
-            len(image), work, lambda: self._optimizer.zero_grad(set_to_none=True)
-        )
-        nn.utils.clip_grad_norm_(self._model.parameters(), 200.0)
-        self._optimizer.step()
+        terms = self._pieces.run(len(image), work, self._optimizers.forget_gradients)
+        nn.utils.clip_grad_norm_(self._model.parameters(), LARGEST_GRADIENT)
+        self._optimizers.step(self._learning_rate(number))
         if self._current is not self._model:
             # The first weights, which have learnt little, are forgotten sooner.
             decay = min(self._options.average, (1 + number) / (10 + number))
             follow(self._current, self._model, decay)
         return terms
 
-    def _objective(self, number: int, image: Tensor, label: Tensor, noise: Tensor) -> Objective:
+    def _learning_rate(self, number: int) -> float:
+        peak = self._options.learning_rate
+        if self._options.optimizer == "muon":
+            return trapezoid(number, self.steps, peak, HOLD)
+        return one_cycle(number, self.steps, peak)
+
+    def _objective(
+        self,
+        number: int,
+        image: Tensor,
+        label: Tensor,
+        noise: Tensor,
+        transform: Tensor | None,
+    ) -> Objective:
         options = self._options
         with fast_precision(image.device):
-            likelihood, posterior = self._model(image, label, noise)
+            likelihood, posterior = self._model(image, label, noise, transform)
         weight = kl_weight(options.kl_schedule, number, self.steps, options.kl_warmup)
         return negative_elbo(
             likelihood,

@@ -1,7 +1,8 @@
 """Samplers: latents for images, from counters.
 
 Four ways to choose a latent for a label. All compute in float64 and row by row, in a fixed order of
-operations, so that an image's latent does not depend on how many others are drawn with it.
+operations, so that an image's latent does not depend on how many others are drawn with it; the flow
+of a model that has one computes in tiles of one fixed shape, to the same end.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy.special import ndtr, ndtri
 
 from datagen.errors import InvalidRequest
 from datagen.model.autoencoders import Autoencoder
+from datagen.model.devices import fast_precision
 from datagen.model.examples import WIDENING, Examples
 from datagen.model.priors import ClassPrior
 from datagen.model.random import normals, uniforms
@@ -22,6 +25,10 @@ SAMPLERS = ("prior", "density", "neighbour", "interpolate")
 NO_SOURCE = -1
 # Covariances are gathered row by row; so many at once that they fit into a cache.
 _ROWS_AT_ONCE = 512
+# Latents that go along the flow together.
+TILE = 256
+# Of the way to noise that `neighbour` goes back with a flow.
+STRENGTH = 0.8
 
 
 @dataclass(frozen=True)
@@ -29,9 +36,10 @@ class Sampling:
     """How latents are chosen.
 
     Attributes:
-        sampler: `prior` draws from the model's prior of the label; `density` from a mixture fitted
-            to the posterior samples of the label's images; `neighbour` round a real image of the
-            label; `interpolate` between two of them.
+        sampler: `prior` draws from the model's prior of the label, by its flow where it has one;
+            `density` from a mixture fitted to the posterior samples of the label's images;
+            `neighbour` round a real image of the label, with a flow by going back towards noise
+            and along the flow again; `interpolate` between two of them.
         temperature: scales the spread; 0 gives the mean, the example, or the line between two.
         truncation: standard normals stay within this distance of 0; None sets no bound.
 
@@ -105,6 +113,8 @@ def draw_latents(
         noise = truncated(noise, sampling.truncation)
     choices = uniforms(seed, index, attempt, 3)
     none = np.full((len(index), 2), NO_SOURCE, dtype=np.int64)
+    if sampling.sampler == "prior" and model.flow is not None:
+        return Drawn(_along_flow(model, sampling.temperature * noise, labels), none)
     if sampling.sampler in {"prior", "density"}:
         prior = model.prior if sampling.sampler == "prior" else model.density
         if prior.component_count == 0:
@@ -122,7 +132,10 @@ def draw_latents(
         )
     first, second = examples.choose(labels, choices[:, :2])
     mean, spread = examples.mean.astype(np.float64), examples.spread.astype(np.float64)
-    if sampling.sampler == "neighbour":
+    if sampling.sampler == "neighbour" and model.flow is not None:
+        latents = _along_flow(model, sampling.temperature * noise, labels, mean[first])
+        sources = np.stack([examples.rows[first], none[:, 0]], axis=1)
+    elif sampling.sampler == "neighbour":
         wide = np.sqrt(np.square(spread[first]) + WIDENING**2)
         latents = mean[first] + sampling.temperature * wide * noise
         sources = np.stack([examples.rows[first], none[:, 0]], axis=1)
@@ -133,6 +146,41 @@ def draw_latents(
         latents = middle + sampling.temperature * wide * noise
         sources = np.stack([examples.rows[first], examples.rows[second]], axis=1)
     return Drawn(latents.astype(np.float32), sources)
+
+
+@torch.inference_mode()
+def _along_flow(
+    model: Autoencoder, noise: np.ndarray, labels: np.ndarray, near: np.ndarray | None = None
+) -> np.ndarray:
+    """Latents float32 (N, d) from noise (N, d) by the model's flow, in tiles of one shape.
+
+    Args:
+        model: it has a flow.
+        noise: standard normals, times the temperature.
+        labels: int64 (N,).
+        near: latents to stay near, (N, d); None begins from noise alone.
+    """
+    flow, device = model.flow, model.prior.mean.device
+    assert flow is not None  # noqa: S101 - for the type checker
+    latents = np.empty(noise.shape, dtype=np.float32)
+    for start in range(0, len(noise), TILE):
+        part = slice(start, start + TILE)
+        count = len(noise[part])
+        tile = torch.zeros(2, TILE, noise.shape[1])
+        label = torch.zeros(TILE, dtype=torch.int64)
+        tile[0, :count] = torch.from_numpy(noise[part])
+        label[:count] = torch.from_numpy(labels[part])
+        if near is not None:
+            tile[1, :count] = torch.from_numpy(near[part])
+        with fast_precision(device):
+            found = flow.transport(
+                tile[0].to(device),
+                label.to(device),
+                None if near is None else tile[1].to(device),
+                STRENGTH if near is not None else 1.0,
+            )
+        latents[part] = found[:count].cpu().numpy()
+    return latents
 
 
 def truncated(noise: np.ndarray, bound: float) -> np.ndarray:

@@ -8,9 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
-from datagen.model.config import GeneratorConfig, JudgeConfig
+from datagen.model.config import (
+    FREQUENCIES,
+    NECK_WIDTH,
+    TRANSFORM_VALUES,
+    GeneratorConfig,
+    JudgeConfig,
+)
 
 FLOAT, INTEGER = "F32", "I64"
 _BYTES = {FLOAT: 4, INTEGER: 8}
@@ -42,26 +49,92 @@ def judge_forms(config: JudgeConfig) -> Forms:
 
 
 def _generator(config: GeneratorConfig) -> Iterator[tuple[str, Form]]:
-    positions = config.grid[0] * config.grid[1]
-    folded = config.image_shape[0] * config.stride**2
-    wide, slim, dims = config.encoder_width, config.width, config.latent_dim
-    answers = 1 if config.family == "autoencoder" else 2
-    yield from _layer("encoder.fold", wide, folded, 3, 3)
-    if config.label_count:
-        yield "encoder.label.weight", Form(FLOAT, (config.label_count, wide))
-        yield "decoder.label.weight", Form(FLOAT, (config.label_count, slim * positions))
-    yield from _blocks("encoder.blocks", config.encoder_blocks, wide)
-    yield from _layer("encoder.head", answers * dims, wide * positions)
-    yield from _layer("decoder.latent", slim * positions, dims)
-    yield from _blocks("decoder.blocks", config.blocks, slim)
-    yield from _layer("decoder.unfold", folded, slim, 3, 3)
+    dims = config.latent_dim
+    yield from _multi_scale(config) if config.levels else _single_scale(config)
     yield from _normals("prior", config.prior_classes, 1, dims)
     yield from _normals("density", config.prior_classes, config.components, dims)
+    if config.flow_width:
+        yield from _flow(config)
     if config.likelihood != "bernoulli":
         yield "log_scale", Form(FLOAT, (config.image_shape[0],))
     if config.learnt_prior:
         for name in ("prior_mean", "prior_logvar"):
             yield f"{name}.weight", Form(FLOAT, (config.label_count, dims))
+
+
+def _single_scale(config: GeneratorConfig) -> Iterator[tuple[str, Form]]:
+    positions = config.grid[0] * config.grid[1]
+    folded = config.image_shape[0] * config.stride**2
+    wide, slim, dims = config.encoder_width, config.width, config.latent_dim
+    yield from _layer("encoder.fold", wide, folded, 3, 3)
+    if config.label_count:
+        yield "encoder.label.weight", Form(FLOAT, (config.label_count, wide))
+        yield "decoder.label.weight", Form(FLOAT, (config.label_count, slim * positions))
+    yield from _blocks("encoder.blocks", config.encoder_blocks, wide)
+    yield from _layer("encoder.head", _answers(config) * dims, wide * positions)
+    yield from _layer("decoder.latent", slim * positions, dims)
+    yield from _blocks("decoder.blocks", config.blocks, slim)
+    yield from _layer("decoder.unfold", folded, slim, 3, 3)
+
+
+def _multi_scale(config: GeneratorConfig) -> Iterator[tuple[str, Form]]:
+    channels = config.image_shape[0]
+    neck = NECK_WIDTH * math.prod(config.coarsest_grid)
+    widths = config.level_widths(config.encoder_width)
+    yield from _layer("encoder.fold", widths[0], channels * config.stride**2, 3, 3)
+    for level, width in enumerate(widths):
+        yield from _blocks(f"encoder.levels.{level}", config.encoder_blocks, width)
+    for level, (fine, coarse) in enumerate(pairwise(widths)):
+        yield from _layer(f"encoder.down.{level}", coarse, fine, 4, 4)
+    yield from _conditions("encoder.conditions", config, widths[-1])
+    yield from _layer("encoder.neck", NECK_WIDTH, widths[-1], 1, 1)
+    yield from _layer("encoder.head", _answers(config) * config.latent_dim, neck)
+    widths = config.level_widths(config.width)[::-1]
+    yield from _layer("decoder.latent", neck, config.latent_dim)
+    yield from _layer("decoder.widen", widths[0], NECK_WIDTH, 3, 3)
+    yield from _conditions("decoder.conditions", config, widths[0])
+    for level, width in enumerate(widths):
+        yield from _blocks(f"decoder.levels.{level}", config.blocks, width)
+    for level, (coarse, fine) in enumerate(pairwise(widths)):
+        yield from _layer(f"decoder.up.{level}", 4 * fine, coarse, 3, 3)
+    last, fold = widths[-1], config.stride
+    if config.detail_width:
+        yield from _layer("decoder.detail", 4 * config.detail_width, last, 3, 3)
+        yield from _block("decoder.detail_block", config.detail_width)
+        last, fold = config.detail_width, config.stride // 2
+    yield from _layer("decoder.unfold", channels * fold**2, last, 3, 3)
+
+
+def _conditions(name: str, config: GeneratorConfig, width: int) -> Iterator[tuple[str, Form]]:
+    if config.label_count:
+        yield f"{name}.label.weight", Form(FLOAT, (config.label_count, width))
+    if config.transform_condition:
+        yield f"{name}.transform.weight", Form(FLOAT, (width, TRANSFORM_VALUES))
+
+
+def _flow(config: GeneratorConfig) -> Iterator[tuple[str, Form]]:
+    dims, width = config.latent_dim, config.flow_width
+    yield "flow.centre", Form(FLOAT, (dims,))
+    yield "flow.spread", Form(FLOAT, (dims,))
+    yield "flow.label.weight", Form(FLOAT, (config.prior_classes + 1, width))
+    yield from _layer("flow.start", width, dims)
+    yield from _layer("flow.time.0", width, 2 * FREQUENCIES)
+    yield from _layer("flow.time.2", width, width)
+    for number in range(config.flow_blocks):
+        yield from _norm(f"flow.blocks.{number}.norm", width)
+        for part in ("first", "condition", "second"):
+            yield from _layer(f"flow.blocks.{number}.{part}", width, width)
+    yield from _norm("flow.norm", width)
+    yield from _layer("flow.end", dims, width)
+
+
+def _answers(config: GeneratorConfig) -> int:
+    return 1 if config.family == "autoencoder" else 2
+
+
+def _norm(name: str, width: int) -> Iterator[tuple[str, Form]]:
+    for part in ("weight", "bias"):
+        yield f"{name}.{part}", Form(FLOAT, (width,))
 
 
 def _layer(name: str, *shape: int) -> Iterator[tuple[str, Form]]:
@@ -71,8 +144,12 @@ def _layer(name: str, *shape: int) -> Iterator[tuple[str, Form]]:
 
 def _blocks(name: str, count: int, width: int) -> Iterator[tuple[str, Form]]:
     for number in range(count):
-        yield from _layer(f"{name}.{number}.mix", width, width, 3, 3)
-        yield from _layer(f"{name}.{number}.project", width, width, 1, 1)
+        yield from _block(f"{name}.{number}", width)
+
+
+def _block(name: str, width: int) -> Iterator[tuple[str, Form]]:
+    yield from _layer(f"{name}.mix", width, width, 3, 3)
+    yield from _layer(f"{name}.project", width, width, 1, 1)
 
 
 def _normals(name: str, classes: int, components: int, dims: int) -> Iterator[tuple[str, Form]]:

@@ -18,7 +18,7 @@ from datagen.model.checkpoint import read_tensors
 STATE_KEY = "datagen-training"
 _DOCUMENT = ("stage", "step", "history", "dataset", "plan", "pace")
 # What a stage keeps for itself; the modules are for those that follow too.
-_OF_A_STAGE = ("optimizer.", "average.", "best.")
+_OF_A_STAGE = ("optimizer.", "average.", "best.", "flow_average.", "flow_best.")
 
 
 class Kept(Protocol):

@@ -18,6 +18,7 @@ from datagen.errors import TrainingDiverged
 from datagen.model.state import Kept, TrainingState
 
 WARM_UP = 0.3
+RISING_STEPS = 50
 TOLD_EVERY = 20
 # Epochs that progress tells of, so that whoever comes late sees the curves too.
 MOST_TOLD = 500
@@ -35,6 +36,17 @@ def one_cycle(step: int, steps: int, peak: float) -> float:
         return peak * (0.04 + 0.96 * share)
     share = 0.5 + 0.5 * math.cos(math.pi * (position - WARM_UP) / (1 - WARM_UP))
     return peak * max(share, 1e-4)
+
+
+def trapezoid(step: int, steps: int, peak: float, hold: float) -> float:
+    """Learning rate of a step: up over the first few, level for a share of them, then down.
+
+    Source: Zhai, Kolesnikov, Houlsby and Beyer, "Scaling vision transformers", 2021.
+    """
+    rising = min(1.0, (step + 1) / min(RISING_STEPS, max(1, steps)))
+    position = step / max(1, steps)
+    falling = 1.0 if position < hold else max(0.01, (1.0 - position) / (1.0 - hold))
+    return peak * rising * falling
 
 
 class Stage(Kept, Protocol):

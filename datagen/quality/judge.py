@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,11 @@ FAST_SIDE = 16
 LABEL_SMOOTHING = 0.05
 FEWEST_TO_CALIBRATE = 100
 TEMPERATURES = (0.3, 3.0)
+
+
+def gains_from_fast_precision(config: JudgeConfig, device: torch.device) -> bool:
+    """Whether a judge of such images may compute in less than float32 on the device."""
+    return min(config.image_shape[1:]) >= FAST_SIDE or device.type != "cpu"
 
 
 class Judge(nn.Module):
@@ -84,7 +89,7 @@ class JudgeFit:
         self, judge: Judge, data: TrainingData, held_out: TrainingData, options: TrainingOptions
     ) -> None:
         self._judge, self._data, self._held_out, self._options = judge, data, held_out, options
-        self.batch_size = min(options.batch_size, len(data))
+        self.batch_size = min(options.judge_batch_size or options.batch_size, len(data))
         labels = data.all_labels if options.balanced else None
         self._batches = Batches(len(data), self.batch_size, options.seed, self.name, labels)
         self.steps_per_epoch = self._batches.per_epoch
@@ -93,6 +98,11 @@ class JudgeFit:
         self._optimizer = torch.optim.AdamW(judge.parameters(), LEARNING_RATE, weight_decay=1e-2)
         self.optimizers: dict[str, torch.optim.Optimizer] = {"judge": self._optimizer}
         self._pieces = Pieces()
+        self._device = data.device
+        self._is_fast = gains_from_fast_precision(judge.config, data.device)
+
+    def _precision(self) -> AbstractContextManager[object]:
+        return fast_precision(self._device) if self._is_fast else nullcontext()
 
     def step(self, number: int) -> dict[str, Tensor]:
         """One step of gradient descent on a batch."""
@@ -103,9 +113,9 @@ class JudgeFit:
 
         def work(rows: Tensor, share: float) -> dict[str, Tensor]:
             own = rows.to(image.device)
-            loss = F.cross_entropy(
-                self._judge(seen[own]), label[own], label_smoothing=LABEL_SMOOTHING
-            )
+            with self._precision():
+                logits = self._judge(seen[own])
+            loss = F.cross_entropy(logits.float(), label[own], label_smoothing=LABEL_SMOOTHING)
             (share * loss).backward()  # type: ignore[no-untyped-call]  # torch has no type here
             return {"loss": loss}
 
@@ -205,8 +215,7 @@ class Scorer:
         # In float64: sums so long are split among threads, and their last bits would tell how many.
         self._head = copy.deepcopy(self._judge.head).double()
         self._device = device
-        _, *sides = judge.config.image_shape
-        self._is_fast = min(sides) >= FAST_SIDE or device.type != "cpu"
+        self._is_fast = gains_from_fast_precision(judge.config, device)
 
     @torch.inference_mode()
     def score(self, images: np.ndarray) -> np.ndarray:

@@ -31,9 +31,10 @@ class TrainingOptionsIn(Request):
         "the epochs.",
     )
     family: Literal["autoencoder", "vae", "cvae"] | None = None
-    likelihood: Literal["bernoulli", "gaussian", "discretized_logistic"] | None = None
-    prior: Literal["standard", "normal", "learnt"] | None = Field(
-        default=None, description="What the sampler `prior` draws from; the better one if absent."
+    likelihood: Literal["bernoulli", "gaussian", "laplace", "discretized_logistic"] | None = None
+    prior: Literal["standard", "normal", "learnt", "flow"] | None = Field(
+        default=None,
+        description="What the sampler `prior` draws from; what suits the images if absent.",
     )
     epochs: int | None = Field(default=None, ge=1, le=10_000)
     refine_epochs: int | None = Field(default=None, ge=0, le=10_000)

@@ -13,6 +13,7 @@ from datagen.model.autoencoders import Autoencoder
 from datagen.model.config import TrainingOptions
 from datagen.model.data import TrainingData
 from datagen.model.fit import Fit
+from datagen.model.flow_fit import FlowFit
 from datagen.model.refinement import Refinement
 from datagen.model.training import Stage
 from datagen.quality.judge import Judge, JudgeFit
@@ -20,11 +21,18 @@ from datagen.quality.judge import Judge, JudgeFit
 # The first steps allocate memory and choose algorithms.
 WARM_UP_STEPS = 3
 TIMED_STEPS = 5
+FEW_TO_ENCODE = 64
 # Of the time: a judge is good after a while, and a generator takes all it can get. What is left is
 # for the looks at held-out images after every epoch.
-SHARES = {"judge_epochs": 0.2, "epochs": 0.5, "refine_epochs": 0.2}
+SHARES = {"judge_epochs": 0.2, "epochs": 0.5, "flow_epochs": 0.1, "refine_epochs": 0.2}
+SHARE_FOR_STAGES = 0.9
 # By name, as a training's history has them.
-STAGES = {"judge_epochs": JudgeFit.name, "epochs": Fit.name, "refine_epochs": Refinement.name}
+STAGES = {
+    "judge_epochs": JudgeFit.name,
+    "epochs": Fit.name,
+    "flow_epochs": FlowFit.name,
+    "refine_epochs": Refinement.name,
+}
 EPOCHS_OF = {stage: name for name, stage in STAGES.items()}
 
 
@@ -37,6 +45,10 @@ def measured_pace(
         JudgeFit(copy.deepcopy(judge), data, nothing, options),
         Fit(copy.deepcopy(model), data, nothing, options),
     ]
+    if model.flow is not None:
+        # Its pace does not depend on the images, which would all have to be encoded first.
+        few = data.subset(torch.arange(min(len(data), FEW_TO_ENCODE)))
+        stages.append(FlowFit(copy.deepcopy(model), few, nothing, options))
     if options.refine_epochs:
         stages.append(Refinement(copy.deepcopy(model), data, nothing, options))
     return {stage.name: seconds_an_epoch(stage) for stage in stages}
@@ -51,7 +63,7 @@ def planned_epochs(
     has as many epochs as it takes to be good.
     """
     waiting = {name: SHARES[name] for name, stage in STAGES.items() if stage in pace}
-    left, plan = sum(SHARES.values()) * budget, {}
+    left, plan = SHARE_FOR_STAGES * budget, {}
     for name, stage in STAGES.items():
         if stage not in pace:
             continue

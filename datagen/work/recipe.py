@@ -24,6 +24,7 @@ from datagen.model.decoding import Decoder
 from datagen.model.examples import Examples, save_examples
 from datagen.model.fit import Fit, held_out_elbo
 from datagen.model.fitting import examples_of, fit_density, fit_prior, posteriors
+from datagen.model.flow_fit import FlowFit
 from datagen.model.header import CheckpointHeader
 from datagen.model.networks import count_parameters
 from datagen.model.refinement import Refinement
@@ -57,7 +58,7 @@ MOST_COPIES = 0.75
 # Of a class, for a share of it to be held out unasked.
 FEWEST_TO_HOLD_OUT = 50
 # Of the label that the judge agrees with least: below, a gate leaves out too many images.
-LEAST_AGREEMENT = 0.5
+LEAST_AGREEMENT = 0.25
 
 
 @dataclass(frozen=True)
@@ -241,6 +242,11 @@ def _modules(
         blocks=options.blocks,
         encoder_blocks=options.encoder_blocks,
         stride=options.stride,
+        levels=options.levels,
+        detail_width=options.detail_width,
+        transform_condition=options.levels > 0 and options.augment != "none",
+        flow_width=options.flow_width if options.prior == "flow" else 0,
+        flow_blocks=options.flow_blocks,
         likelihood=options.likelihood,
         null_label=options.family == "cvae" and options.label_dropout > 0,
         learnt_prior=options.family == "cvae" and options.prior == "learnt",
@@ -266,7 +272,7 @@ def _run_stages(
     watch: Watch,
     given: AbstractSet[str],
 ) -> bool:
-    """Run what is left of judge, fit and refine; False where the slice is over."""
+    """Run what is left of judge, fit, flow and refine; False where the slice is over."""
 
     def run(stage: Stage) -> bool:
         return run_stage(stage, state, watch, seconds_after(stage.name, state.pace, options))
@@ -294,6 +300,11 @@ def _run_stages(
             posteriors(model, parts.validation, options.seed),
             options.prior,
         )
+    if model.flow is not None and reached != Refinement.name:
+        flow = FlowFit(model, parts.train, parts.validation, options)
+        if not run(flow):
+            return False
+        model.flow.load_state_dict(flow.kept.state_dict())
     if options.refine_epochs:
         refinement = Refinement(model, parts.train, parts.validation, options)
         if not run(refinement):
@@ -326,7 +337,7 @@ def _fit_samplers(
     held_out = posteriors(model, parts.validation, options.seed)
     costs = fit_prior(model, found, held_out, options.prior)
     metrics: dict[str, Any] = {
-        "prior": next(iter(costs)),
+        "prior": next(iter(costs)) if model.flow is None else "flow",
         "prior_nats": {name: round(cost, 3) for name, cost in costs.items()},
     }
     if options.density:
@@ -398,6 +409,8 @@ def _samplers(model: Autoencoder, examples: Examples | None) -> list[str]:
         "density": model.config.components > 0,
         "prior": True,
     }
+    if model.flow is not None:
+        kept = {"prior": True} | kept
     return [sampler for sampler, is_kept in kept.items() if is_kept]
 
 

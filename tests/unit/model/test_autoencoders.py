@@ -65,7 +65,7 @@ def test_families_are_the_same_networks_and_differ_in_label_and_latent(family):
     assert len(model.prior.share) == (3 if sees_label else 1)
 
 
-@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", "discretized_logistic"])
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", "laplace", "discretized_logistic"])
 def test_every_likelihood_trains_all_weights(likelihood):
     model = tiny_model(likelihood=likelihood).train().requires_grad_()
     image, label = striped_data(6).rows(torch.arange(6))

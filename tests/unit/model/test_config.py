@@ -115,7 +115,8 @@ def test_lopsided_classes_are_drawn_equally_often(counts, balanced):
 
 def test_latent_dimensions_and_likelihood_follow_the_images():
     assert [filled_in([count] * 10).latent_dim for count in (900, 1000)] == [16, 32]
-    assert filled_in([9], (3, 8, 8)).likelihood == "gaussian"
+    assert filled_in([9], (3, 8, 8)).likelihood == "laplace"
+    assert filled_in([9], (3, 8, 8), levels=0).likelihood == "gaussian"
     assert filled_in([9], (1, 8, 8)).likelihood == "bernoulli"
     assert [filled_in([900], (c, 8, 8)).latent_dim for c in (1, 3)] == [16, 96]
 
@@ -129,6 +130,48 @@ def test_colour_and_small_classes_are_refined_only_if_that_is_asked_for():
     assert filled_in([40] * 2, refine=True, refine_epochs=3).refine_epochs == 3
 
 
+@pytest.mark.parametrize(
+    ("image_shape", "levels", "stride", "detail_width"),
+    [
+        ((1, 28, 28), 0, 4, 0),
+        ((1, 64, 64), 2, 4, 24),
+        ((3, 64, 64), 2, 4, 24),
+        ((3, 32, 32), 2, 2, 0),
+        ((3, 8, 8), 1, 1, 0),
+        ((3, 9, 7), 2, 1, 0),
+        ((3, 256, 200), 2, 16, 24),
+    ],
+)
+def test_multi_scale_networks_are_for_colour_and_for_more_than_strokes(
+    image_shape, levels, stride, detail_width
+):
+    options = filled_in([900] * 2, image_shape)
+
+    assert (options.levels, options.stride, options.detail_width) == (levels, stride, detail_width)
+    assert (options.prior == "flow") == (options.optimizer == "muon") == (levels > 0)
+
+
+def test_judge_of_multi_scale_networks_keeps_its_own_batches():
+    options = filled_in([900] * 2, (3, 32, 32))
+
+    assert (options.batch_size, options.judge_batch_size) == (48, 256)
+    assert filled_in([900] * 2, (3, 32, 32), batch_size=64).judge_batch_size == 64
+
+
+def test_large_preset_takes_no_latents_from_colour():
+    assert filled_in([900], (3, 64, 64), preset="large").latent_dim == 96
+    assert filled_in([900], (1, 28, 28), preset="large").latent_dim == 32
+
+
+@pytest.mark.parametrize(
+    "changes", [{"detail_width": 8}, {"transform_condition": True}, {"levels": 2, "stride": 1}]
+)
+def test_single_scale_networks_have_neither_detail_nor_transforms(changes):
+    changes = {"detail_width": 8} | changes
+    with pytest.raises(ValidationError, match="detail_width"):
+        GeneratorConfig(image_shape=(1, 8, 8), class_count=2, **changes)
+
+
 def test_dataset_without_images_has_options_too():
     assert filled_in([]).balanced is False
 
@@ -137,7 +180,7 @@ def test_what_was_asked_for_is_kept():
     asked = TrainingOptions(epochs=2, refine_epochs=0, stride=2, preset="large", width=96)
     options = asked.for_images([10], (1, 256, 256))
 
-    assert (options.epochs, options.refine_epochs, options.judge_epochs) == (2, 0, 1500)
+    assert (options.epochs, options.refine_epochs, options.judge_epochs) == (2, 0, 800)
     assert (options.stride, options.width, options.blocks) == (2, 96, 4)
 
 
@@ -146,7 +189,7 @@ def test_what_was_asked_for_is_kept():
     [(8, 8, 4), (28, 48, 4), (49, 20, 8), (96, 96, 8), (97, 97, 16), (1024, 1024, 32)],
 )
 def test_stride_follows_the_images_size(height, width, stride):
-    assert filled_in([100], (1, height, width)).stride == stride
+    assert filled_in([100], (1, height, width), levels=0).stride == stride
 
 
 def test_presets_are_sizes_of_the_networks():

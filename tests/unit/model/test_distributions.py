@@ -10,6 +10,7 @@ from datagen.model.distributions import (
     DiagonalGaussian,
     DiscretizedLogistic,
     Gaussian,
+    Laplace,
     Point,
 )
 
@@ -132,6 +133,15 @@ def test_gaussian_pixels_agree_with_torch_distributions(random):
     own = torch.distributions.Normal(torch.sigmoid(logits), log_scale.exp()[:, None, None])
 
     found = Gaussian(logits, log_scale).log_prob(image)
+    torch.testing.assert_close(found, own.log_prob(image).flatten(1).sum(dim=1))
+
+
+def test_laplace_pixels_agree_with_torch_distributions(random):
+    logits, image = torch.randn(3, 2, 4, 5, generator=random), torch.rand(3, 2, 4, 5)
+    log_scale = torch.tensor([-1.0, -2.0])
+    own = torch.distributions.Laplace(torch.sigmoid(logits), log_scale.exp()[:, None, None])
+
+    found = Laplace(logits, log_scale).log_prob(image)
     torch.testing.assert_close(found, own.log_prob(image).flatten(1).sum(dim=1))
 
 

@@ -127,7 +127,7 @@ def test_labels_that_are_left_out_train_the_null_label(data, held_out):
 
 
 @pytest.mark.parametrize("family", ["autoencoder", "vae", "cvae"])
-@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", "discretized_logistic"])
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", "laplace", "discretized_logistic"])
 def test_every_family_and_likelihood_learns(held_out, family, likelihood):
     model = tiny_model(1, family=family, likelihood=likelihood).train().requires_grad_()
     before = held_out_elbo(model, held_out, 0)["reconstruction"]
@@ -153,11 +153,11 @@ def test_batch_that_does_not_fit_is_taken_in_pieces_with_the_same_gradients(data
     whole, pieces = (new_fit(data, held_out) for _ in range(2))
     forward, calls = pieces.modules["generator"].forward, []
 
-    def tight(image, label, noise):
+    def tight(image, label, noise, transform):
         calls.append(len(image))
         if len(image) > 4:
             raise torch.cuda.OutOfMemoryError
-        return forward(image, label, noise)
+        return forward(image, label, noise, transform)
 
     pieces.modules["generator"].forward = tight
     expected, found = whole.step(0), pieces.step(0)

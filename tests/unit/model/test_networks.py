@@ -34,6 +34,47 @@ def test_any_height_width_and_channels_pass_forward_and_back(shape, stride, clas
         assert weight.grad.isfinite().all(), name
 
 
+@settings(deadline=None, max_examples=30)
+@given(
+    shape=SHAPES,
+    stride=st.sampled_from([1, 2, 4]),
+    levels=st.integers(1, 3),
+    detail_width=st.sampled_from([0, 4]),
+)
+def test_multi_scale_networks_take_any_height_width_and_channels(
+    shape, stride, levels, detail_width
+):
+    model = tiny_model(
+        image_shape=shape,
+        stride=2 * stride,
+        levels=levels,
+        detail_width=detail_width,
+        transform_condition=True,
+    )
+    model.train().requires_grad_()
+    random = torch.Generator().manual_seed(1)
+    image, label = torch.rand(2, *shape, generator=random), torch.tensor([0, 2])
+    noise, transform = torch.randn(2, 5, generator=random), torch.rand(2, 5, generator=random)
+
+    likelihood, posterior = model(image, label, noise, transform)
+    negative_elbo(likelihood, image, posterior).loss.backward()
+
+    assert likelihood.logits.shape == image.shape
+    assert posterior.mean.shape == posterior.logvar.shape == (2, 5)
+    for name, weight in model.named_parameters():
+        assert weight.grad is not None, name
+        assert weight.grad.isfinite().all(), name
+
+
+def test_no_transform_is_a_transform_by_nothing():
+    model = tiny_model(levels=2, stride=2, transform_condition=True)
+    image, label = torch.full((2, 1, 9, 7), 0.5), torch.tensor([0, 1])
+
+    plain = model.encode(image, label).mean
+    assert torch.equal(plain, model.encode(image, label, torch.zeros(2, 5)).mean)
+    assert not torch.equal(plain, model.encode(image, label, torch.ones(2, 5)).mean)
+
+
 @settings(deadline=None, max_examples=20)
 @given(shape=SHAPES)
 def test_discriminator_takes_any_height_width_and_channels(shape):

@@ -21,10 +21,22 @@ configs = st.builds(
     blocks=st.integers(0, 2),
     encoder_blocks=st.integers(0, 2),
     stride=st.sampled_from([1, 2, 4]),
-    likelihood=st.sampled_from(["bernoulli", "gaussian", "discretized_logistic"]),
+    likelihood=st.sampled_from(["bernoulli", "gaussian", "laplace", "discretized_logistic"]),
     null_label=st.booleans(),
     learnt_prior=st.just(False),
     components=st.integers(0, 3),
+    flow_width=st.sampled_from([0, 6]),
+    flow_blocks=st.integers(1, 2),
+)
+multi_scale = st.tuples(configs, st.integers(1, 3), st.sampled_from([0, 4]), st.booleans()).map(
+    lambda drawn: drawn[0].model_copy(
+        update={
+            "levels": drawn[1],
+            "stride": 2 * drawn[0].stride,
+            "detail_width": drawn[2],
+            "transform_condition": drawn[3],
+        }
+    )
 )
 _NAMES = {"torch.float32": "F32", "torch.int64": "I64"}
 
@@ -36,7 +48,7 @@ def forms_of(module):
     }
 
 
-@given(config=configs)
+@given(config=configs | multi_scale)
 @settings(deadline=None)
 def test_forms_are_those_of_the_real_generator(config):
     assert generator_forms(config) == forms_of(make_generator(config))

@@ -82,6 +82,41 @@ def test_slices_give_the_same_files_as_one_go(train):
     assert (whole / JUDGE).read_bytes() == (parts / JUDGE).read_bytes()
 
 
+def test_slices_of_multi_scale_networks_and_their_flow_give_the_same_files_as_one_go(train):
+    changes = {"levels": 2, "augment": "affine", "flow_epochs": 1, "flow_width": 8, "stride": 2}
+    _, whole = train("whole", **changes)
+    done = False
+    while not done:
+        done, parts = train("parts", slice_seconds=0.0, **changes)
+
+    for name in (GENERATOR, EXAMPLES):
+        assert (whole / name).read_bytes() == (parts / name).read_bytes()
+    model, header = load_generator(whole / GENERATOR, CPU)
+    assert model.flow is not None
+    assert model.config.transform_condition
+    assert header.metrics["prior"] == "flow"
+    assert header.metrics["recommended"]["samplers"][0] == "prior"
+    stages = [entry["stage"] for entry in header.metrics["history"]]
+    assert sorted(set(stages), key=stages.index) == ["judge", "fit", "flow", "refine"]
+
+
+@pytest.mark.parametrize("family", ["autoencoder", "vae"])
+def test_other_families_have_multi_scale_networks_too(train, family):
+    _, folder = train(family=family, levels=1, flow_epochs=1, flow_width=8)
+
+    model, header = load_generator(folder / GENERATOR, CPU)
+    assert model.config.levels == 1
+    assert (header.metrics["prior"] == "flow") == (family == "vae")
+
+
+def test_flow_can_be_asked_for_and_refused(train):
+    _, single = train("single", prior="flow", flow_epochs=1, flow_width=8)
+    _, without = train("without", levels=1, prior="normal")
+
+    assert load_generator(single / GENERATOR, CPU)[0].flow is not None
+    assert load_generator(without / GENERATOR, CPU)[0].flow is None
+
+
 def test_slice_that_is_over_leaves_a_state_and_no_result(train):
     finished, folder = train(slice_seconds=0.0)
 
