@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from datagen.datasets.idx import idx_files, image_pieces, read_idx_labels
+from datagen.datasets.listing import list_folder
 from datagen.images import LabelledImages
 
 CLASS_NAMES = tuple("0123456789")
@@ -26,7 +27,7 @@ class Mnist:
     """
 
     def __init__(self, folder: Path) -> None:
-        files = idx_files(folder)
+        files = idx_files(list_folder(folder))
         images, labels = _read(*files["train"])
         self.learnt = LabelledImages(images[:LEARNT_FROM], labels[:LEARNT_FROM], CLASS_NAMES)
         self.choosing = LabelledImages(images[LEARNT_FROM:], labels[LEARNT_FROM:], CLASS_NAMES)
