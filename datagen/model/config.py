@@ -173,7 +173,13 @@ LOPSIDED = 2.0
 
 PresetName = Literal["small", "base", "large"]
 PRESETS: dict[str, dict[str, int]] = {
-    "small": {"width": 32, "encoder_width": 32, "blocks": 1, "encoder_blocks": 1},
+    "small": {
+        "width": 32,
+        "encoder_width": 32,
+        "blocks": 1,
+        "encoder_blocks": 1,
+        "flow_width": 128,
+    },
     "base": {},
     "large": {
         "width": 192,
@@ -181,6 +187,7 @@ PRESETS: dict[str, dict[str, int]] = {
         "blocks": 4,
         "encoder_blocks": 4,
         "latent_dim": 32,
+        "flow_width": 1024,
     },
 }
 # Up to this side a position of the networks stands for 4 x 4 pixels; beyond, for as many more as
@@ -320,13 +327,18 @@ class TrainingOptions(BaseModel):
             "balanced": max(there, default=0) > LOPSIDED * min(there, default=0),
             "augment": "affine" if is_small else "none",
         }
+        given = self.model_fields_set
         steps_of = STEPS
         if self._wants_levels(image_shape):
             steps_of = STEPS | {"judge_epochs": MULTI_SCALE_JUDGE_STEPS}
         for name, steps in steps_of.items():
             images = judge_batch if name == "judge_epochs" else batch_size
-            per_epoch = max(1, count // min(images, max(1, count)))
-            fitting[name] = max(LEAST_EPOCHS[name], -(-steps // per_epoch))
+            passes = -(-steps // max(1, count // min(images, max(1, count))))
+            fitting[name] = max(LEAST_EPOCHS[name], passes)
+        per_epoch = max(1, count // min(batch_size, max(1, count)))
+        # No more steps than those that made what it learns from.
+        steps = (self.epochs if "epochs" in given else fitting["epochs"]) * per_epoch
+        fitting["flow_epochs"] = min(FLOW_EPOCHS, -(-steps // FLOW_EPOCH))
         if self._wants_levels(image_shape):
             fitting |= _multi_scale(image_shape, self.family)
         is_refined = not (is_small or channels == COLOUR or fitting.get("levels"))
@@ -336,7 +348,6 @@ class TrainingOptions(BaseModel):
         fitting |= preset
         if "latent_dim" in preset:
             fitting["latent_dim"] = max(preset["latent_dim"], _latent_dim(count, channels))
-        given = self.model_fields_set
         return self.model_copy(
             update={name: value for name, value in fitting.items() if name not in given}
         )

@@ -98,7 +98,10 @@ class FlowFit:
         """The posteriors of the training images; the flow is told what they are centred on."""
         if self._found is None:
             found = posteriors(self._model, self._data, self._options.seed)
-            spread = found.mean.std(dim=0, correction=0).clamp(min=_LEAST_SPREAD)
+            # Of all posteriors together: a dimension that carries nothing has a mean that hardly
+            # moves, and a spread of 1.
+            variance = found.mean.var(dim=0, correction=0) + found.spread.square().mean(dim=0)
+            spread = variance.sqrt().clamp(min=_LEAST_SPREAD)
             for flow in (self._flow, self._average, self.kept):
                 flow.centre.copy_(found.mean.mean(dim=0))
                 flow.spread.copy_(spread)

@@ -158,6 +158,11 @@ def test_judge_of_multi_scale_networks_keeps_its_own_batches():
     assert filled_in([900] * 2, (3, 32, 32), batch_size=64).judge_batch_size == 64
 
 
+@pytest.mark.parametrize(("asked", "epochs"), [({}, 40), ({"epochs": 1}, 1), ({"epochs": 5}, 2)])
+def test_flow_takes_no_more_steps_than_the_fit_before_it(asked, epochs):
+    assert filled_in([900] * 2, (3, 32, 32), **asked).flow_epochs == epochs
+
+
 def test_large_preset_takes_no_latents_from_colour():
     assert filled_in([900], (3, 64, 64), preset="large").latent_dim == 96
     assert filled_in([900], (1, 28, 28), preset="large").latent_dim == 32

@@ -81,6 +81,25 @@ def test_latent_depends_on_its_own_counters_and_label_alone(sampler, family):
         assert np.array_equal(part.sources, whole.sources[rows])
 
 
+def test_latents_do_not_depend_on_the_number_of_threads():
+    model = tiny_model(image_shape=(1, 8, 8), latent_dim=96, flow_width=512)
+    for weight in model.flow.parameters():
+        weight.data.normal_(std=0.05, generator=torch.Generator().manual_seed(8))
+    index = np.arange(TILE + 40)
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            drawn = draw_latents(model, Sampling(), 1, index, np.zeros_like(index), index % 3)
+            found.append(drawn.latents)
+    finally:
+        torch.set_num_threads(before)
+
+    assert np.array_equal(found[0], found[1])
+    assert np.array_equal(found[0], found[2])
+
+
 def test_temperature_and_truncation_narrow_what_is_drawn():
     model = model_with_flow()
     index = np.arange(500)
@@ -118,6 +137,20 @@ def test_fitted_flow_draws_each_label_where_its_posteriors_lie():
     made = torch.stack([drawn[every == label].mean(dim=0) for label in range(3)])
     nearest = torch.cdist(made, centres).argmin(dim=1)
     assert nearest.tolist() == [0, 1, 2]
+
+
+def test_dimension_that_carries_nothing_stays_standard_normal():
+    model = tiny_model(flow_width=16)
+    model.encoder.head.weight.zero_()
+    model.encoder.head.bias.zero_()
+    model.requires_grad_()
+    data = striped_data(30)
+    stage = FlowFit(model, data, data.subset(torch.arange(0)), OPTIONS)
+
+    terms = stage.step(0)
+
+    torch.testing.assert_close(model.flow.spread, torch.ones(5), atol=1e-5, rtol=0)
+    assert float(terms["flow_matching"]) < 4
 
 
 def test_interrupted_fit_comes_to_the_same_flow(tmp_path):
