@@ -199,8 +199,8 @@ LARGE_VALUES = 8192
 LARGE_BATCH = 128
 COLOUR = 3
 COLOUR_LATENTS = 96
-# Up to this side grey images are few strokes, which the single-scale networks learn sooner.
-SIDE_OF_STROKES = 32
+# Up to this side images teach at least as much when the single-scale networks make them.
+SMALL_SIDE = 32
 # Of the multi-scale networks: the finest and the coarsest grid have at most so many positions a
 # side, and where a position stands for many pixels, one level more shows the edges between them.
 FINEST_GRID, COARSEST_GRID = 16, 8
@@ -353,11 +353,10 @@ class TrainingOptions(BaseModel):
         )
 
     def _wants_levels(self, image_shape: tuple[int, int, int]) -> bool:
-        """Whether the networks are multi-scale ones: for colour, and for more than strokes."""
+        """Whether the networks are multi-scale ones: for pictures that are not small."""
         if "levels" in self.model_fields_set:
             return self.levels > 0
-        channels, height, width = image_shape
-        return channels == COLOUR or max(height, width) > SIDE_OF_STROKES
+        return max(image_shape[1:]) > SMALL_SIDE
 
 
 def _multi_scale(image_shape: tuple[int, int, int], family: Family) -> dict[str, Any]:
