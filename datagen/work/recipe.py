@@ -55,9 +55,6 @@ FEWEST_IMAGES = 2
 # Of a sampler's images: beyond, a gate that refuses copies is seldom passed, and what passes is no
 # longer what the sampler is for.
 MOST_COPIES = 0.75
-# A flow that the judge agrees with by so much less than with another sampler has not learnt what
-# its labels look like, as on a few hundred images.
-WORSE_AGREEMENT = 0.05
 # Of a class, for a share of it to be held out unasked.
 FEWEST_TO_HOLD_OUT = 50
 # Of the label that the judge agrees with least: below, a gate leaves out too many images.
@@ -379,8 +376,6 @@ def _measure(
         for sampler in _samplers(model, examples)
     }
     samplers = [name for name, own in found.items() if own.copy_rate <= MOST_COPIES] or ["prior"]
-    if model.flow is not None:
-        samplers = in_order({name: _mean(found[name].agreement) for name in samplers})
     agreement, variance = found[samplers[0]].agreement, found[samplers[0]].variance
     return {
         "recommended": _recommended(samplers, agreement),
@@ -417,17 +412,6 @@ def _samplers(model: Autoencoder, examples: Examples | None) -> list[str]:
     if model.flow is not None:
         kept = {"prior": True} | kept
     return [sampler for sampler, is_kept in kept.items() if is_kept]
-
-
-def in_order(agreement: Mapping[str, float]) -> list[str]:
-    """The samplers of a model with a flow, best first, by the judge's agreement with each.
-
-    The first that is given stays the first unless another is much better; then agreement decides.
-    """
-    samplers = list(agreement)
-    if agreement[samplers[0]] < max(agreement.values()) - WORSE_AGREEMENT:
-        samplers.sort(key=lambda name: -agreement[name])
-    return samplers
 
 
 def _recommended(samplers: list[str], agreement: list[float | None]) -> dict[str, Any]:
