@@ -58,7 +58,11 @@ def train(
     batch_size: Annotated[int | None, typer.Option(min=2, help="Images a step.")] = None,
     family: Annotated[str | None, typer.Option(help="cvae (default), vae or autoencoder.")] = None,
     likelihood: Annotated[
-        str | None, typer.Option(help="bernoulli, gaussian, laplace or discretized_logistic.")
+        str | None,
+        typer.Option(
+            help="bernoulli, gaussian, laplace or discretized_logistic; what suits the images if "
+            "not given."
+        ),
     ] = None,
     prior: Annotated[
         str | None,

@@ -122,7 +122,7 @@ class GeneratorConfig(BaseModel):
         return [finest * min(WIDEST, 2**level) for level in range(self.levels)]
 
     @model_validator(mode="after")
-    def _single_scale_networks_know_no_more(self) -> Self:
+    def _parts_fit_together(self) -> Self:
         if not self.levels and (self.detail_width or self.transform_condition):
             raise ValueError("detail_width and transform_condition need levels of 1 or more")
         if self.detail_width and self.stride % 2:
@@ -224,10 +224,13 @@ class TrainingOptions(BaseModel):
             multi-scale networks, and else the better of the first two on held-out images.
         epochs: passes over the images, at most.
         refine_epochs: adversarial passes after them.
-        refine: have that refinement even where small classes or colours speak against it.
+        refine: have that refinement even where small classes, colours or multi-scale networks speak
+            against it.
         refine_sampler: what the refinement draws latents from; it should be what images will be
             drawn from.
         flow_epochs: epochs of the flow, of 100 steps each.
+        batch_size: images a step of the generator.
+        judge_batch_size: images a step of the judge; None means as many.
         judge_epochs: passes of the judge.
         patience: epochs without a better bound on held-out images after which it stops; 0 never.
         average: decay of the moving average of the weights, which is what is kept; 0 keeps the
@@ -311,12 +314,12 @@ class TrainingOptions(BaseModel):
         batch_size = self.batch_size
         if channels * height * width >= LARGE_VALUES and "batch_size" not in self.model_fields_set:
             batch_size = LARGE_BATCH
-        judge_batch = batch_size
+        judge_batch, wants_levels = batch_size, self._wants_levels(image_shape)
         stride = 4
         while max(height, width) * 4 > SIDE_OF_STRIDE_4 * stride and stride < MAX_STRIDE:
             stride *= 2
         is_small = min(there, default=0) < SMALL_CLASS
-        if self._wants_levels(image_shape) and "batch_size" not in self.model_fields_set:
+        if wants_levels and "batch_size" not in self.model_fields_set:
             batch_size = MULTI_SCALE_BATCH
         fitting: dict[str, Any] = {
             "batch_size": batch_size,
@@ -329,7 +332,7 @@ class TrainingOptions(BaseModel):
         }
         given = self.model_fields_set
         steps_of = STEPS
-        if self._wants_levels(image_shape):
+        if wants_levels:
             steps_of = STEPS | {"judge_epochs": MULTI_SCALE_JUDGE_STEPS}
         for name, steps in steps_of.items():
             images = judge_batch if name == "judge_epochs" else batch_size
@@ -339,9 +342,9 @@ class TrainingOptions(BaseModel):
         # No more steps than those that made what it learns from.
         steps = (self.epochs if "epochs" in given else fitting["epochs"]) * per_epoch
         fitting["flow_epochs"] = min(FLOW_EPOCHS, -(-steps // FLOW_EPOCH))
-        if self._wants_levels(image_shape):
+        if wants_levels:
             fitting |= _multi_scale(image_shape, self.family)
-        is_refined = not (is_small or channels == COLOUR or fitting.get("levels"))
+        is_refined = not (is_small or channels == COLOUR or wants_levels)
         if not (is_refined or self.refine):
             fitting["refine_epochs"] = 0
         preset = PRESETS[self.preset or "base"]

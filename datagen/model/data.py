@@ -103,6 +103,21 @@ class TrainingData:
             yield torch.arange(start, min(start + size, len(self)))
 
 
+def balanced_rows(labels: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """So many rows drawn with replacement, every class equally often, int64 (count,).
+
+    Args:
+        labels: of all rows, int64 (N,).
+        count: rows that are drawn.
+        generator: what chance comes from.
+    """
+    weights = 1.0 / labels.bincount()[labels].double()
+    # Not multinomial, which takes 2**24 rows at most: places on the line of all weights.
+    line = weights.cumsum(0)
+    places = torch.rand(count, generator=generator, dtype=torch.float64) * line[-1]
+    return torch.searchsorted(line, places).clamp(max=len(labels) - 1)
+
+
 @dataclass
 class Batches:
     """Which rows a step takes: every row once an epoch, in an order that the epoch determines.
@@ -134,8 +149,4 @@ class Batches:
     def _order(self, generator: torch.Generator) -> Tensor:
         if self.labels is None:
             return torch.randperm(self.count, generator=generator)
-        weights = 1.0 / self.labels.bincount()[self.labels].double()
-        # Not multinomial, which takes 2**24 rows at most: places on the line of all weights.
-        line = weights.cumsum(0)
-        places = torch.rand(self.count, generator=generator, dtype=torch.float64) * line[-1]
-        return torch.searchsorted(line, places).clamp(max=self.count - 1)
+        return balanced_rows(self.labels, self.count, generator)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from datagen.model.autoencoders import Autoencoder
 from datagen.model.config import FLOW_EPOCH, TrainingOptions
-from datagen.model.data import TrainingData, generator_at
+from datagen.model.data import TrainingData, balanced_rows, generator_at
 from datagen.model.devices import fast_precision
 from datagen.model.fit import follow
 from datagen.model.fitting import Posteriors, posteriors
@@ -90,12 +90,10 @@ class FlowFit:
         """Rows of a batch, drawn with replacement; every class equally often where balanced."""
         if not self._options.balanced:
             return torch.randint(0, len(found), (BATCH,), generator=generator)
-        line = (1.0 / found.labels.bincount()[found.labels].double()).cumsum(0)
-        places = torch.rand(BATCH, generator=generator, dtype=torch.float64) * line[-1]
-        return torch.searchsorted(line, places).clamp(max=len(found) - 1)
+        return balanced_rows(found.labels, BATCH, generator)
 
     def _posteriors(self) -> Posteriors:
-        """The posteriors of the training images; the flow is told what they are centred on."""
+        """The posteriors of the training images; sets the flow's centre and spread."""
         if self._found is None:
             found = posteriors(self._model, self._data, self._options.seed)
             # Of all posteriors together: a dimension that carries nothing has a mean that hardly

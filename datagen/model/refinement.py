@@ -78,6 +78,8 @@ def elbo_weight(model: Autoencoder) -> float:
     variance = (2.0 * model.log_scale.detach()).exp().mean()
     if model.config.likelihood == "discretized_logistic":
         variance = variance * math.pi**2 / 3.0
+    if model.config.likelihood == "laplace":
+        variance = variance * 2.0
     return ELBO_WEIGHT * 4.0 * float(variance)
 
 
@@ -131,7 +133,8 @@ class Refinement:
         generator = generator_at(self._options.seed, self.name, number)
         shape = image.new_empty(len(image), self._options.latent_dim)
         noise = standard_noise(shape, generator)
-        if self._options.augment == "affine":
+        # Where the model tells transforms apart, the game is about images as they are.
+        if self._options.augment == "affine" and not self._model.config.transform_condition:
             image = bent(image, generator)
         latent = self.draw(image, label, generator)
 

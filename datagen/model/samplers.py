@@ -16,6 +16,7 @@ from scipy.special import ndtr, ndtri
 
 from datagen.errors import InvalidRequest
 from datagen.model.autoencoders import Autoencoder
+from datagen.model.decoding import TILE
 from datagen.model.devices import fast_precision
 from datagen.model.examples import WIDENING, Examples
 from datagen.model.priors import ClassPrior
@@ -25,8 +26,6 @@ SAMPLERS = ("prior", "density", "neighbour", "interpolate")
 NO_SOURCE = -1
 # Covariances are gathered row by row; so many at once that they fit into a cache.
 _ROWS_AT_ONCE = 512
-# Latents that go along the flow together.
-TILE = 256
 # Of the way to noise that `neighbour` goes back with a flow.
 STRENGTH = 0.8
 

@@ -27,8 +27,9 @@ from datagen.model.pieces import Pieces
 from datagen.model.training import Numbers, one_cycle
 
 LEARNING_RATE = 4e-3
-# From this side on a CPU may score in bfloat16. The strided convolution of smaller images sees one
-# or two columns, and oneDNN's in bfloat16 then reads memory that nobody wrote (torch 2.15, AMX).
+# From this side on a CPU may learn and score in bfloat16. The strided convolution of smaller
+# images sees one or two columns, and oneDNN's in bfloat16 then reads memory that nobody wrote
+# (torch 2.15, AMX).
 FAST_SIDE = 16
 LABEL_SMOOTHING = 0.05
 FEWEST_TO_CALIBRATE = 100

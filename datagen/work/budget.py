@@ -22,10 +22,10 @@ from datagen.quality.judge import Judge, JudgeFit
 WARM_UP_STEPS = 3
 TIMED_STEPS = 5
 FEW_TO_ENCODE = 64
-# Of the time: a judge is good after a while, and a generator takes all it can get. What is left is
-# for the looks at held-out images after every epoch.
-SHARES = {"judge_epochs": 0.2, "epochs": 0.5, "flow_epochs": 0.1, "refine_epochs": 0.2}
+# What is left of a budget is for the looks at held-out images after every epoch.
 SHARE_FOR_STAGES = 0.9
+# Of that: a judge is good after a while, and a generator takes all it can get.
+SHARES = {"judge_epochs": 0.2, "epochs": 0.5, "flow_epochs": 0.1, "refine_epochs": 0.2}
 # By name, as a training's history has them.
 STAGES = {
     "judge_epochs": JudgeFit.name,

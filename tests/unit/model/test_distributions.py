@@ -127,21 +127,16 @@ def test_point_has_nothing_to_draw_and_no_kl():
     assert point.kl().tolist() == [0, 0]
 
 
-def test_gaussian_pixels_agree_with_torch_distributions(random):
+@pytest.mark.parametrize(
+    ("likelihood", "expected"),
+    [(Gaussian, torch.distributions.Normal), (Laplace, torch.distributions.Laplace)],
+)
+def test_sharp_pixels_agree_with_torch_distributions(random, likelihood, expected):
     logits, image = torch.randn(3, 2, 4, 5, generator=random), torch.rand(3, 2, 4, 5)
     log_scale = torch.tensor([-1.0, -2.0])
-    own = torch.distributions.Normal(torch.sigmoid(logits), log_scale.exp()[:, None, None])
+    own = expected(torch.sigmoid(logits), log_scale.exp()[:, None, None])
 
-    found = Gaussian(logits, log_scale).log_prob(image)
-    torch.testing.assert_close(found, own.log_prob(image).flatten(1).sum(dim=1))
-
-
-def test_laplace_pixels_agree_with_torch_distributions(random):
-    logits, image = torch.randn(3, 2, 4, 5, generator=random), torch.rand(3, 2, 4, 5)
-    log_scale = torch.tensor([-1.0, -2.0])
-    own = torch.distributions.Laplace(torch.sigmoid(logits), log_scale.exp()[:, None, None])
-
-    found = Laplace(logits, log_scale).log_prob(image)
+    found = likelihood(logits, log_scale).log_prob(image)
     torch.testing.assert_close(found, own.log_prob(image).flatten(1).sum(dim=1))
 
 

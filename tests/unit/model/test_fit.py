@@ -174,6 +174,26 @@ def test_batch_that_does_not_fit_is_taken_in_pieces_with_the_same_gradients(data
         assert (mine.grad - theirs.grad).norm() <= 0.02 * theirs.grad.norm()
 
 
+def test_model_that_tells_transforms_apart_sees_half_of_the_images_as_they_are(data, held_out):
+    model = tiny_model(levels=1, stride=2, transform_condition=True).requires_grad_()
+    options = OPTIONS.model_copy(update={"augment": "affine", "batch_size": 48})
+    forward, seen = model.forward, []
+
+    def noted(image, label, noise, transform):
+        seen.append((image, transform))
+        return forward(image, label, noise, transform)
+
+    model.forward = noted
+    fit = Fit(model, data, held_out, options)
+    fit.step(0)
+
+    (image, transform), rows = seen[0], fit._batches.rows(0)
+    plain = (transform == 0).all(dim=1)
+    same = torch.isclose(image, data.rows(rows)[0], atol=1e-5).flatten(1).all(dim=1)
+    assert 12 < int(plain.sum()) < 36
+    assert torch.equal(plain, same)
+
+
 def test_augmented_training_sees_other_images_every_time(data, held_out):
     plain = new_fit(data, held_out)
     bent, again = (

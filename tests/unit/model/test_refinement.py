@@ -127,6 +127,7 @@ def test_refining_leaves_the_global_random_state_alone(data, held_out):
     [
         ("bernoulli", ELBO_WEIGHT),
         ("gaussian", ELBO_WEIGHT * 4 * 0.01),
+        ("laplace", ELBO_WEIGHT * 4 * 0.01 * 2),
         ("discretized_logistic", ELBO_WEIGHT * 4 * 0.01 * math.pi**2 / 3),
     ],
 )
