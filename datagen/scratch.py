@@ -7,6 +7,7 @@ name (`tempfile.TemporaryFile`) need none of this: the kernel removes them.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -25,6 +26,8 @@ LOCK, FILES = ".lock", "files"
 MOST_NAME_BYTES = 100
 # A folder is there for a moment before its lock is.
 YOUNG_SECONDS = 60.0
+# What the system says where a file cannot grow: a full disk, a quota, a limit on the size of files.
+NO_MORE_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 
 from anyio import open_file
@@ -10,6 +9,7 @@ from fastapi import Request
 from starlette.datastructures import Headers
 
 from datagen.errors import MalformedRequest, StorageFailure, TooLarge
+from datagen.scratch import NO_MORE_ROOM
 
 BUFFER_BYTES = 1 << 20
 
@@ -24,7 +24,7 @@ async def receive_file(request: Request, target: Path) -> None:
 
     Raises:
         MalformedRequest: there is no body.
-        StorageFailure: the disk for temporary files is full.
+        StorageFailure: the disk for temporary files has no more room.
     """
     buffer = bytearray()
     size = 0
@@ -38,11 +38,11 @@ async def receive_file(request: Request, target: Path) -> None:
                     buffer.clear()
             await file.write(bytes(buffer))
     except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+        if error.errno not in NO_MORE_ROOM:
             raise
         raise StorageFailure(
-            f"The server's disk for temporary files was full after {size:,} bytes of the upload; "
-            "free space is needed there."
+            f"The server's disk for temporary files had no more room after {size:,} bytes of the "
+            f"upload ({error.strerror}); free space or a higher limit is needed there."
         ) from error
     if size == 0:
         raise MalformedRequest("The body is empty; send an archive or a file.")

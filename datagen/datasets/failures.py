@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from datagen.errors import InvalidFile, StorageFailure
+from datagen.scratch import NO_MORE_ROOM
 
 _log = logging.getLogger(__name__)
 # Where no logging is set up, users see the sentence alone, and no traceback beside it.
@@ -17,15 +17,16 @@ _log.addHandler(logging.NullHandler())
 
 @contextmanager
 def full_disk_named() -> Iterator[None]:
-    """Say in a sentence that the disk for temporary files is full. Raises StorageFailure."""
+    """Say in a sentence that there is no room for temporary files. Raises StorageFailure."""
     try:
         yield
     except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+        if error.errno not in NO_MORE_ROOM:
             raise
         raise StorageFailure(
-            "The disk for temporary files was full while the dataset was read; free space is "
-            "needed there, or another folder in TMPDIR."
+            "The disk for temporary files had no more room while the dataset was read "
+            f"({error.strerror}); free space or a higher limit is needed there, or another folder "
+            "in TMPDIR."
         ) from error
 
 
