@@ -46,8 +46,8 @@ class FlowBlock(nn.Module):
 class FlowPrior(nn.Module):
     """p(z | y): the velocity of a flow from N(0, I) at time 0 to latents at time 1.
 
-    The flow works on latents of mean 0 and spread 1; `centre` and `spread` (d,) say what those are
-    of the model's.
+    The flow works on latents of mean 0 and spread 1; `centre` and `spread`, (d,) each, are the mean
+    and the spread of the model's latents.
     """
 
     centre: Tensor
@@ -99,8 +99,8 @@ class FlowPrior(nn.Module):
             noise: where the flow begins.
             label: int64 (B,).
             latent: latents to begin from in part, (B, d); None begins from noise alone.
-            strength: share of the way that is gone again, from 0, which gives `latent` itself, to
-                1, which begins from noise alone.
+            strength: how far back towards noise the flow begins, from 0, which gives `latent`
+                itself, to 1, which begins from noise alone.
         """
         start = 1.0 - strength if latent is not None else 0.0
         x = noise
