@@ -111,6 +111,7 @@ class ShardInfo:
     temperature: float
     sampler: str = "prior"
     truncation: float | None = None
+    strength: float | None = None
 
 
 def loader_metadata(
@@ -148,12 +149,20 @@ def source_columns(samples: SampleBatch) -> list[pa.Array]:
     return [pa.array(sources, mask=sources < 0) for sources in samples.sources.T]
 
 
+def _document(info: ShardInfo) -> dict[str, Any]:
+    """The metadata as JSON has it: the same bytes as ever where no strength was given."""
+    document = asdict(info)
+    if info.strength is None:
+        del document["strength"]
+    return document
+
+
 def write_shard(samples: SampleBatch, info: ShardInfo) -> bytes:
     """The shard's file, the same bytes for the same samples."""
     schema = pa.schema(
         FIELDS,
         metadata=loader_metadata(info.class_names, FIELDS)
-        | {b"datagen": json.dumps(asdict(info)).encode()},
+        | {b"datagen": json.dumps(_document(info)).encode()},
     )
     count = len(samples)
     table = pa.table(

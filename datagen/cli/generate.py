@@ -68,6 +68,13 @@ def generate(
     truncation: Annotated[
         float | None, typer.Option(help="Keep the latents' normals within this distance of 0.")
     ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(
+            help="With --sampler neighbour: how far from the real image that an image starts from; "
+            "0 to 1."
+        ),
+    ] = None,
     gate: Annotated[
         bool | None,
         typer.Option(
@@ -138,6 +145,7 @@ def generate(
         "temperature": temperature,
         "sampler": _sampler(sampler),
         "truncation": truncation,
+        "strength": _strength(strength, sampler),
         "gate": _chosen_gate(
             gate, _gate(min_score, max_attempts, reject_copies, reject_duplicates, on_shortfall)
         ),
@@ -266,6 +274,16 @@ def _gate(
         "on_shortfall": on_shortfall,
     }
     return {name: value for name, value in given.items() if value is not None}
+
+
+def _strength(strength: float | None, sampler: str | None) -> float | None:
+    if strength is None:
+        return None
+    if not 0 <= strength <= 1:
+        raise usage_error(f"--strength is {strength:g}; give a number from 0 to 1.")
+    if sampler != "neighbour":
+        raise usage_error("--strength is for --sampler neighbour; give that too, or leave it out.")
+    return strength
 
 
 def _sampler(name: str | None) -> Sampler | Literal["recommended"]:

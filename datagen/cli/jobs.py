@@ -240,6 +240,7 @@ def print_job(job: Job) -> None:
             "sampler": job.sampler,
             "temperature": job.temperature,
             "truncation": job.truncation,
+            "strength": job.strength,
             "gate": None if job.gate is None else ", ".join(_said(job.gate)),
             "images": f"{job.images_stored:,} of {job.images_requested:,}",
             "pace": None if job.images_per_second is None else _pace(job),

@@ -23,7 +23,7 @@ from datagen.cli.output import (
 from datagen.embedded import Workers
 
 if TYPE_CHECKING:
-    from datagen.schemas import Model, Sampler
+    from datagen.schemas import Model, ModelRef, Sampler
 
 GROUPED_FROM = 10_000
 LONGEST_VALUE = 20
@@ -238,6 +238,7 @@ def print_model(model: Model) -> None:
             "labels": ", ".join(model.class_names),
             "shape": "x".join(map(str, model.image_shape)),
             "dataset sha256": model.dataset_digest,
+            "trained from": _named(model.parent) or model.parent_digest,
             "sha256": model.digest,
             "seconds": round(model.seconds, 1) or None,
             "device": model.device,
@@ -245,6 +246,10 @@ def print_model(model: Model) -> None:
             **{name.replace("_", " "): _plain(value) for name, value in model.metrics.items()},
         }
     )
+
+
+def _named(model: ModelRef | None) -> str | None:
+    return None if model is None else f"{model.name}@{model.version}"
 
 
 def _plain(value: object) -> object:

@@ -33,6 +33,14 @@ def train(
     name: Annotated[str, typer.Argument(help="What the model is called.")],
     *,
     dataset: Annotated[str, typer.Option(help="Name, name@version or id.")],
+    from_model: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="MODEL",
+            help="Start from the weights of this model: name, name@version or id.",
+        ),
+    ] = None,
     preset: Annotated[str | None, typer.Option(help="small, base (default) or large.")] = None,
     time_budget: Annotated[
         str | None, typer.Option(help="How long it may take: 90s, 5m or 2h.", metavar="TIME")
@@ -131,7 +139,7 @@ def train(
     }
     options = {option: value for option, value in given.items() if value is not None}
     with connected(must_run=detach) as connection:
-        model = connection.client.models.create(name, dataset, **options)
+        model = connection.client.models.create(name, dataset, from_model=from_model, **options)
         if not detach:
             model = _wait(connection, model)
     if as_json:

@@ -23,19 +23,26 @@ class Models:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    def create(self, /, name: str, dataset: str, **options: Any) -> Model:
+    def create(
+        self, /, name: str, dataset: str, *, from_model: UUID | str | None = None, **options: Any
+    ) -> Model:
         """Train a generator and its judge on a dataset; answers at once.
 
         Args:
             name: the model's name; a name that is there already gets the next version.
             dataset: name, name@version or id.
+            from_model: name, name@version or id of a trained model whose weights are the first
+                ones; None starts from nothing.
             options: fields of `schemas.TrainingOptionsIn`, such as `epochs=10`.
 
         Raises:
             InvalidRequest: a value cannot be used; `field` names it.
-            NotFound: there is no such dataset.
+            NotFound: there is no such dataset, or no such model.
+            Conflict: the model to start from is not trained.
         """
-        body = {"name": name, "dataset": dataset, "options": options}
+        body: dict[str, Any] = {"name": name, "dataset": dataset, "options": options}
+        if from_model is not None:
+            body["from_model"] = str(from_model)
         return self._transport.post("/v1/models", Model, body)
 
     def get(self, reference: UUID | str) -> Model:

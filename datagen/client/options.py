@@ -22,6 +22,8 @@ class JobOptions(TypedDict, total=False):
         sampler: `prior`, `density`, `neighbour` or `interpolate`; by default the one that the
             model's training found best, of those that you may use.
         truncation: keeps the latents' normals within this distance of 0.
+        strength: of the sampler `neighbour`, from 0, which gives the real image as the model
+            reconstructs it, to 1, which gives one that has nothing to do with it.
         gate: what an image must pass, such as `{"min_score": 0.9}`; what does not is drawn again.
             `{}` takes the defaults of `datagen.schemas.Gate`, None takes every image; by default it
             is what the model's training recommends.
@@ -40,6 +42,7 @@ class JobOptions(TypedDict, total=False):
     temperature: float | None
     sampler: Sampler | Literal["recommended"]
     truncation: float | None
+    strength: float | None
     gate: Gate | Mapping[str, Any] | Literal["recommended"] | None
     exports: Sequence[str]
     priority: Priority | None
@@ -58,6 +61,7 @@ class PreviewOptions(TypedDict, total=False):
         sampler: as for a job.
         temperature: as for a job.
         truncation: as for a job.
+        strength: as for a job.
         gate: as for a job; what does not pass is left out. None takes every image.
     """
 
@@ -67,6 +71,7 @@ class PreviewOptions(TypedDict, total=False):
     sampler: Sampler | Literal["recommended"]
     temperature: float
     truncation: float | None
+    strength: float | None
     gate: Gate | Mapping[str, Any] | None
 
 

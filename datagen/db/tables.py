@@ -204,6 +204,9 @@ class Model(Claimed, Table):
     visibility: Mapped[str] = mapped_column(String(16))
     dataset_id: Mapped[UUID | None] = mapped_column(ForeignKey("datasets.id"), index=True)
     dataset_digest: Mapped[str | None] = mapped_column(String(64))
+    # The model that its training starts from; it may be removed when that has ended.
+    parent_id: Mapped[UUID | None] = mapped_column(index=True)
+    parent_digest: Mapped[str | None] = mapped_column(String(64))
     options: Mapped[dict[str, Any]]
     config: Mapped[dict[str, Any] | None] = mapped_column(JSON, default=dict)
     class_names: Mapped[list[str]]
@@ -264,6 +267,7 @@ class Job(Table):
     sampler: Mapped[str] = mapped_column(String(16), server_default="prior")
     temperature: Mapped[float] = mapped_column(Float)
     truncation: Mapped[float | None] = mapped_column(Float)
+    strength: Mapped[float | None] = mapped_column(Float)
     # `schemas.Gate`; None where every candidate is taken.
     gate: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     images_requested: Mapped[int] = mapped_column(BigInteger)

@@ -138,6 +138,7 @@ def _origins(layout: Format, info: ExportInfo) -> Iterator[str]:
 
 def _job(job: JobInfo) -> str:
     bound = "" if job.truncation is None else f", truncation {job.truncation:g}"
+    bound += "" if job.strength is None else f", strength {job.strength:g}"
     return (
         f"- synthetic images: job `{job.job_id}` of {job.created_at:%Y-%m-%d}, seed {job.seed}, "
         f"sampler `{job.sampler}`, temperature {job.temperature:g}{bound}, by the model "

@@ -20,7 +20,7 @@ class JobInfo:
         job_id: its id.
         request: what was asked for: labels with counts, seed, temperature, model.
         model_name, model_version, model_digest: the generator.
-        seed, temperature, sampler, truncation: the job's.
+        seed, temperature, sampler, truncation, strength: the job's.
         created_at: when the job was created.
         partial: it failed or was cancelled; this is what it had stored.
         refused: candidates that its gate refused, by label and reason; None where it had no gate.
@@ -36,6 +36,7 @@ class JobInfo:
     created_at: datetime
     sampler: str = "prior"
     truncation: float | None = None
+    strength: float | None = None
     partial: bool = False
     refused: Mapping[str, Mapping[str, int]] | None = None
 

@@ -97,6 +97,7 @@ def _job(job: JobInfo) -> dict[str, Any]:
         "sampler": job.sampler,
         "temperature": job.temperature,
         "truncation": job.truncation,
+        "strength": job.strength,
         "model": {
             "name": job.model_name,
             "version": job.model_version,

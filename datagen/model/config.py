@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from datagen.errors import InvalidRequest
+
 MAX_SIDE = 1024
 MAX_SEED = 2**63 - 1
 MAX_COMPONENTS = 256
@@ -209,6 +211,19 @@ STRIDE_WITH_DETAIL, DETAIL_WIDTH = 4, 24
 MULTI_SCALE_BATCH = 48
 # Beside networks that take all the time they can get, the judge is good after fewer steps.
 MULTI_SCALE_JUDGE_STEPS = 800
+# What a model has from the one that its training starts from.
+INHERITED = (
+    "family",
+    "likelihood",
+    "latent_dim",
+    "width",
+    "encoder_width",
+    "blocks",
+    "encoder_blocks",
+    "stride",
+    "levels",
+    "detail_width",
+)
 
 
 class TrainingOptions(BaseModel):
@@ -355,11 +370,65 @@ class TrainingOptions(BaseModel):
             update={name: value for name, value in fitting.items() if name not in given}
         )
 
+    def starting_from(
+        self, parent: GeneratorConfig, image_shape: tuple[int, int, int]
+    ) -> TrainingOptions:
+        """The options of a training whose first weights are those of another model.
+
+        The networks are as that model has them, and the KL counts in full from the first step: what
+        the weights know already need not be learnt without it.
+
+        Args:
+            parent: architecture of that model.
+            image_shape: of the images that are learnt from.
+
+        Raises:
+            InvalidRequest: images of another shape, or an option that asks for other networks.
+        """
+        if parent.image_shape != image_shape:
+            raise InvalidRequest(
+                f"The images have the shape {_times(image_shape)}, and those of the model to start "
+                f"from have {_times(parent.image_shape)}; start from a model of the same shape, or "
+                "from none.",
+                field="from_model",
+            )
+        given = self.model_fields_set
+        if "preset" in given and self.preset is not None:
+            raise InvalidRequest(
+                f"'preset' is {self.preset!r}, but a training that starts from a model keeps that "
+                "model's sizes; leave one of the two out.",
+                field="options.preset",
+            )
+        for name in INHERITED:
+            own, theirs = getattr(self, name), getattr(parent, name)
+            if name in given and own != theirs:
+                raise InvalidRequest(
+                    f"{name!r} is {own!r}, and the model to start from has {theirs!r}; leave one "
+                    "of the two out.",
+                    field=f"options.{name}",
+                )
+        inherited: dict[str, Any] = {name: getattr(parent, name) for name in INHERITED}
+        if parent.flow_width and self.prior in {None, "flow"}:
+            inherited |= {
+                "prior": "flow",
+                "flow_width": parent.flow_width,
+                "flow_blocks": parent.flow_blocks,
+            }
+        elif parent.learnt_prior and self.prior is None:
+            inherited["prior"] = "learnt"
+        if "kl_schedule" not in given:
+            inherited["kl_schedule"] = "constant"
+        return self.model_copy(update=inherited)
+
     def _wants_levels(self, image_shape: tuple[int, int, int]) -> bool:
         """Whether the networks are multi-scale ones: for pictures that are not small."""
         if "levels" in self.model_fields_set:
             return self.levels > 0
         return max(image_shape[1:]) > SMALL_SIDE
+
+
+def _times(image_shape: tuple[int, int, int]) -> str:
+    return " x ".join(map(str, image_shape))
 
 
 def _multi_scale(image_shape: tuple[int, int, int], family: Family) -> dict[str, Any]:

@@ -19,6 +19,7 @@ FORMAT_VERSION = 1
 METADATA_KEY = "datagen"
 MAX_HEADER_BYTES = 8_000_000
 _LENGTH = struct.Struct("<Q")
+_WITHOUT_TRAINING = {"training_digest": "", "parent_digest": None}
 
 
 class CheckpointHeader(BaseModel):
@@ -30,6 +31,7 @@ class CheckpointHeader(BaseModel):
         class_names: the labels, in order.
         image_shape: channels, height, width.
         training_digest: digest of the dataset that it was trained on.
+        parent_digest: SHA-256 of the model that its training started from; None where from nothing.
         options: how it was trained.
         metrics: what was measured on images that it was not trained on.
     """
@@ -42,6 +44,7 @@ class CheckpointHeader(BaseModel):
     class_names: tuple[str, ...] = Field(min_length=1)
     image_shape: tuple[int, int, int]
     training_digest: str
+    parent_digest: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
     metrics: dict[str, Any] = Field(default_factory=dict)
     datagen_version: str
@@ -68,7 +71,7 @@ def read_header(path: Path) -> CheckpointHeader:
 
 
 def head_without_training_digest(source: BinaryIO) -> bytes:
-    """What a checkpoint begins with, but for what it was trained on; its tensors follow.
+    """What a checkpoint begins with, but for what it was trained on and from; its tensors follow.
 
     Args:
         source: a checkpoint that was checked, at its beginning; it is left at the tensors.
@@ -76,7 +79,7 @@ def head_without_training_digest(source: BinaryIO) -> bytes:
     (length,) = _LENGTH.unpack(source.read(_LENGTH.size))
     document = json.loads(source.read(length))
     header = CheckpointHeader.model_validate(json.loads(document["__metadata__"][METADATA_KEY]))
-    document["__metadata__"] |= header.model_copy(update={"training_digest": ""}).to_metadata()
+    document["__metadata__"] |= header.model_copy(update=dict(_WITHOUT_TRAINING)).to_metadata()
     text = json.dumps(document, separators=(",", ":")).encode()
     # Tensors begin at a multiple of eight, as the format wants it.
     text += b" " * (-len(text) % 8)

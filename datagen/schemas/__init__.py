@@ -55,7 +55,6 @@ from datagen.schemas.jobs import (
     JobExtend,
     JobPlan,
     LabelProgress,
-    ModelRef,
     Priority,
     Recommended,
     Sample,
@@ -79,6 +78,7 @@ from datagen.schemas.models import (
     Model,
     ModelChange,
     ModelCreate,
+    ModelRef,
     TrainingOptionsIn,
     Visibility,
 )

@@ -116,6 +116,8 @@ def within_calendar(moment: datetime) -> datetime:
 
 Moment = Annotated[AwareDatetime, AfterValidator(within_calendar)]
 Count = Annotated[int, Field(ge=1, le=MAX_IMAGES, strict=True)]
+# Of the sampler that starts near a real image: how far it goes.
+Strength = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 
 
 def _number_in_text(value: object) -> object:

@@ -20,7 +20,9 @@ from datagen.schemas.base import (
     Sampler,
     Seed,
     State,
+    Strength,
 )
+from datagen.schemas.models import ModelRef
 from datagen.texts import depth_of
 
 Priority = Literal["interactive", "bulk"]
@@ -165,6 +167,12 @@ class JobCreate(Wanted):
         allow_inf_nan=False,
         description="Keeps standard normals within this distance of 0.",
     )
+    strength: Strength | None = Field(
+        default=None,
+        description="Of the sampler `neighbour`: how far an image may be from the real one that it "
+        "starts from. 0 gives that image as the model reconstructs it, 1 one that has nothing to "
+        "do with it. Left out, as far as was found to teach best.",
+    )
     gate: Gate | None = Field(
         default=None,
         description="What an image must pass; `{}` takes the gate's defaults, null takes every "
@@ -201,15 +209,6 @@ class JobCreate(Wanted):
         return "gate" not in self.model_fields_set
 
 
-class ModelRef(Resource):
-    """The model that a job used."""
-
-    id: UUID
-    name: str
-    version: int
-    digest: str | None
-
-
 class JobPlan(Resource):
     """What a job would do, as a dry run says; nothing is written."""
 
@@ -218,6 +217,7 @@ class JobPlan(Resource):
     sampler: str
     temperature: float
     truncation: float | None
+    strength: float | None = None
     gate: Gate | None
     labels: dict[str, int] = Field(description="Empty where the judge would give them.")
     images: int
@@ -274,6 +274,7 @@ class Job(Resource):
     sampler: str
     temperature: float
     truncation: float | None
+    strength: float | None = None
     gate: Gate | None = None
     images_requested: int
     images_stored: int

@@ -74,6 +74,13 @@ class ModelCreate(Request):
 
     name: Name
     dataset: str = Field(min_length=1, max_length=200, description="Name, name@version or id.")
+    from_model: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="Name, name@version or id of a trained model whose weights are the first ones: "
+        "of images of the same shape, with any labels. Its sizes are kept.",
+    )
     options: TrainingOptionsIn = TrainingOptionsIn()
 
 
@@ -87,6 +94,15 @@ class ModelChange(Request):
         description="`public` lets every owner make images with it, but see none that it was "
         "trained on."
     )
+
+
+class ModelRef(Resource):
+    """A model, where something else names it."""
+
+    id: UUID
+    name: str
+    version: int
+    digest: str | None
 
 
 class Model(Resource):
@@ -106,6 +122,14 @@ class Model(Resource):
         default=None, description="Of what copies of training images are known by."
     )
     dataset_digest: str | None = Field(description="What it was trained on, whatever became of it.")
+    parent: ModelRef | None = Field(
+        default=None,
+        description="The model that its training started from; absent where it started from "
+        "nothing, or where that model is removed or not yours to see.",
+    )
+    parent_digest: str | None = Field(
+        default=None, description="SHA-256 of that model's weights, whatever became of it."
+    )
     options: dict[str, Any]
     config: dict[str, Any] = Field(description="The architecture that the options came to.")
     seconds: float = Field(description="That the training took, over all its slices.")

@@ -31,6 +31,7 @@ from datagen.schemas.base import (
     Seed,
     Shares,
     State,
+    Strength,
 )
 from datagen.schemas.datasets import DatasetSource
 from datagen.schemas.jobs import Gate
@@ -109,11 +110,16 @@ class Training(TrainingOptionsIn):
         default="dataset_changed",
         description="`never` trains where there is no such model yet.",
     )
+    from_latest: bool = Field(
+        default=True,
+        description="Start from the weights of the latest model of the name, where its images have "
+        "the same shape and its networks are what the options ask for; else from nothing.",
+    )
 
     @property
     def options(self) -> TrainingOptionsIn:
         """What the training is told."""
-        told = self.model_dump(exclude={"when"}, exclude_unset=True)
+        told = self.model_dump(exclude={"when", "from_latest"}, exclude_unset=True)
         return TrainingOptionsIn.model_validate(told)
 
 
@@ -235,6 +241,7 @@ class PipelineApply(Request):
     sampler: Sampler | Literal["recommended"] = "recommended"
     temperature: float = Field(default=1.0, ge=0.0, le=MAX_TEMPERATURE, allow_inf_nan=False)
     truncation: float | None = Field(default=None, gt=0.0, le=MAX_TRUNCATION, allow_inf_nan=False)
+    strength: Strength | None = None
     gate: Gate | None = Field(
         default=None, description="As for a job: left out, the model's own; null takes every image."
     )

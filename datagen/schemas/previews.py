@@ -15,8 +15,10 @@ from datagen.schemas.base import (
     Resource,
     Sampler,
     Seed,
+    Strength,
 )
-from datagen.schemas.jobs import Gate, ModelRef
+from datagen.schemas.jobs import Gate
+from datagen.schemas.models import ModelRef
 
 MOST_PREVIEWED = 64
 MAX_LATENT = 100.0
@@ -55,6 +57,7 @@ class PreviewCreate(Pictured):
     temperature: float = Field(default=1.0, ge=0.0, le=MAX_TEMPERATURE, allow_inf_nan=False)
     sampler: Sampler | Literal["recommended"] = "recommended"
     truncation: float | None = Field(default=None, gt=0.0, le=MAX_TRUNCATION, allow_inf_nan=False)
+    strength: Strength | None = None
     gate: Gate | None = Field(
         default=None,
         description="As for a job, but that images which do not pass are left out; null by "
@@ -132,6 +135,7 @@ class PreviewWork(Request):
     sampler: Sampler = "prior"
     temperature: float = Field(default=1.0, ge=0.0, le=MAX_TEMPERATURE, allow_inf_nan=False)
     truncation: float | None = Field(default=None, gt=0.0, le=MAX_TRUNCATION, allow_inf_nan=False)
+    strength: Strength | None = None
     gate: Gate | None = None
 
 

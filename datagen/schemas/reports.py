@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import Field, model_validator
 
 from datagen.schemas.base import Request, Resource, State
-from datagen.schemas.jobs import ModelRef
+from datagen.schemas.models import ModelRef
 
 
 class ReportCreate(Request):

@@ -30,6 +30,7 @@ def work_of(session: Session, batch: Batch, job: Job, model: Model) -> BatchWork
         sampler=job.sampler,
         temperature=job.temperature,
         truncation=job.truncation,
+        strength=job.strength,
         class_names=tuple(model.class_names),
         model_name=model.name,
         model_version=model.version,

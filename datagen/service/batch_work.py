@@ -45,6 +45,7 @@ class BatchWork:
     sampler: str
     temperature: float
     truncation: float | None
+    strength: float | None
     class_names: tuple[str, ...]
     model_name: str
     model_version: int

@@ -22,6 +22,7 @@ _Row = tuple[str, str, str, Callable[..., Any] | None]
 _ROWS: tuple[_Row, ...] = (
     ("state", "column", "state", None),
     ("dataset", "column", "dataset_digest", None),
+    ("trained_from", "column", "parent_digest", None),
     ("family", "config", "family", None),
     ("likelihood", "config", "likelihood", None),
     ("latent_dim", "config", "latent_dim", None),
@@ -43,6 +44,8 @@ _ROWS: tuple[_Row, ...] = (
     ("prior", "metrics", "prior", None),
     ("density_components", "metrics", "density_components", None),
 )
+# Of what another owner's model was trained on and from, nothing is shown.
+_OWN = frozenset({"dataset", "trained_from"})
 _BY_LIKELIHOOD = frozenset({"negative_elbo", "reconstruction"})
 
 
@@ -68,7 +71,7 @@ def compare(session: Session, owner_id: UUID, references: Sequence[str]) -> sche
     warnings, unlike = _warnings(models, hidden)
     return schemas.Comparison(
         models=[schemas.ModelRef.model_validate(model, from_attributes=True) for model in models],
-        rows=[_row(models, row, unlike, hidden if row[0] == "dataset" else ()) for row in _ROWS],
+        rows=[_row(models, row, unlike, hidden if row[0] in _OWN else ()) for row in _ROWS],
         warnings=warnings,
     )
 

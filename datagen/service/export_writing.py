@@ -213,6 +213,7 @@ def _job_info(session: Session, job: Job, model: Model) -> JobInfo:
         temperature=job.temperature,
         sampler=job.sampler,
         truncation=job.truncation,
+        strength=job.strength,
         created_at=job.created_at,
         partial=job.state != "succeeded",
         refused=None if job.gate is None else refused_by_label(session, job, model),
@@ -237,6 +238,7 @@ def _request(session: Session, job: Job, model: Model) -> dict[str, Any]:
         "sampler": job.sampler,
         "temperature": job.temperature,
         "truncation": job.truncation,
+        "strength": job.strength,
         "gate": job.gate,
     }
 

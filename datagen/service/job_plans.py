@@ -61,6 +61,7 @@ def plan(session: Session, settings: Settings, owner_id: UUID, request: JobCreat
         sampler=request.sampler,
         temperature=request.temperature,
         truncation=request.truncation,
+        strength=request.strength,
         gate=request.gate,
         labels={model.class_names[label]: count for label, count in counts if labelled},
         images=total,
@@ -112,6 +113,12 @@ def resolved(session: Session, owner_id: UUID, request: JobCreate, model: Model)
     request = _settled(request, model, owner_id)
     _refuse_unfit_labels(request, model)
     refuse_unfit_sampler(owner_id, request.sampler, model)
+    if request.strength is not None and request.sampler != "neighbour":
+        raise InvalidRequest(
+            "'strength' is how far the sampler 'neighbour' goes from a real image, and the sampler "
+            f"is {request.sampler!r}; use 'neighbour', or leave 'strength' out.",
+            field="strength",
+        )
     if request.gate is not None:
         _refuse_unfit_gate(request, request.gate, model)
     counts, notes = counts_of(session, owner_id, request, model)

@@ -35,6 +35,7 @@ def read(session: Session, owner_id: UUID, job_id: UUID) -> tuple[JobCreate, lis
         "sampler": job.sampler,
         "temperature": job.temperature,
         "truncation": job.truncation,
+        "strength": job.strength,
         "exports": job.follow_exports,
         "priority": job.priority,
         "metadata": job.noted,

@@ -140,6 +140,7 @@ _PLAIN = (
     "sampler",
     "temperature",
     "truncation",
+    "strength",
     "gate",
     "images_requested",
     "images_stored",

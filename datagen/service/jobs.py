@@ -62,6 +62,7 @@ def create(
         sampler=request.sampler,
         temperature=request.temperature,
         truncation=request.truncation,
+        strength=request.strength,
         gate=None if request.gate is None else request.gate.model_dump(),
         images_requested=total,
         next_index=0,

@@ -16,12 +16,12 @@ from datagen import bundled, schemas
 from datagen.db.session import now
 from datagen.db.tables import Dataset, Figures, Job, Model, Owner, Report, new_id
 from datagen.errors import Conflict, Forbidden, InvalidFile, InvalidRequest, NotFound
-from datagen.model.config import MAX_SIDE, TrainingOptions
+from datagen.model.config import MAX_SIDE, GeneratorConfig, TrainingOptions
 from datagen.model.header import CheckpointHeader, read_header
 from datagen.queue import Message
 from datagen.schemas import ENDED, ModelChange, ModelCreate, Page
 from datagen.schemas.base import first_problem
-from datagen.service import batches, sharing
+from datagen.service import batches, claims, sharing
 from datagen.service.common import (
     find_dataset,
     find_model,
@@ -56,13 +56,21 @@ def create(
     """Write a training, as the next version of the model's name.
 
     Raises:
-        NotFound: no such dataset of the owner's.
-        InvalidRequest: a dataset that nothing can be trained on.
+        NotFound: no such dataset of the owner's, or no model to start from that they may see.
+        Conflict: that model is not trained.
+        InvalidRequest: a dataset that nothing can be trained on, or a model to start from that was
+            trained on other images or has other networks.
     """
     del settings  # the signature of all that cause work
     dataset = find_dataset(session, owner_id, request.dataset)
     _refuse_untrainable(dataset)
     options = _checked_options(request)
+    parent = None
+    if request.from_model is not None:
+        # It cannot be removed until the training that names it is written.
+        parent = find_model(session, owner_id, request.from_model, usable=True)
+        session.refresh(parent, with_for_update={"key_share": True})
+        _refuse_as_parent(parent, owner_id, dataset, options)
     moment = now(session)
     model = Model(
         id=new_id(),
@@ -73,6 +81,8 @@ def create(
         visibility="private",
         dataset_id=dataset.id,
         dataset_digest=dataset.digest,
+        parent_id=None if parent is None else parent.id,
+        parent_digest=None if parent is None else parent.digest,
         options=options,
         class_names=dataset.class_names,
         image_shape=dataset.image_shape,
@@ -98,6 +108,24 @@ def _checked_options(request: ModelCreate) -> dict[str, Any]:
     return options
 
 
+def _refuse_as_parent(
+    parent: Model, owner_id: UUID, dataset: Dataset, options: dict[str, Any]
+) -> None:
+    """Refuse a training that cannot start from a model, by what is known of both."""
+    sharing.refuse_withdrawn(parent, owner_id)
+    if parent.state != "succeeded":
+        raise Conflict(
+            f"The model {parent.name}@{parent.version} is {parent.state}; a training starts from "
+            "one that is trained."
+        )
+    if not parent.config:
+        # Of an old model's networks its checkpoint alone knows; the training looks there.
+        return
+    config = GeneratorConfig.model_validate(parent.config)
+    channels, height, width = dataset.image_shape
+    TrainingOptions.model_validate(options).starting_from(config, (channels, height, width))
+
+
 def _refuse_untrainable(dataset: Dataset) -> None:
     what = f"The dataset {dataset.name}@{dataset.version}"
     if TRAINING_SPLIT not in dataset.counts:
@@ -117,10 +145,22 @@ def _refuse_untrainable(dataset: Dataset) -> None:
 def to_schema(session: Session, model: Model, owner_id: UUID) -> schemas.Model:
     """The wire form of a model, as an owner may see it."""
     plain = {name: getattr(model, name, None) for name in schemas.Model.model_fields}
-    own = {"dataset": model.dataset_id, "config": model.config or {}}
+    own: dict[str, Any] = {
+        "dataset": model.dataset_id,
+        "config": model.config or {},
+        "parent": _parent_as_seen(session, model, owner_id),
+    }
     if not sharing.names_dataset(session, model, owner_id):
-        own |= {"dataset": None, "dataset_digest": None}
+        own |= {"dataset": None, "dataset_digest": None, "parent_digest": None}
     return schemas.Model.model_validate(plain | own)
+
+
+def _parent_as_seen(session: Session, model: Model, owner_id: UUID) -> schemas.ModelRef | None:
+    """The model that a training started from, where it is still there and the owner may see it."""
+    parent = None if model.parent_id is None else session.get(Model, model.parent_id)
+    if parent is None or sharing.withdrawn(parent, owner_id) is not None:
+        return None
+    return schemas.ModelRef.model_validate(parent)
 
 
 def read(session: Session, owner_id: UUID, reference: str) -> schemas.Model:
@@ -222,14 +262,20 @@ def remove(session: Session, owner_id: UUID, reference: str, *, force: bool = Fa
 
     Raises:
         NotFound: the owner has none such.
-        Conflict: a name with several versions; a training that has not ended; jobs or reports that
-            have used it, without `force`; or one that still does.
+        Conflict: a name with several versions; a training that has not ended; another training that
+            starts from it; jobs or reports that have used it, without `force`; or one that still
+            does.
     """
     model = the_only_version(session, Model, owner_id, reference)
     what = f"The model {model.name}@{model.version}"
     session.refresh(model, with_for_update=True)
     if model.state not in ENDED:
         raise Conflict(f"{what} is in training; cancel that first.")
+    if (child := _training_from(session, model)) is not None:
+        raise Conflict(
+            f"{what} is what the training of {child.name}@{child.version} starts from; cancel that "
+            "first."
+        )
     used = {kind: _users(session, kind, model.id) for kind in (Job, Report)}
     for kind, rows in used.items():
         if going := [row for row in rows if row.state not in ENDED]:
@@ -246,6 +292,13 @@ def remove(session: Session, owner_id: UUID, reference: str, *, force: bool = Fa
     else:
         session.delete(model)
     session.flush()
+
+
+def _training_from(session: Session, model: Model) -> Model | None:
+    """A training that starts from a model and has not ended."""
+    return session.scalars(
+        select(Model).where(Model.parent_id == model.id, Model.state.in_(claims.OPEN)).limit(1)
+    ).first()
 
 
 def _users(session: Session, kind: type[Job | Report], model_id: UUID) -> Sequence[_User]:

@@ -62,6 +62,7 @@ def drawn(session: Session, owner_id: UUID, reference: str, wanted: PreviewCreat
         sampler=request.sampler if request.sampler != "recommended" else "prior",
         temperature=request.temperature,
         truncation=request.truncation,
+        strength=request.strength,
         gate=request.gate,
     )
     return _asked(model, work, notes, is_drawn=True)

@@ -319,6 +319,7 @@ def _subject(
         "sampler": sampler,
         "temperature": 1.0 if job is None else job.temperature,
         "truncation": None if job is None else job.truncation,
+        "strength": None if job is None else job.strength,
         "gate": gate,
         "seed": 0 if job is None else job.seed,
         "real": SAMPLE if dataset is None else f"{dataset.name}@{dataset.version}",

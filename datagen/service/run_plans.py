@@ -108,20 +108,25 @@ def model_there(
     wanted = recipe.model
     if isinstance(wanted, str):
         return find_model(session, owner_id, wanted, usable=True)
-    latest = session.scalar(
+    latest = latest_model(session, owner_id, wanted.name or recipe.name)
+    when = wanted.train.when
+    same = latest is not None and latest.dataset_digest == dataset.digest
+    return latest if when == "never" or (when == "dataset_changed" and same) else None
+
+
+def latest_model(session: Session, owner_id: UUID, name: str) -> Model | None:
+    """The latest version of a model of the owner's whose training has succeeded."""
+    return session.scalar(
         select(Model)
         .where(
             Model.owner_id == owner_id,
-            Model.name == (wanted.name or recipe.name),
+            Model.name == name,
             Model.state == "succeeded",
             Model.removed_at.is_(None),
         )
         .order_by(Model.version.desc())
         .limit(1)
     )
-    when = wanted.train.when
-    same = latest is not None and latest.dataset_digest == dataset.digest
-    return latest if when == "never" or (when == "dataset_changed" and same) else None
 
 
 def learnt_by(session: Session, dataset: Dataset, model: Model | None) -> Learnt:

@@ -14,8 +14,9 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from datagen import schemas
 from datagen.db.tables import Dataset, Export, Job, Model, Report, Run
-from datagen.errors import Conflict, DatagenError, NotFound
+from datagen.errors import Conflict, DatagenError, InvalidRequest, NotFound
 from datagen.queue import RUN_STEP, Message
 from datagen.schemas import (
     ENDED,
@@ -151,10 +152,26 @@ def _begin_train(at: At) -> Outcome:
         return SKIPPED
     name = wanted.name or at.recipe.name
     request = ModelCreate(name=name, dataset=str(dataset.id), options=wanted.train.options)
-    made, messages = models.create(at.session, at.settings, at.run.owner_id, request)
-    at.say("train", f"Trains the model {made.name}@{made.version} on {_called(dataset)}.")
+    made, messages = _created(at, request, from_latest=wanted.train.from_latest)
+    start = "" if made.parent is None else f", from {made.parent.name}@{made.parent.version}"
+    at.say("train", f"Trains the model {made.name}@{made.version} on {_called(dataset)}{start}.")
     at.link("train", "model", made.id)
     return Waits("model", made.id, messages)
+
+
+def _created(
+    at: At, request: ModelCreate, *, from_latest: bool
+) -> tuple[schemas.Model, list[Message]]:
+    """A training, which starts from the latest model of its name where it can."""
+    owner_id = at.run.owner_id
+    latest = run_plans.latest_model(at.session, owner_id, request.name) if from_latest else None
+    if latest is not None:
+        warm = request.model_copy(update={"from_model": str(latest.id)})
+        try:
+            return models.create(at.session, at.settings, owner_id, warm)
+        except InvalidRequest as error:
+            at.say("train", f"Does not start from {_called(latest)}: {error}")
+    return models.create(at.session, at.settings, owner_id, request)
 
 
 def _look_at_training(at: At, _: Findings) -> Outcome:
@@ -212,6 +229,7 @@ def _begin_generate(at: At) -> Outcome:
         sampler=recipe.sampler,
         temperature=recipe.temperature,
         truncation=recipe.truncation,
+        strength=recipe.strength,
         metadata={"pipeline": recipe.name, "run": str(run.id)},
         **gate,
     )

@@ -13,10 +13,11 @@ from sqlalchemy.orm import Session
 
 from datagen.db.session import now
 from datagen.db.tables import Dataset, Model
+from datagen.errors import Conflict
 from datagen.queue import RUN_TRAINING, Message
 from datagen.service import claims
 from datagen.service.common import split_digests
-from datagen.service.model_files import ModelFiles
+from datagen.service.model_files import ModelFiles, StoredFile
 from datagen.settings import Settings
 
 
@@ -26,6 +27,7 @@ class TrainingWork:
 
     Attributes:
         splits: those of the dataset, each with the SHA-256 of its file.
+        parent: weights of the model to start from; None starts from nothing.
     """
 
     model_id: UUID
@@ -35,6 +37,7 @@ class TrainingWork:
     dataset_digest: str
     storage_prefix: str
     splits: dict[str, str | None]
+    parent: StoredFile | None = None
 
 
 def run_message(model_id: UUID) -> Message:
@@ -60,7 +63,21 @@ def _work_of(session: Session, model: Model) -> TrainingWork:
         dataset_digest=dataset.digest,
         storage_prefix=dataset.storage_prefix,
         splits=split_digests(dataset),
+        parent=_weights_of_parent(session, model),
     )
+
+
+def _weights_of_parent(session: Session, model: Model) -> StoredFile | None:
+    """Weights that a training starts from. Raises Conflict where they are gone."""
+    if model.parent_id is None or model.parent_digest is None:
+        return None
+    parent = session.get(Model, model.parent_id)
+    if parent is None or parent.checkpoint_key is None or parent.removed_at is not None:
+        raise Conflict(
+            f"The model {model.parent_id}, which the training starts from, was removed; train from "
+            "another model, or from nothing."
+        )
+    return StoredFile(parent.checkpoint_key, model.parent_digest)
 
 
 def _change(session: Session, work: TrainingWork, **values: Any) -> bool:

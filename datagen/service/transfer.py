@@ -174,6 +174,7 @@ def register(
         state="succeeded",
         visibility="private",
         dataset_digest=document.dataset_digest or package.header.training_digest or None,
+        parent_digest=package.header.parent_digest,
         options=package.header.options,
         config=package.header.config,
         class_names=list(document.class_names),

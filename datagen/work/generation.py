@@ -113,7 +113,7 @@ class Generation:
 
 
 def _drawing(work: BatchWork) -> Drawing:
-    sampling = Sampling(work.sampler, work.temperature, work.truncation)
+    sampling = Sampling(work.sampler, work.temperature, work.truncation, work.strength)
     return Drawing(sampling, work.seed, work.gate)
 
 
@@ -146,4 +146,5 @@ def shard_info(work: BatchWork) -> ShardInfo:
         temperature=work.temperature,
         sampler=work.sampler,
         truncation=work.truncation,
+        strength=work.strength,
     )

@@ -64,7 +64,9 @@ def _drawn(generator: Generator, work: PreviewWork) -> Made:
     index = np.arange(len(work.labels), dtype=np.int64)
     wanted = Wanted(index, np.zeros_like(index), np.array(work.labels, dtype=np.int64))
     drawing = Drawing(
-        Sampling(work.sampler, work.temperature, work.truncation), work.seed, work.gate
+        Sampling(work.sampler, work.temperature, work.truncation, work.strength),
+        work.seed,
+        work.gate,
     )
     samples, _ = Candidates(drawing, generator, Stopwatch()).make(wanted)
     order = np.argsort(samples.indices)

@@ -31,6 +31,7 @@ from datagen.model.refinement import Refinement
 from datagen.model.samplers import Sampling, draw_latents
 from datagen.model.state import TrainingState
 from datagen.model.training import Stage, Watch, run_stage
+from datagen.model.warm_start import start_from
 from datagen.quality.judge import Judge, JudgeFit, Scorer, accuracy, calibrate
 from datagen.quality.training_index import TrainingIndex, index_of, save_index
 from datagen.schemas import Gate, Recommended
@@ -62,6 +63,21 @@ LEAST_AGREEMENT = 0.25
 
 
 @dataclass(frozen=True)
+class Parent:
+    """The model that a training starts from.
+
+    Attributes:
+        model: its networks.
+        class_names: its labels, in order.
+        digest: SHA-256 of its checkpoint.
+    """
+
+    model: Autoencoder
+    class_names: tuple[str, ...]
+    digest: str
+
+
+@dataclass(frozen=True)
 class Parts:
     """What a dataset's images are for, in a training.
 
@@ -89,6 +105,7 @@ def train(
     check: Callable[[], None],
     slice_seconds: float,
     giving_way: GivingWay | None = None,
+    parent: Parent | None = None,
 ) -> bool:
     """Train until done (True), or until the slice's time is over (False).
 
@@ -107,9 +124,11 @@ def train(
         check: called at every step; raises to stop.
         slice_seconds: how long this call may take, but for the last measurements.
         giving_way: asked at every step; the slice ends where it says so. None never ends it early.
+        parent: the model whose weights are the first ones; the same in every call. None starts from
+            nothing.
 
     Raises:
-        InvalidRequest: too few images.
+        InvalidRequest: too few images, or a parent of other images or networks.
         TrainingDiverged: a loss is no longer a number.
         InvalidFile: STATE is damaged, or of a training on other images.
     """
@@ -117,12 +136,16 @@ def train(
     images = splits["train"]
     given = options.model_fields_set
     counts = np.bincount(parts.train.all_labels.numpy(), minlength=len(images.class_names))
+    if parent is not None:
+        options = options.starting_from(parent.model.config, images.image_shape)
     options = options.for_images(counts.tolist(), images.image_shape)
     state = _state(folder / STATE, training_digest)
     watch = Watch(on_progress, check, time.monotonic() + slice_seconds)
     if giving_way is not None:
         watch = replace(watch, gives_way=giving_way.should_yield)
     model, judge = _modules(images.image_shape, len(images.class_names), options, device)
+    if parent is not None:
+        start_from(model, parent.model, images.class_names, parent.class_names)
     # Kept: a training that goes on keeps to the plan of the stage that it is in.
     state.pace = state.pace or measured_pace(model, judge, parts.train, options)
     if options.time_budget is not None:
@@ -148,6 +171,7 @@ def train(
         "class_names": images.class_names,
         "image_shape": images.image_shape,
         "training_digest": training_digest,
+        "parent_digest": None if parent is None else parent.digest,
         "options": options.model_dump(),
         "datagen_version": version("datagen"),
     }

@@ -40,7 +40,7 @@ def repair_batch(generation: Generation, batch_id: UUID) -> None:
 def _repair(generation: Generation, work: RepairWork) -> None:
     batch = work.batch
     generator = generation.cache.get(batch.files)
-    sampling = Sampling(batch.sampler, batch.temperature, batch.truncation)
+    sampling = Sampling(batch.sampler, batch.temperature, batch.truncation, batch.strength)
     # What passed the gate once passes as it is: its attempt is known.
     drawing = Drawing(sampling, batch.seed, gate=None)
     wanted = Wanted(work.indices, work.attempts, work.labels)

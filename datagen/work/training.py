@@ -11,12 +11,14 @@ from typing import Any
 from uuid import UUID
 
 import structlog
+import torch
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from datagen.db.session import writing
 from datagen.db.tables import Model
 from datagen.images import LabelledImages
+from datagen.model.checkpoint import load_generator
 from datagen.model.config import TrainingOptions
 from datagen.model.devices import kind_of, resolve_device
 from datagen.model.header import read_header
@@ -31,7 +33,7 @@ from datagen.service.trainings import TrainingWork
 from datagen.settings import Settings
 from datagen.storage import CHUNK_BYTES, Storage
 from datagen.work import recipe
-from datagen.work.generators import all_threads
+from datagen.work.generators import all_threads, fetched
 from datagen.work.giving_way import GivingWay
 
 TOLD_SECONDS = 1.0
@@ -118,12 +120,24 @@ def _slice(
             check=lease.check,
             slice_seconds=settings.slice_seconds,
             giving_way=giving_way,
+            parent=_parent(storage, work.parent, device),
         )
         if finished:
             seconds = time.monotonic() - began
             _finish(engine, storage, work, folder, splits["train"], kind_of(device), seconds)
             return []
         return _continue(engine, storage, work, folder, time.monotonic() - began)
+
+
+def _parent(
+    storage: Storage, file: StoredFile | None, device: torch.device
+) -> recipe.Parent | None:
+    """The model that a training starts from. Raises InvalidFile: missing, or not what it was."""
+    if file is None:
+        return None
+    with fetched(storage, file.key, file.digest) as path:
+        model, header = load_generator(path, device)
+    return recipe.Parent(model, header.class_names, file.digest)
 
 
 def _fetch_state(storage: Storage, work: TrainingWork, key: str, path: Path) -> None:

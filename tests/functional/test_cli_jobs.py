@@ -117,6 +117,8 @@ def test_ctrl_c_leaves_the_job_to_the_server(stack: Any) -> None:
         ("generate --per-label 1 --sampler nope", 2, "interpolate"),
         ("generate --per-label 1 --sampler neighbour", 1, "another owner"),
         ("generate --per-label 1 --truncation 0", 2, "truncation"),
+        ("generate --per-label 1 --sampler neighbour --strength 1.5", 2, "from 0 to 1"),
+        ("generate --per-label 1 --strength 0.5", 2, "--sampler neighbour"),
         ("train m --dataset d --family nope", 2, "options.family"),
         ("job list --cursor nope", 2, "nope"),
         ("export show nope", 1, "nope"),

@@ -18,6 +18,7 @@ OPTIONS = {
     "sampler": "--sampler",
     "temperature": "--temperature",
     "truncation": "--truncation",
+    "strength": "--strength",
     "priority": "--priority",
     "retention_days": "--retention-days",
     "webhook": "--webhook",

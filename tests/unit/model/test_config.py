@@ -6,6 +6,7 @@ import sys
 import pytest
 from pydantic import ValidationError
 
+from datagen.errors import InvalidRequest
 from datagen.model.config import GeneratorConfig, TrainingOptions
 
 MNIST = {"image_shape": (1, 28, 28), "class_count": 10}
@@ -201,3 +202,45 @@ def test_presets_are_sizes_of_the_networks():
     sizes = {name: filled_in([9], preset=name).width for name in ("small", "base", "large")}
 
     assert sizes == {"small": 32, "base": 64, "large": 192}
+
+
+PARENT = {"latent_dim": 24, "width": 40, "levels": 2, "stride": 2, "likelihood": "laplace"}
+
+
+def test_training_that_starts_from_a_model_has_its_networks():
+    parent = GeneratorConfig(**MNIST, **PARENT, flow_width=48)
+    options = TrainingOptions(beta=0.5).starting_from(parent, (1, 28, 28))
+    options = options.for_images([5000] * 10, (1, 28, 28))
+
+    assert {name: getattr(options, name) for name in PARENT} == PARENT
+    assert (options.prior, options.flow_width) == ("flow", 48)
+    assert (options.beta, options.kl_schedule) == (0.5, "constant")
+
+
+def test_what_is_given_counts_before_what_a_model_to_start_from_was_trained_with():
+    parent = GeneratorConfig(**MNIST, **PARENT, flow_width=48)
+    options = TrainingOptions(prior="standard", kl_schedule="cyclical", width=40)
+    options = options.starting_from(parent, (1, 28, 28))
+
+    assert (options.prior, options.kl_schedule) == ("standard", "cyclical")
+
+
+def test_prior_that_was_trained_along_is_trained_on():
+    parent = GeneratorConfig(**MNIST, learnt_prior=True)
+    assert TrainingOptions().starting_from(parent, (1, 28, 28)).prior == "learnt"
+
+
+@pytest.mark.parametrize(
+    ("options", "shape", "words", "field"),
+    [
+        ({}, (1, 32, 32), "shape 1 x 32 x 32, and those of the model.* 1 x 28 x 28", "from_model"),
+        ({"width": 64}, (1, 28, 28), "'width' is 64.*has 40", "options.width"),
+        ({"family": "vae"}, (1, 28, 28), "'family' is 'vae'.*has 'cvae'", "options.family"),
+        ({"preset": "large"}, (1, 28, 28), "'preset' is 'large'", "options.preset"),
+    ],
+)
+def test_model_to_start_from_with_other_images_or_networks_is_refused(options, shape, words, field):
+    parent = GeneratorConfig(**MNIST, **PARENT)
+    with pytest.raises(InvalidRequest, match=words) as error:
+        TrainingOptions(**options).starting_from(parent, shape)
+    assert error.value.field == field

@@ -192,3 +192,36 @@ def test_samplers_without_what_they_need_are_refused(model, examples):
         with pytest.raises(InvalidRequest) as refused:
             draw_latents(own, sampling, 0, zero, zero, zero, kept)
         assert refused.value.field == "sampler"
+
+
+@pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])
+def test_unusable_strengths_are_refused(strength):
+    with pytest.raises(InvalidRequest, match="from 0 to 1") as refused:
+        Sampling("neighbour", strength=strength)
+
+    assert refused.value.field == "strength"
+
+
+@pytest.mark.parametrize("flow_width", [0, 16])
+def test_strength_goes_from_the_real_image_to_what_has_nothing_to_do_with_it(
+    examples, request_of_many, flow_width
+):
+    model = tiny_model(1, flow_width=flow_width)
+
+    def drawn(sampler, **sampling):
+        return draw_latents(
+            model, Sampling(sampler, **sampling), 9, **request_of_many, examples=examples
+        )
+
+    def distance(strength):
+        found = drawn("neighbour", strength=strength)
+        real = examples.mean.astype(np.float64)[found.sources[:, 0] - 1000]
+        return np.abs(found.latents - real).mean()
+
+    sources = drawn("neighbour", strength=0.5).sources
+    assert np.array_equal(sources, drawn("neighbour").sources)
+    assert distance(0.0) < 1e-5
+    assert distance(0.2) < distance(0.6) < distance(1.0)
+    np.testing.assert_allclose(
+        drawn("neighbour", strength=1.0).latents, drawn("prior").latents, atol=1e-5
+    )

@@ -84,6 +84,19 @@ def test_sampler_that_the_model_cannot_serve_is_refused(
         create(engine, settings, asking, all=1, sampler=sampler)
 
 
+def test_strength_is_kept_with_a_job_of_the_sampler_that_it_is_for(engine, settings, owner, model):
+    change = {"examples_key": "models/x.safetensors", "examples_digest": "a" * 64}
+    with writing(engine) as session:
+        session.execute(update(Model).where(Model.id == model.id).values(**change))
+    job, _ = create(engine, settings, owner, all=2, sampler="neighbour", strength=0.3)
+
+    assert (job.sampler, job.strength) == ("neighbour", 0.3)
+    for sampler in ("prior", "interpolate"):
+        with pytest.raises(InvalidRequest, match=f"the sampler is '{sampler}'") as refused:
+            create(engine, settings, owner, all=2, sampler=sampler, strength=0.3)
+        assert refused.value.field == "strength"
+
+
 def test_sampler_is_kept_with_the_job_and_shown_with_each_sample(
     engine, settings, owner, model, result_of, batch_ids
 ):

@@ -467,3 +467,74 @@ def test_model_keeps_seconds_of_all_slices_device_config_and_dataset(engine, set
         found = models.read(session, owner.id, "mine")
     assert (found.seconds, found.device) == (8.5, "cpu-x")
     assert (found.config, found.dataset_digest) == ({"family": "cvae"}, "c" * 64)
+
+
+CONFIG = {"image_shape": [1, 8, 8], "class_count": 2, "width": 40}
+
+
+@pytest.fixture
+def parent(engine, settings, training):
+    """A trained model."""
+    work = claim(engine, settings, training)
+    with writing(engine) as session:
+        trainings.close_training(session, work, **(RESULT | {"config": CONFIG}))
+    return training
+
+
+def test_training_starts_from_a_trained_model_and_names_it(engine, settings, owner, parent):
+    child, _ = create(engine, settings, owner, name="more", from_model="bugs")
+
+    assert (child.parent.id, child.parent.name, child.parent.version) == (parent.id, "bugs", 1)
+    assert child.parent_digest == "a" * 64
+    assert claim(engine, settings, child).parent == StoredFile("models/a.safetensors", "a" * 64)
+
+
+def test_name_of_a_model_to_start_from_means_the_latest_that_is_trained(
+    engine, settings, owner, parent
+):
+    create(engine, settings, owner)
+    child, _ = create(engine, settings, owner, name="more", from_model="bugs")
+
+    assert child.parent.version == 1
+
+
+@pytest.mark.parametrize(
+    ("request_", "error", "words"),
+    [
+        ({"from_model": "bugs@2"}, Conflict, "bugs@2 is queued; a training starts from one that"),
+        ({"from_model": "none"}, NotFound, "There is no model 'none'"),
+        ({"from_model": "bugs@1", "options": {"width": 64}}, InvalidRequest, "'width' is 64"),
+        ({"from_model": "bugs@1", "dataset": "small"}, InvalidRequest, "shape 1 x 4 x 4"),
+    ],
+)
+def test_model_that_no_training_can_start_from_is_refused(
+    engine, settings, owner, parent, request_, error, words
+):
+    create(engine, settings, owner)
+    add_dataset(engine, owner, name="small", digest="f" * 64, image_shape=[1, 4, 4])
+    with pytest.raises(error, match=words):
+        create(engine, settings, owner, **request_)
+
+
+def test_model_that_a_training_starts_from_stays_until_that_has_ended(
+    engine, settings, owner, parent
+):
+    child, _ = create(engine, settings, owner, name="more", from_model="bugs")
+    with writing(engine) as session, pytest.raises(Conflict, match="training of more@1 starts"):
+        models.remove(session, owner.id, "bugs", force=True)
+    with writing(engine) as session:
+        models.cancel(session, owner.id, child.id)
+        models.remove(session, owner.id, "bugs")
+
+    with reading(engine) as session:
+        left = models.read(session, owner.id, "more")
+    assert (left.parent, left.parent_digest) == (None, "a" * 64)
+
+
+def test_training_whose_parent_is_gone_fails_with_the_reason(engine, settings, owner, parent):
+    child, _ = create(engine, settings, owner, name="more", from_model="bugs")
+    with writing(engine) as session:
+        session.execute(update(Model).where(Model.id == parent.id).values(removed_at=now(session)))
+
+    assert claim(engine, settings, child) is None
+    assert "was removed; train from another model" in row(engine, child).error

@@ -158,6 +158,33 @@ def test_model_is_trained_where_there_is_none_and_when_the_images_have_changed(w
     third = trained(world.start())
     assert world.one(Model, third.model).version == 2
     assert world.one(Model, third.model).dataset_id == third.dataset
+    assert world.one(Model, third.model).parent_id == first.model
+
+
+@pytest.mark.parametrize(
+    ("train", "config", "line"),
+    [
+        ({"from_latest": False}, {}, None),
+        ({"width": 8}, {"width": 16}, "Does not start from own@1: 'width' is 8"),
+    ],
+)
+def test_training_starts_from_nothing_where_it_is_asked_to_or_cannot_do_otherwise(
+    world, train, config, line
+):
+    world.apply(model={"name": "own", "train": {"when": "always", **train}})
+    for _ in range(2):
+        run = world.start()
+        world.queue.run_all()
+        (row,) = waiting_models(world)
+        shape = {"image_shape": row.image_shape, "class_count": 3}
+        world.change(
+            Model, row.id, state="succeeded", digest="d", checkpoint_key="d", judge_key="e",
+            judge_digest="e", ended_at=row.created_at, config=shape | config,
+        )  # fmt: skip
+        world.settle()
+    assert (row.version, row.parent_id) == (2, None)
+    told = [entry.text for step in world.read(run.id).steps for entry in step.log]
+    assert line is None or any(line in text for text in told)
 
 
 def waiting_models(world):

@@ -46,6 +46,8 @@ def train(tmp_path):
         only=None,
         others=None,
         digest="d" * 64,
+        names=NAMES,
+        parent=None,
         **changes,
     ):
         images, labels = striped_images(count)
@@ -54,7 +56,7 @@ def train(tmp_path):
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
         finished = recipe.train(
-            {split: LabelledImages(*pair, NAMES) for split, pair in splits.items()},
+            {split: LabelledImages(*pair, names) for split, pair in splits.items()},
             TrainingOptions.model_validate((OPTIONS if only is None else only) | changes),
             folder=folder,
             device=CPU,
@@ -62,6 +64,7 @@ def train(tmp_path):
             on_progress=(lambda _: None) if told is None else told.append,
             check=check,
             slice_seconds=slice_seconds,
+            parent=parent,
         )
         return finished, folder
 
@@ -449,3 +452,43 @@ def test_class_of_one_training_image_is_learnt_and_drawn_by_every_sampler(train)
     assert set(metrics["judge_agreement_by_sampler"]) == {
         "neighbour", "interpolate", "density", "prior"
     }  # fmt: skip
+
+
+def parent_in(folder):
+    model, header = load_generator(folder / GENERATOR, CPU)
+    return recipe.Parent(model, header.class_names, "e" * 64)
+
+
+def first_total(folder):
+    history = read_header(folder / GENERATOR).metrics["history"]
+    return next(entry["total"] for entry in history if entry["stage"] == "fit")
+
+
+@pytest.mark.parametrize("changes", [{}, {"levels": 1, "stride": 2}])
+def test_training_starts_from_another_model_with_other_labels(train, changes):
+    _, parent = train("parent", count=200, epochs=15, **changes)
+    found = parent_in(parent)
+    common = {"count": 200, "epochs": 1, "kl_schedule": "constant"}
+    _, nothing = train("nothing", **common, **changes)
+    _, child = train("child", parent=found, names=("middle", "top", "more"), **common)
+
+    header = read_header(child / GENERATOR)
+    assert (header.parent_digest, read_header(nothing / GENERATOR).parent_digest) == (
+        "e" * 64,
+        None,
+    )
+    assert header.class_names == ("middle", "top", "more")
+    assert header.config["levels"] == changes.get("levels", 0)
+    assert first_total(child) < first_total(nothing)
+
+
+def test_training_from_another_model_gives_the_same_files_in_slices_as_in_one_go(train):
+    _, parent = train("parent")
+    found = parent_in(parent)
+    _, whole = train("whole", parent=found)
+    finished = False
+    while not finished:
+        finished, parts = train("parts", parent=found, slice_seconds=1e-6)
+
+    for name in (GENERATOR, JUDGE):
+        assert (whole / name).read_bytes() == (parts / name).read_bytes()

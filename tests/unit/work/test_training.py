@@ -61,12 +61,14 @@ def _same_threads_after():
 
 @pytest.fixture
 def submit(engine, storage, settings, owner, queue):
-    def create(**changes):
+    def create(from_model=None, **changes):
         splits = {
             name: LabelledImages(*striped_images(count, seed=count), ("top", "middle", "bottom"))
             for name, count in (("train", 40), ("test", 9))
         }
-        request = ModelCreate(name="mine", dataset="stripes", options=OPTIONS)
+        request = ModelCreate(
+            name="mine", dataset="stripes", options=OPTIONS, from_model=from_model
+        )
         ingested = datasets.store(storage, Opened(splits, ReadReport()))
         with writing(engine) as session:
             datasets.register(session, owner.id, "stripes", ingested)
@@ -418,3 +420,31 @@ def test_slice_of_a_training_ends_early_where_somebody_waits(
     assert row_of(engine, model).state == "queued"
     assert len(states(storage)) == 1
     assert [message.task for message in queue.waiting] == [RUN_PREVIEW, RUN_TRAINING]
+
+
+def test_training_starts_from_the_weights_of_another_model(engine, owner, submit, trainer, step):
+    parent = submit(epochs=5)
+    step(trainer())
+    child = submit(from_model="mine")
+    step(trainer())
+
+    row = row_of(engine, child)
+    assert (row.state, row.error) == ("succeeded", None)
+    assert row.parent_digest == row_of(engine, parent).digest
+    with reading(engine) as session:
+        found = models.read(session, owner.id, "mine@2")
+    assert (found.parent.name, found.parent.version) == ("mine", 1)
+
+
+def test_model_that_a_training_starts_from_and_that_is_gone_fails_it_with_the_reason(
+    engine, storage, submit, trainer, step
+):
+    parent = submit()
+    step(trainer())
+    child = submit(from_model="mine")
+    storage.delete(row_of(engine, parent).checkpoint_key)
+    step(trainer())
+
+    row = row_of(engine, child)
+    assert row.state == "failed"
+    assert "missing from the storage" in row.error
