@@ -14,8 +14,8 @@ from datagen.model.examples import load_examples
 from datagen.model.header import read_header
 from datagen.model.state import TrainingState
 from datagen.quality.judge import load_judge
-from datagen.work import recipe
-from datagen.work.recipe import EXAMPLES, GENERATOR, JUDGE, STATE, pixel_variance
+from datagen.work import evaluation, recipe
+from datagen.work.recipe import EXAMPLES, GENERATOR, JUDGE, STATE
 
 NAMES = ("top", "middle", "bottom")
 OPTIONS = {
@@ -31,7 +31,8 @@ OPTIONS = {
 
 @pytest.fixture(autouse=True)
 def _few_are_measured(monkeypatch):
-    monkeypatch.setattr(recipe, "MEASURED_PER_CLASS", 20)
+    monkeypatch.setattr(evaluation, "MEASURED_PER_CLASS", 20)
+    monkeypatch.setattr(evaluation, "TAUGHT_STEPS", 5)
 
 
 @pytest.fixture
@@ -169,6 +170,13 @@ def test_headers_say_what_was_made_of_what_and_how_good_it_is(train):
     assert metrics["negative_elbo"] == pytest.approx(
         metrics["reconstruction"] + metrics["kl"], abs=0.002
     )
+    assert 0.0 < metrics["reconstruction_error"] < 1.0
+    assert set(metrics["tstr_by_sampler"]) == set(metrics["judge_agreement_by_sampler"])
+    first = metrics["recommended"]["samplers"][0]
+    assert metrics["tstr"] == metrics["tstr_by_sampler"][first]
+    assert 0.0 <= metrics["trtr"] <= 1.0
+    assert 0.0 <= metrics["coverage"] <= 1.0
+    assert 0.0 <= metrics["coverage_of_real"] <= 1.0
     assert len(metrics["judge_agreement_per_class"]) == len(NAMES)
     assert len(metrics["variance_ratio_per_class"]) == len(NAMES)
     stages = [(entry["stage"], entry["epoch"]) for entry in metrics["history"]]
@@ -181,10 +189,11 @@ def test_samplers_are_recommended_but_for_those_that_make_copies(train, monkeypa
     known = ["neighbour", "interpolate", "density", "prior"]
     assert set(metrics["copy_rate_by_sampler"]) == set(known)
     assert set(metrics["judge_agreement_by_sampler"]) == set(known)
-    kept = [name for name in known if metrics["copy_rate_by_sampler"][name] <= recipe.MOST_COPIES]
-    assert metrics["recommended"]["samplers"] == (kept or ["prior"])
+    rates = metrics["copy_rate_by_sampler"]
+    kept = {name for name in known if rates[name] <= evaluation.MOST_COPIES}
+    assert set(metrics["recommended"]["samplers"]) == (kept or {"prior"})
 
-    monkeypatch.setattr(recipe, "MOST_COPIES", -1.0)
+    monkeypatch.setattr(evaluation, "MOST_COPIES", -1.0)
     strict = read_header(train("strict")[1] / GENERATOR).metrics
     assert strict["recommended"]["samplers"] == ["prior"]
 
@@ -192,7 +201,7 @@ def test_samplers_are_recommended_but_for_those_that_make_copies(train, monkeypa
 def test_gate_is_recommended_where_the_judge_mostly_agrees(train, monkeypatch):
     gates = []
     for least in (0.0, 1.1):
-        monkeypatch.setattr(recipe, "LEAST_AGREEMENT", least)
+        monkeypatch.setattr(evaluation, "LEAST_AGREEMENT", least)
         metrics = read_header(train(str(least))[1] / GENERATOR).metrics
         gates.append(metrics["recommended"]["gate"])
 
@@ -403,14 +412,6 @@ def _parts(train):
     return load_file(folder / STATE)
 
 
-def test_pixel_variance_is_the_mean_over_pixels_of_the_variance_over_images():
-    images = np.zeros((2, 1, 1, 2), dtype=np.uint8)
-    images[1, 0, 0, 0] = 10
-
-    assert pixel_variance(images) == 12.5
-    assert pixel_variance(images[:0]) == 0.0
-
-
 def test_class_without_training_images_is_left_out_of_what_is_measured(train):
     images, labels = striped_images(60)
     known = labels != 1
@@ -426,7 +427,7 @@ def test_class_without_training_images_is_left_out_of_what_is_measured(train):
     assert metrics["judge_agreement_per_class"][1] is None
     assert metrics["variance_ratio_per_class"][1] is None
     least = min(value for value in metrics["judge_agreement_per_class"] if value is not None)
-    assert (metrics["recommended"]["gate"] is None) == (least < recipe.LEAST_AGREEMENT)
+    assert (metrics["recommended"]["gate"] is None) == (least < evaluation.LEAST_AGREEMENT)
 
 
 def test_measures_by_validation_where_the_test_split_has_none_of_the_learnt_classes(train):

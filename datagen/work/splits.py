@@ -1,0 +1,86 @@
+"""Splits: what a dataset's images are for in a training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from datagen.errors import InvalidRequest
+from datagen.images import LabelledImages
+from datagen.model.config import TrainingOptions
+from datagen.model.data import TrainingData, generator_at
+
+FEWEST_IMAGES = 2
+# Of a class, for a share of it to be held out unasked.
+FEWEST_TO_HOLD_OUT = 50
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a dataset's images are for, in a training.
+
+    Attributes:
+        train: what the generator and its judge learn from.
+        validation: what decides: when to stop, which prior, how many components.
+        test: what the finished model is measured on; it decides nothing.
+        measured_on: name of the split that `test` comes from.
+    """
+
+    train: TrainingData
+    validation: TrainingData
+    test: TrainingData
+    measured_on: str
+
+
+def split_up(
+    splits: Mapping[str, LabelledImages], options: TrainingOptions, device: torch.device
+) -> Parts:
+    """What the images of a dataset's splits are for. Raises InvalidRequest: too few."""
+    data = {
+        name: TrainingData.on(device, found.images, found.labels) for name, found in splits.items()
+    }
+    train = data["train"]
+    if len(train) < FEWEST_IMAGES:
+        raise InvalidRequest(
+            f"{len(train)} images are too few; at least {FEWEST_IMAGES} are needed."
+        )
+    validation = data.get("validation")
+    if validation is None:
+        train, validation = held_out_of(train, options)
+        if len(train) < FEWEST_IMAGES:
+            raise InvalidRequest(
+                f"{len(train)} of the images would be left to train on, with a share of "
+                f"{options.validation_fraction:g} held out; at least {FEWEST_IMAGES} are needed."
+            )
+    # What is not learnt cannot be measured, and must not decide.
+    validation = _learnt(validation, train)
+    test = _learnt(data["test"], train) if "test" in data else None
+    if test is None or not len(test):
+        return Parts(train, validation, validation, "validation")
+    return Parts(train, validation, test, "test")
+
+
+def _learnt(data: TrainingData, train: TrainingData) -> TrainingData:
+    """The images of those classes alone that there are training images of."""
+    known = torch.isin(data.all_labels, train.all_labels)
+    return data if bool(known.all()) else data.subset(torch.nonzero(known)[:, 0])
+
+
+def held_out_of(data: TrainingData, options: TrainingOptions) -> tuple[TrainingData, TrainingData]:
+    """Hold a share of each class out, by seed; a class of one image stays in training.
+
+    So does a small class where nobody asked for a share: a few images teach more than they tell.
+    """
+    least = 0 if "validation_fraction" in options.model_fields_set else FEWEST_TO_HOLD_OUT
+    labels = data.all_labels.numpy()
+    order = torch.randperm(len(labels), generator=generator_at(options.seed, "split", 0)).numpy()
+    held = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        own = order[labels[order] == label]
+        if len(own) >= least:
+            held[own[: int(len(own) * options.validation_fraction)]] = True
+    train, validation = np.flatnonzero(~held), np.flatnonzero(held)
+    return data.subset(torch.from_numpy(train)), data.subset(torch.from_numpy(validation))
