@@ -21,6 +21,7 @@ from datagen.cli.output import (
     write_file,
 )
 from datagen.embedded import Workers
+from datagen.model_quality import MEASURES, quality_rows
 
 if TYPE_CHECKING:
     from datagen.schemas import Model, ModelRef, Sampler
@@ -243,9 +244,16 @@ def print_model(model: Model) -> None:
             "seconds": round(model.seconds, 1) or None,
             "device": model.device,
             "error": model.error,
-            **{name.replace("_", " "): _plain(value) for name, value in model.metrics.items()},
+            **{
+                name.replace("_", " "): _plain(value)
+                for name, value in model.metrics.items()
+                if name not in MEASURES
+            },
         }
     )
+    if rows := quality_rows(model.metrics):
+        held_out = f"measured on {model.metrics.get('held_out_images', 0):,} held-out images"
+        print_table([held_out, "generated", "real"], [row[:3] for row in rows])
 
 
 def _named(model: ModelRef | None) -> str | None:

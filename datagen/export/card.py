@@ -12,6 +12,7 @@ from datagen.export.info import ExportInfo, JobInfo
 from datagen.export.licences import card_licence
 from datagen.export.naming import folder_names
 from datagen.export.protocol import Format, missing_before_others
+from datagen.model_quality import quality_rows
 
 _SIZES = (
     (1_000, "n<1K"),
@@ -128,12 +129,29 @@ def _origins(layout: Format, info: ExportInfo) -> Iterator[str]:
             "- a model knows no labels: **each of its images has the label that the judge gave it**"
         )
     yield "\n".join(lines)
+    yield from _quality(info)
     if layout.metadata:
         yield _COLUMNS
     yield (
         "`manifest.json` says how each job was asked for, and names every file with its SHA-256; "
         "`datagen verify` checks them."
     )
+
+
+def _quality(info: ExportInfo) -> Iterator[str]:
+    """How good each generator was found to be, by images that it had not learnt from."""
+    models = {job.model_digest: job for job in info.jobs}
+    lines = [
+        f"| `{_cell(job.model_name)}` (version {job.model_version}) | {row.name} | {row.generated} "
+        f"| {row.real or '-'} |"
+        for job in models.values()
+        for row in quality_rows(job.metrics)
+    ]
+    if lines:
+        heads = ["| model | figure | generated images | real images |", "|---|---|---:|---:|"]
+        yield "\n".join([*heads, *lines])
+        meanings = {row.name: row for job in models.values() for row in quality_rows(job.metrics)}
+        yield "\n".join(f"- {row.name}: {row.meaning}" for row in meanings.values())
 
 
 def _job(job: JobInfo) -> str:

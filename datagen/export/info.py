@@ -23,6 +23,7 @@ class JobInfo:
         seed, temperature, sampler, truncation, strength: the job's.
         created_at: when the job was created.
         partial: it failed or was cancelled; this is what it had stored.
+        metrics: what the training of the generator measured.
         refused: candidates that its gate refused, by label and reason; None where it had no gate.
     """
 
@@ -39,6 +40,7 @@ class JobInfo:
     strength: float | None = None
     partial: bool = False
     refused: Mapping[str, Mapping[str, int]] | None = None
+    metrics: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

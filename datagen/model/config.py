@@ -201,8 +201,13 @@ LARGE_VALUES = 8192
 LARGE_BATCH = 128
 COLOUR = 3
 COLOUR_LATENTS = 96
-# Up to this side images teach at least as much when the single-scale networks make them.
+# Strokes, nearly all of them black or white, teach as much when the single-scale networks make
+# them, which are many times as fast; so do images too small for a level below the first.
+MOST_MID_TONES = 0.2
+FEWEST_SIDE = 16
+# Up to this side one grid sees the whole picture, and steps of more images cost little more.
 SMALL_SIDE = 32
+SMALL_LATENTS, SMALL_BATCH = 64, 128
 # Of the multi-scale networks: the finest and the coarsest grid have at most so many positions a
 # side, and where a position stands for many pixels, one level more shows the edges between them.
 FINEST_GRID, COARSEST_GRID = 16, 8
@@ -315,7 +320,7 @@ class TrainingOptions(BaseModel):
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
 
     def for_images(
-        self, counts: Sequence[int], image_shape: tuple[int, int, int]
+        self, counts: Sequence[int], image_shape: tuple[int, int, int], mid_tones: float = 0.0
     ) -> TrainingOptions:
         """The options with what was not given filled in, as it was found to be best for such
         images: `docs/quality.md` has the figures.
@@ -323,19 +328,21 @@ class TrainingOptions(BaseModel):
         Args:
             counts: images of each class that are learnt from.
             image_shape: channels, height, width.
+            mid_tones: share of the values of pixels that are neither dark nor bright.
         """  # noqa: D205 - one sentence
         count, there = sum(counts), [number for number in counts if number]
         channels, height, width = image_shape
         batch_size = self.batch_size
         if channels * height * width >= LARGE_VALUES and "batch_size" not in self.model_fields_set:
             batch_size = LARGE_BATCH
-        judge_batch, wants_levels = batch_size, self._wants_levels(image_shape)
+        judge_batch, wants_levels = batch_size, self._wants_levels(image_shape, mid_tones)
+        is_large = max(image_shape[1:]) > SMALL_SIDE
         stride = 4
         while max(height, width) * 4 > SIDE_OF_STRIDE_4 * stride and stride < MAX_STRIDE:
             stride *= 2
         is_small = min(there, default=0) < SMALL_CLASS
         if wants_levels and "batch_size" not in self.model_fields_set:
-            batch_size = MULTI_SCALE_BATCH
+            batch_size = MULTI_SCALE_BATCH if is_large else SMALL_BATCH
         fitting: dict[str, Any] = {
             "batch_size": batch_size,
             "judge_batch_size": judge_batch,
@@ -347,7 +354,7 @@ class TrainingOptions(BaseModel):
         }
         given = self.model_fields_set
         steps_of = STEPS
-        if wants_levels:
+        if wants_levels and is_large:
             steps_of = STEPS | {"judge_epochs": MULTI_SCALE_JUDGE_STEPS}
         for name, steps in steps_of.items():
             images = judge_batch if name == "judge_epochs" else batch_size
@@ -420,11 +427,12 @@ class TrainingOptions(BaseModel):
             inherited["kl_schedule"] = "constant"
         return self.model_copy(update=inherited)
 
-    def _wants_levels(self, image_shape: tuple[int, int, int]) -> bool:
-        """Whether the networks are multi-scale ones: for pictures that are not small."""
+    def _wants_levels(self, image_shape: tuple[int, int, int], mid_tones: float) -> bool:
+        """Whether the networks are multi-scale ones: for pictures, and not for strokes."""
         if "levels" in self.model_fields_set:
             return self.levels > 0
-        return max(image_shape[1:]) > SMALL_SIDE
+        side = max(image_shape[1:])
+        return side > SMALL_SIDE or (side >= FEWEST_SIDE and mid_tones > MOST_MID_TONES)
 
 
 def _times(image_shape: tuple[int, int, int]) -> str:
@@ -434,17 +442,18 @@ def _times(image_shape: tuple[int, int, int]) -> str:
 def _multi_scale(image_shape: tuple[int, int, int], family: Family) -> dict[str, Any]:
     """What multi-scale networks are best built of and trained with."""
     side, stride = max(image_shape[1:]), 1
-    while side > FINEST_GRID * stride and stride < MAX_STRIDE:
+    finest = FINEST_GRID if side > SMALL_SIDE else COARSEST_GRID
+    while side > finest * stride and stride < MAX_STRIDE:
         stride *= 2
     grid, levels = -(-side // stride), 1
     while grid > COARSEST_GRID:
         grid, levels = -(-grid // 2), levels + 1
     return {
-        "batch_size": MULTI_SCALE_BATCH,
+        "batch_size": MULTI_SCALE_BATCH if side > SMALL_SIDE else SMALL_BATCH,
         "stride": stride,
         "levels": levels,
         "detail_width": DETAIL_WIDTH if stride >= STRIDE_WITH_DETAIL else 0,
-        "latent_dim": COLOUR_LATENTS,
+        "latent_dim": COLOUR_LATENTS if side > SMALL_SIDE else SMALL_LATENTS,
         "blocks": 2,
         "encoder_blocks": 2,
         "likelihood": "laplace",

@@ -13,6 +13,9 @@ from torch import Tensor
 # large images fewer, so that what lies between two layers fits into memory.
 EVALUATION_BATCH = 1000
 EVALUATION_VALUES = 1 << 24
+# Values that are neither dark nor bright, and images that are enough to tell how many there are.
+DARK, BRIGHT = 32, 224
+LOOKED_AT_FOR_TONES = 1000
 # Of a GPU's free memory, the share that images may take; beyond, they stay with the CPU.
 SHARE_FOR_IMAGES = 0.4
 
@@ -101,6 +104,21 @@ class TrainingData:
         size = looked_at_once(self.images[0].numel() if len(self.images) else 1)
         for start in range(0, len(self), size):
             yield torch.arange(start, min(start + size, len(self)))
+
+
+def mid_tones(data: TrainingData) -> float:
+    """Share of the values of pixels that are neither dark nor bright, of up to 1,000 images.
+
+    Of handwritten digits it is 0.08, of Fashion-MNIST 0.36, of photographs most.
+    """
+    some = torch.linspace(0, len(data) - 1, min(LOOKED_AT_FOR_TONES, len(data))).long()
+    middle = values = 0
+    size = looked_at_once(data.images[0].numel())
+    for start in range(0, len(some), size):
+        pixels = data.pixels(some[start : start + size])
+        middle += int(((pixels >= DARK) & (pixels < BRIGHT)).sum())
+        values += pixels.size
+    return middle / max(1, values)
 
 
 def balanced_rows(labels: Tensor, count: int, generator: torch.Generator) -> Tensor:

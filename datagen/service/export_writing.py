@@ -217,6 +217,7 @@ def _job_info(session: Session, job: Job, model: Model) -> JobInfo:
         created_at=job.created_at,
         partial=job.state != "succeeded",
         refused=None if job.gate is None else refused_by_label(session, job, model),
+        metrics=model.metrics,
     )
 
 

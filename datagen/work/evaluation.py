@@ -57,7 +57,8 @@ class Measured:
         copy_rate: share of copies of training images.
         images: some of them, uint8 (N, C, H, W), reduced.
         labels: of those, int64 (N,).
-        passed: of those, which the gate would let pass, bool (N,).
+        scores: of those, the judge's probability of the label, float32 (N,).
+        copied: of those, which are copies of training images, bool (N,).
         features: of some of them, as the judge has them, float32 (M, F).
     """
 
@@ -66,8 +67,13 @@ class Measured:
     copy_rate: float
     images: np.ndarray
     labels: np.ndarray
-    passed: np.ndarray
+    scores: np.ndarray
+    copied: np.ndarray
     features: np.ndarray
+
+    def passed(self, gate: Gate) -> np.ndarray:
+        """Which of the images a gate lets pass, bool (N,)."""
+        return (self.scores >= gate.min_score) & ~(self.copied & gate.reject_copies)
 
 
 @dataclass(frozen=True)
@@ -124,13 +130,26 @@ def evaluate(
     )
     found = {sampler: _measured(sampler, work) for sampler in _samplers(model, examples)}
     usable = [name for name, own in found.items() if own.copy_rate <= MOST_COPIES] or ["prior"]
-    taught, reachable = _taught(found, parts, work)
-    samplers = best_first(usable, {name: values[0] for name, values in taught.items()}, parts)
-    best = found[samplers[0]]
+    teaching = _Teaching.of(parts, work) if len(parts.validation) else None
+    gates = {name: gate_for(own.agreement) for name, own in found.items()}
+    taught = {}
+    if teaching is not None:
+        taught = {name: teaching.by(own, gates[name]) for name, own in found.items()}
+    samplers = best_first(usable, taught, len(parts.validation))
+    best, gate = found[samplers[0]], gates[samplers[0]]
+    if gate.min_score and teaching is not None:
+        # Images that the judge is sure of are the easy ones: see what they teach with the others.
+        open_gate = gate.model_copy(update={"min_score": 0.0})
+        tried = {"gated": taught[samplers[0]], "open": teaching.by(best, open_gate)}
+        if best_first(["gated", "open"], tried, len(parts.validation))[0] == "open":
+            gate, taught[samplers[0]] = open_gate, tried["open"]
+    real = None
+    if teaching is not None:
+        real = teaching.from_images(*as_arrays(parts.train, images_per_class(len(work.known))))
     elbo = held_out_elbo(model, parts.test, options.seed)
     coverage, reachable_coverage = _coverage(best, parts, work)
     return {
-        "recommended": _recommended(samplers, best.agreement),
+        "recommended": Recommended(samplers=tuple(samplers), gate=gate).model_dump(mode="json"),
         "measured_on": parts.measured_on,
         "held_out_images": len(parts.test),
         "parameters": count_parameters(model),
@@ -148,9 +167,9 @@ def evaluate(
             sampler: round(own.copy_rate, 5) for sampler, own in found.items()
         },
         "variance_ratio_per_class": [_rounded(value, 4) for value in best.variance],
-        "tstr": _rounded(taught[samplers[0]][1], 5) if taught else None,
-        "tstr_by_sampler": {sampler: _rounded(values[1], 5) for sampler, values in taught.items()},
-        "trtr": _rounded(reachable, 5),
+        "tstr": round(taught[samplers[0]].test, 5) if taught else None,
+        "tstr_by_sampler": {sampler: round(own.test, 5) for sampler, own in taught.items()},
+        "trtr": None if real is None else round(real.test, 5),
         "coverage": _rounded(coverage, 5),
         "coverage_of_real": _rounded(reachable_coverage, 5),
     }
@@ -178,7 +197,7 @@ def _measured(sampler: str, work: _Judges) -> Measured:
     known = work.train.all_labels
     agreement: list[float | None] = [None] * count
     variance: list[float | None] = [None] * count
-    copies, images, labels, passed, features = [], [], [], [], []
+    copies, images, labels, own_scores, all_copied, features = [], [], [], [], [], []
     kept, covered = images_per_class(len(work.known)), -(-COVERED // len(work.known))
     for label in work.known:
         work.check()
@@ -192,7 +211,8 @@ def _measured(sampler: str, work: _Judges) -> Measured:
         copies.append(float(copied.mean()))
         images.append(reduced(made[:kept]))
         labels.append(own[:kept])
-        passed.append(((scores[:, label] >= Gate().min_score) & ~copied)[:kept])
+        own_scores.append(scores[:kept, label])
+        all_copied.append(copied[:kept])
         features.append(hidden(work.judge, made[:covered], work.train.device))
     return Measured(
         agreement,
@@ -200,7 +220,8 @@ def _measured(sampler: str, work: _Judges) -> Measured:
         float(np.mean(copies)),
         np.concatenate(images),
         np.concatenate(labels),
-        np.concatenate(passed),
+        np.concatenate(own_scores),
+        np.concatenate(all_copied),
         np.concatenate(features),
     )
 
@@ -215,70 +236,83 @@ def _drawn(sampler: str, label: int, work: _Judges) -> tuple[np.ndarray, np.ndar
     return np.concatenate(list(work.decoder.tiles(drawn.latents, labels))), labels
 
 
-def _taught(
-    found: Mapping[str, Measured], parts: Parts, work: _Judges
-) -> tuple[dict[str, tuple[float, float]], float | None]:
-    """What classifiers learn from each sampler's images, and what one learns from real ones.
+@dataclass(frozen=True)
+class Taught:
+    """What a classifier has learnt from some images: balanced accuracy on held-out ones.
 
-    Each pair is the balanced accuracy on images for validation and on those for measuring. Empty,
-    and None, where none are held out.
+    Attributes:
+        validation: on the images for validation, by which samplers are compared.
+        test: on the images that the model is measured on.
     """
-    if not len(parts.validation):
-        return {}, None
-    tests = [as_arrays(parts.validation, TESTED_PER_CLASS)]
-    if parts.test is not parts.validation:
-        tests.append(as_arrays(parts.test, TESTED_PER_CLASS))
 
-    def accuracies(images: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    validation: float
+    test: float
+
+
+@dataclass(frozen=True)
+class _Teaching:
+    """Classifiers that learn from generated images, or from real ones, and the images that test."""
+
+    work: _Judges
+    tests: Sequence[tuple[np.ndarray, np.ndarray]]
+
+    @classmethod
+    def of(cls, parts: Parts, work: _Judges) -> _Teaching:
+        """For the images of a training."""
+        sets = (
+            [parts.validation] if parts.test is parts.validation else [parts.validation, parts.test]
+        )
+        return cls(work, [as_arrays(data, TESTED_PER_CLASS) for data in sets if len(data)])
+
+    def by(self, measured: Measured, gate: Gate) -> Taught:
+        """By the images of a sampler that a gate lets pass."""
+        rows = measured.passed(gate)
+        return self.from_images(measured.images[rows], measured.labels[rows])
+
+    def from_images(self, images: np.ndarray, labels: np.ndarray) -> Taught:
+        """By images uint8 (N, C, H, W), reduced, with labels int64 (N,)."""
         values = tstr(
             images,
             labels,
-            tests,
-            work.model.config.class_count,
+            self.tests,
+            self.work.model.config.class_count,
             steps=TAUGHT_STEPS,
-            seed=work.seed,
-            device=parts.train.device,
-            check=work.check,
+            seed=self.work.seed,
+            device=self.work.train.device,
+            check=self.work.check,
         )
-        return values[0], values[-1]
-
-    taught = {}
-    for sampler, own in found.items():
-        rows = own.passed if is_gated(own.agreement) else np.ones_like(own.passed)
-        taught[sampler] = accuracies(own.images[rows], own.labels[rows])
-    _, reachable = accuracies(*as_arrays(parts.train, images_per_class(len(work.known))))
-    return taught, reachable
+        return Taught(values[0], values[-1])
 
 
-def best_first(samplers: Sequence[str], taught: Mapping[str, float], parts: Parts) -> list[str]:
+def best_first(samplers: Sequence[str], taught: Mapping[str, Taught], held_out: int) -> list[str]:
     """The samplers, those from which a classifier learns most first.
 
     Within one standard error of the best, the order that they come in counts: it was found on many
     more images than are held out of one dataset.
+
+    Args:
+        samplers: in the order that they mostly come in.
+        taught: what was measured; empty where nothing could be.
+        held_out: images that it was measured on.
     """
     left, ordered = list(samplers), []
-    while left:
-        best = max(taught.get(name, 0.0) for name in left)
-        slack = math.sqrt(best * (1.0 - best) / max(1, len(parts.validation)))
-        chosen = next(name for name in left if taught.get(name, 0.0) >= best - slack)
+    while left and taught:
+        best = max(taught[name].validation for name in left)
+        slack = math.sqrt(best * (1.0 - best) / max(1, held_out))
+        chosen = next(name for name in left if taught[name].validation >= best - slack)
         left.remove(chosen)
         ordered.append(chosen)
-    return ordered
+    return ordered + left
 
 
-def is_gated(agreement: Sequence[float | None]) -> bool:
-    """Whether a gate lets enough images of every label pass."""
-    return min(value for value in agreement if value is not None) >= LEAST_AGREEMENT
+def gate_for(agreement: Sequence[float | None]) -> Gate:
+    """The gate for images of a sampler, by how often the judge agrees with each label.
 
-
-def _recommended(samplers: list[str], agreement: Sequence[float | None]) -> dict[str, Any]:
-    """How images are best drawn, for whoever asks for nothing else.
-
-    No gate where the judge disagrees so often that many an image would be left out.
+    One that takes any score where the judge disagrees so often that it would leave many out.
     """
-    gate = Gate(on_shortfall="keep") if is_gated(agreement) else None
-    found = Recommended.model_validate({"samplers": samplers, "gate": gate})
-    return found.model_dump(mode="json")
+    least = min(value for value in agreement if value is not None)
+    gate = Gate(on_shortfall="keep")
+    return gate if least >= LEAST_AGREEMENT else gate.model_copy(update={"min_score": 0.0})
 
 
 def _coverage(best: Measured, parts: Parts, work: _Judges) -> tuple[float | None, float | None]:

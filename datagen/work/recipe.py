@@ -19,7 +19,7 @@ from datagen.images import LabelledImages
 from datagen.model.autoencoders import Autoencoder, make_generator
 from datagen.model.checkpoint import save_checkpoint
 from datagen.model.config import TRAINING_COUNTS, GeneratorConfig, JudgeConfig, TrainingOptions
-from datagen.model.data import TrainingData
+from datagen.model.data import TrainingData, mid_tones
 from datagen.model.examples import Examples, save_examples
 from datagen.model.fit import Fit
 from datagen.model.fitting import examples_of, fit_density, fit_prior, posteriors
@@ -110,7 +110,7 @@ def train(
     counts = np.bincount(parts.train.all_labels.numpy(), minlength=len(images.class_names))
     if parent is not None:
         options = options.starting_from(parent.model.config, images.image_shape)
-    options = options.for_images(counts.tolist(), images.image_shape)
+    options = options.for_images(counts.tolist(), images.image_shape, mid_tones(parts.train))
     state = _state(folder / STATE, training_digest)
     watch = Watch(on_progress, check, time.monotonic() + slice_seconds)
     if giving_way is not None:

@@ -11,6 +11,7 @@ from datagen.api.backends import Wired
 from datagen.api.pages.rendering import render
 from datagen.api.pages.viewers import Viewer
 from datagen.db.session import reading
+from datagen.model_quality import quality_rows
 from datagen.schemas import Comparison, Dataset, Model, Page
 from datagen.service import comparing, datasets, learnt, models
 
@@ -55,4 +56,7 @@ async def show_model(reference: str, request: Request, viewer: Viewer, backends:
         return model, labels, notes if model.state == "succeeded" else []
 
     model, labels, notes = await run_sync(read)
-    return render(request, "model.html", viewer, model=model, labels=labels, notes=notes)
+    quality = quality_rows(model.metrics)
+    return render(
+        request, "model.html", viewer, model=model, labels=labels, notes=notes, quality=quality
+    )

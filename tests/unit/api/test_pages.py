@@ -202,6 +202,17 @@ def test_pages_name_the_classes_that_a_model_has_not_learnt(api, engine, signed_
     assert json.loads(html.unescape(explorer[1])) == list("012456789")
 
 
+def test_page_of_a_model_says_how_good_it_is_beside_real_images(api, engine, signed_in):
+    metrics = {"tstr": 0.777, "trtr": 0.983, "held_out_images": 1234}
+    with writing(engine) as session:
+        session.execute(update(Model).where(Model.name == "mnist").values(metrics=metrics))
+    signed_in()
+    page = html.unescape(api.get("/models/mnist", headers=HTML).text)
+
+    assert "Measured on 1,234 images" in page
+    assert re.search(r"TSTR</th><td class=\"n\">77.7%</td><td class=\"n\">98.3%</td>", page)
+
+
 def test_job_page_shows_what_its_exports_warn_of(api, engine, signed_in):
     signed_in()
     here = {"Sec-Fetch-Site": "same-origin"}

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
 import numpy as np
 import pytest
+from drawing import JOB
 
 from datagen.export.formats import formats
 
@@ -80,3 +82,15 @@ def test_card_tells_renamed_folders(draw: Any, tmp_path: Path) -> None:
     assert (tmp_path / "folders.txt").read_text() == "%74est\ncat\n"
     draw({"test": 1, "cat": 1}).write("parquet", tmp_path / "other")
     assert "%74est" not in (tmp_path / "other" / "README.md").read_text()
+
+
+def test_card_says_how_good_the_generator_is(draw: Any, tmp_path: Path) -> None:
+    drawn = draw({"cat": 2, "dog": 1})
+    drawn.write("parquet", tmp_path / "none")
+    measured = replace(JOB, metrics={"tstr": 0.777, "trtr": 1.0})
+    drawn.info = replace(drawn.info, jobs=(measured,))
+    drawn.write("parquet", tmp_path / "one")
+    card = (tmp_path / "one" / "README.md").read_text()
+    assert "| `mine` (version 2) | TSTR | 77.7% | 100.0% |" in card
+    assert "- TSTR: Train on synthetic, test on real" in card
+    assert "TSTR" not in (tmp_path / "none" / "README.md").read_text()

@@ -1,16 +1,15 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 from tiny import CPU, striped_data, tiny_judge, tiny_model
 
 from datagen.work.evaluation import (
+    Taught,
     best_first,
+    gate_for,
     hidden,
-    is_gated,
     pixel_variance,
     reconstruction_error,
 )
@@ -36,14 +35,15 @@ def test_pixel_variance_is_the_mean_over_pixels_of_the_variance_over_images():
     ],
 )
 def test_samplers_come_in_the_order_of_what_they_teach(taught, held_out, expected):
-    parts = SimpleNamespace(validation=range(held_out))
     samplers = ["prior", "neighbour", "density"]
-    assert best_first(samplers, dict(zip(samplers, taught, strict=False)), parts) == expected
+    found = {name: Taught(value, 0.0) for name, value in zip(samplers, taught, strict=False)}
+    assert best_first(samplers, found, held_out) == expected
 
 
-def test_gate_is_for_models_whose_every_label_passes_often_enough():
-    assert is_gated([0.9, None, 0.25])
-    assert not is_gated([0.9, None, 0.24])
+def test_gate_asks_for_a_score_where_every_label_passes_often_enough():
+    assert gate_for([0.9, None, 0.25]).min_score == 0.5
+    assert gate_for([0.9, None, 0.24]).min_score == 0.0
+    assert gate_for([0.9, None, 0.24]).reject_copies
 
 
 def test_features_do_not_depend_on_how_many_images_are_looked_at(monkeypatch):

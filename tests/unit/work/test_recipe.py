@@ -198,15 +198,34 @@ def test_samplers_are_recommended_but_for_those_that_make_copies(train, monkeypa
     assert strict["recommended"]["samplers"] == ["prior"]
 
 
-def test_gate_is_recommended_where_the_judge_mostly_agrees(train, monkeypatch):
-    gates = []
-    for least in (0.0, 1.1):
-        monkeypatch.setattr(evaluation, "LEAST_AGREEMENT", least)
-        metrics = read_header(train(str(least))[1] / GENERATOR).metrics
-        gates.append(metrics["recommended"]["gate"])
+@pytest.mark.parametrize(
+    ("least", "gated", "open_", "expected"),
+    [
+        (0.0, 0.9, 0.9, 0.5),
+        # The judge disagrees with most of a label.
+        (1.1, 0.9, 0.9, 0.0),
+        # What the judge is sure of teaches less.
+        (0.0, 0.2, 0.9, 0.0),
+    ],
+)
+def test_gate_is_recommended_by_agreement_and_by_what_its_images_teach(
+    train, monkeypatch, least, gated, open_, expected
+):
+    def tstr(images, labels, tests, *_, **__):
+        return [gated if len(images) < 60 else open_ for _ in tests]
 
-    assert (gates[0]["min_score"], gates[0]["on_shortfall"]) == (0.5, "keep")
-    assert gates[1] is None
+    monkeypatch.setattr(evaluation, "LEAST_AGREEMENT", least)
+    monkeypatch.setattr(
+        evaluation.Measured,
+        "passed",
+        lambda own, gate: np.arange(len(own.images)) < (30 if gate.min_score else 60),
+    )
+    monkeypatch.setattr(evaluation, "tstr", tstr)
+    metrics = read_header(train()[1] / GENERATOR).metrics
+
+    gate = metrics["recommended"]["gate"]
+    assert (gate["min_score"], gate["on_shortfall"]) == (expected, "keep")
+    assert metrics["tstr"] == (gated if expected else open_)
 
 
 def test_results_can_be_loaded(train):
@@ -426,8 +445,6 @@ def test_class_without_training_images_is_left_out_of_what_is_measured(train):
     assert metrics["held_out_images"] == int(known.sum())
     assert metrics["judge_agreement_per_class"][1] is None
     assert metrics["variance_ratio_per_class"][1] is None
-    least = min(value for value in metrics["judge_agreement_per_class"] if value is not None)
-    assert (metrics["recommended"]["gate"] is None) == (least < evaluation.LEAST_AGREEMENT)
 
 
 def test_measures_by_validation_where_the_test_split_has_none_of_the_learnt_classes(train):

@@ -1,0 +1,54 @@
+"""How good a model is: what its training measured, beside what real images reach."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+
+class QualityRow(NamedTuple):
+    """One figure of a model.
+
+    Attributes:
+        name: what was measured.
+        generated: of generated images, as text.
+        real: the same of real images, as text; empty where there is no such figure.
+        meaning: in a sentence.
+    """
+
+    name: str
+    generated: str
+    real: str
+    meaning: str
+
+
+_AGREEMENT = "How often the judge sees the label that was asked for, with no gate before it."
+_TSTR = (
+    "Train on synthetic, test on real: balanced accuracy on held-out images of a classifier that "
+    "has learnt from generated images alone, and from real ones."
+)
+_COVERAGE = "Share of held-out images that have a generated image nearby, and a training image."
+_RECONSTRUCTION = (
+    "Mean difference between held-out images and their reconstructions, as a share of the range of "
+    "a pixel."
+)
+_ROWS = (
+    ("label agreement", "judge_agreement", "judge_test_accuracy", _AGREEMENT),
+    ("TSTR", "tstr", "trtr", _TSTR),
+    ("coverage", "coverage", "coverage_of_real", _COVERAGE),
+    ("reconstruction error", "reconstruction_error", None, _RECONSTRUCTION),
+)
+MEASURES = frozenset(name for row in _ROWS for name in row[1:3] if name is not None)
+
+
+def quality_rows(metrics: Mapping[str, Any]) -> list[QualityRow]:
+    """The figures that a training has measured, in the order of what matters most."""
+    return [
+        QualityRow(name, _share(metrics.get(own)), _share(metrics.get(real or "")), meaning)
+        for name, own, real, meaning in _ROWS
+        if isinstance(metrics.get(own), int | float)
+    ]
+
+
+def _share(value: object) -> str:
+    return f"{value:.1%}" if isinstance(value, int | float) else ""

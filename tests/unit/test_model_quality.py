@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from datagen.model_quality import quality_rows
+
+
+def test_figures_of_generated_images_stand_beside_those_of_real_ones():
+    metrics = {
+        "judge_agreement": 0.847,
+        "judge_test_accuracy": 0.98,
+        "tstr": 0.7771,
+        "trtr": 1.0,
+        "coverage": 0.5,
+        "coverage_of_real": 0.9,
+        "reconstruction_error": 0.0213,
+        "parameters": 12,
+    }
+    assert [row[:3] for row in quality_rows(metrics)] == [
+        ("label agreement", "84.7%", "98.0%"),
+        ("TSTR", "77.7%", "100.0%"),
+        ("coverage", "50.0%", "90.0%"),
+        ("reconstruction error", "2.1%", ""),
+    ]
+
+
+def test_what_was_not_measured_is_left_out():
+    assert quality_rows({}) == []
+    rows = quality_rows({"judge_agreement": 0.5, "tstr": None, "judge_test_accuracy": None})
+    assert [row[:3] for row in rows] == [("label agreement", "50.0%", "")]
