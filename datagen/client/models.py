@@ -96,20 +96,29 @@ class Models:
     def decode(
         self,
         reference: UUID | str,
-        latents: Sequence[Sequence[float]],
+        latents: Sequence[Sequence[float]] | None = None,
         labels: Sequence[str] | None = None,
+        *,
+        coordinates: Sequence[Sequence[float]] | None = None,
     ) -> Pictures:
         """The images of up to 64 latents, each with its label; nothing is kept.
+
+        Args:
+            reference: name, name@version or id.
+            latents: as many numbers each as the model has latent dimensions.
+            labels: one for each, by name or index; None for a model that knows no labels.
+            coordinates: instead of latents, standard deviations from the label's mean along the
+                directions in which latents differ most; 0 along those that are left out.
 
         Raises:
             Unavailable: no worker answered.
             InvalidRequest: latents of another length, or not one label for each.
             NotFound: there is no such model.
         """
-        body = {
-            "latents": [list(map(float, latent)) for latent in latents],
-            "labels": None if labels is None else list(labels),
-        }
+        body: dict[str, Any] = {"labels": None if labels is None else list(labels)}
+        for name, rows in (("latents", latents), ("coordinates", coordinates)):
+            if rows is not None:
+                body[name] = [list(map(float, row)) for row in rows]
         path = f"/v1/models/{quoted(reference)}/decode"
         return Pictures(self._transport.post(path, Preview, body))
 

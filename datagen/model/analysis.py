@@ -17,6 +17,9 @@ from datagen.model.measures import NAMES, correlations, measured
 COLLAPSED_NATS = 0.01
 # Beyond, the normal's tails are so thin that nothing was trained there.
 OUTERMOST = 0.02
+# A latent of so few dimensions is a line or a plane, which is looked at as it is.
+AXES_AS_THEY_ARE = 2
+_LEAST_VARIANCE = 1e-12
 
 
 @dataclass(frozen=True)
@@ -34,12 +37,6 @@ class LatentSpace:
     labels: np.ndarray
     kl: np.ndarray
     variance: np.ndarray
-
-    @property
-    def order(self) -> np.ndarray:
-        """Dimensions from the most active to the least: by KL, or by variance where none is."""
-        weight = self.kl if self.kl.any() else self.variance
-        return np.argsort(-weight, kind="stable")
 
     @property
     def collapsed(self) -> np.ndarray:
@@ -68,11 +65,64 @@ def latent_space(model: Autoencoder, data: TrainingData) -> LatentSpace:
     )
 
 
-def centre_and_spread(model: Autoencoder, label: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviations of the prior of a label, float64 (d,) each."""
-    row = label if len(model.prior.share) > 1 else 0
-    scale = model.prior.scale[row, 0].double().cpu().numpy()
-    return model.prior.mean[row, 0].double().cpu().numpy(), np.sqrt((scale**2).sum(axis=1))
+@dataclass(frozen=True)
+class PrincipalDirections:
+    """Where the latents of each label lie, and along which directions they differ most.
+
+    Source: Hotelling, "Analysis of a complex of statistical variables into principal components",
+    1933; of the latents within the labels, so that no direction leads from label to label.
+
+    Attributes:
+        centres: mean latent of each label, float64 (K, d); one row where the networks see no label.
+        directions: each one standard deviation long, the longest first, float64 (d, d).
+    """
+
+    centres: np.ndarray
+    directions: np.ndarray
+
+    @classmethod
+    def of(cls, model: Autoencoder) -> PrincipalDirections:
+        """Those of a model's density of posterior samples, or of its prior where it has none.
+
+        A latent of one or two dimensions keeps its own axes: it is looked at as it is.
+        """
+        kept = model.density if model.density.component_count else model.prior
+        share, mean, scale = (
+            values.double().cpu().numpy() for values in (kept.share, kept.mean, kept.scale)
+        )
+        centres = np.einsum("km,kmd->kd", share, mean)
+        within = np.einsum("km,kmij,kmlj->il", share, scale, scale)
+        apart = mean - centres[:, None, :]
+        within += np.einsum("km,kmi,kml->il", share, apart, apart)
+        within /= len(centres)
+        if within.shape[0] <= AXES_AS_THEY_ARE:
+            return cls(centres, np.diag(np.sqrt(within.diagonal())))
+        # Along the axes where all directions are alike, as N(0, I) has them.
+        if np.allclose(within, within[0, 0] * np.eye(len(within))):
+            return cls(centres, np.sqrt(within))
+        values, vectors = np.linalg.eigh(within)
+        order = np.argsort(-values, kind="stable")
+        directions = vectors.T[order] * np.sqrt(values[order].clip(min=_LEAST_VARIANCE))[:, None]
+        # A direction is as good as its opposite: the one whose largest value is above 0 is taken.
+        largest = directions[np.arange(len(directions)), np.abs(directions).argmax(axis=1)]
+        return cls(centres, directions * np.sign(largest)[:, None])
+
+    def centre(self, labels: np.ndarray) -> np.ndarray:
+        """The mean latents of labels int64 (N,), float64 (N, d)."""
+        return np.asarray(self.centres[labels if len(self.centres) > 1 else np.zeros_like(labels)])
+
+    def latents(self, coordinates: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Latents float64 (N, d) of labels (N,) at coordinates (N, m) along the first m directions.
+
+        Coordinates are in standard deviations; along all other directions latents are at the mean.
+        """
+        along = self.directions[: coordinates.shape[1]]
+        return np.asarray(self.centre(labels) + coordinates @ along)
+
+    def coordinates(self, latents: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Coordinates float64 (N, d) of latents (N, d) of labels (N,), in standard deviations."""
+        squared = np.square(self.directions).sum(axis=1)
+        return np.asarray((latents - self.centre(labels)) @ self.directions.T / squared)
 
 
 def quantiles(count: int) -> np.ndarray:
@@ -86,60 +136,56 @@ def decoded(decoder: Decoder, latents: np.ndarray, labels: np.ndarray) -> np.nda
     return np.concatenate(pieces)
 
 
-def latent_grid(
-    model: Autoencoder, decoder: Decoder, label: int, plane: tuple[int, int], side: int
-) -> np.ndarray:
-    """Images over two dimensions of a label's prior, uint8 (side, side, C, H, W).
+def latent_grid(decoder: Decoder, space: PrincipalDirections, label: int, side: int) -> np.ndarray:
+    """Images along the first two principal directions, uint8 (side, side, C, H, W).
 
     The two go through the quantiles of their normals, the first to the right and the second
-    upwards; all others stay at the mean.
+    upwards; all others stay at the mean. A latent of one dimension has the same image in a column.
     """
-    centre, spread = centre_and_spread(model, label)
     steps = quantiles(side)
-    latents = np.tile(centre, (side, side, 1))
-    latents[:, :, plane[0]] += spread[plane[0]] * steps[None, :]
-    if plane[1] != plane[0]:
-        latents[:, :, plane[1]] += spread[plane[1]] * steps[::-1, None]
-    images = decoded(decoder, latents.reshape(side * side, -1), np.full(side * side, label))
+    across, up = np.meshgrid(steps, steps[::-1])
+    plane = np.stack([across, up], axis=2).reshape(side * side, 2)
+    labels = np.full(side * side, label)
+    latents = space.latents(plane[:, : len(space.directions)], labels)
+    images = decoded(decoder, latents, labels)
     return images.reshape(side, side, *images.shape[1:])
 
 
 def strip(
-    model: Autoencoder, decoder: Decoder, label: int, dimension: int, count: int
+    decoder: Decoder, space: PrincipalDirections, label: int, direction: int, count: int
 ) -> np.ndarray:
-    """Images along one dimension of a label's prior, uint8 (count, C, H, W); others at the mean."""
-    centre, spread = centre_and_spread(model, label)
-    latents = np.tile(centre, (count, 1))
-    latents[:, dimension] += spread[dimension] * quantiles(count)
-    return decoded(decoder, latents, np.full(count, label))
+    """Images along one principal direction, uint8 (count, C, H, W); all others at the mean."""
+    coordinates = np.zeros((count, direction + 1))
+    coordinates[:, direction] = quantiles(count)
+    labels = np.full(count, label)
+    return decoded(decoder, space.latents(coordinates, labels), labels)
 
 
 def what_it_does(
     model: Autoencoder,
     decoder: Decoder,
-    dimension: int,
+    space: PrincipalDirections,
+    direction: int,
     labels: np.ndarray,
     anchors: int,
     count: int,
     seed: int,
 ) -> dict[str, float]:
-    """Pearson's r of a dimension with each measure of the images that it changes.
+    """Pearson's r of a principal direction with each measure of the images that it changes.
 
-    Several latents a label are drawn from the prior; each is taken along the dimension, and r is
+    Several latents a label are drawn from the prior; each is taken along the direction, and r is
     over the differences within such a row.
     """
     rows = np.repeat(labels, anchors)
-    generator = generator_at(seed, "anchors", dimension)
+    generator = generator_at(seed, "anchors", direction)
     noise = torch.randn(len(rows), model.config.latent_dim, generator=generator)
     device = model.prior.mean.device
     drawn = model.draw(torch.from_numpy(rows).to(device), noise.to(device)).double().cpu().numpy()
-    places = [centre_and_spread(model, int(label)) for label in rows]
-    latents = np.repeat(drawn, count, axis=0)
+    coordinates = np.repeat(space.coordinates(drawn, rows), count, axis=0)
     steps = np.tile(quantiles(count), len(rows))
-    centre = np.repeat([mean[dimension] for mean, _ in places], count)
-    spread = np.repeat([wide[dimension] for _, wide in places], count)
-    latents[:, dimension] = centre + spread * steps
-    images = decoded(decoder, latents, np.repeat(rows, count))
+    coordinates[:, direction] = steps
+    every = np.repeat(rows, count)
+    images = decoded(decoder, space.latents(coordinates, every), every)
     found = correlations(steps, measured(images), np.repeat(np.arange(len(rows)), count))
     return dict(zip(NAMES, found.round(4).tolist(), strict=True))
 

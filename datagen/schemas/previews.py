@@ -74,19 +74,34 @@ class PreviewCreate(Pictured):
 
 
 class DecodeCreate(Pictured):
-    """A request for the images of given latents."""
+    """A request for the images of given latents, or of places along the principal directions."""
 
-    latents: list[list[Number]] = Field(
+    latents: list[list[Number]] | None = Field(
+        default=None,
         min_length=1,
         max_length=MOST_PREVIEWED,
         description="A list of numbers for each image, as many as the model has latent dimensions.",
         examples=[[[0.0] * 4]],
+    )
+    coordinates: list[list[Number]] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MOST_PREVIEWED,
+        description="Instead of latents: for each image, standard deviations from the label's "
+        "mean latent along the directions in which latents differ most, the first of them first; "
+        "0 along those that are left out.",
     )
     labels: list[str] | None = Field(
         default=None,
         max_length=MOST_PREVIEWED,
         description="The label of each, by name or index; none for a model that knows no labels.",
     )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.latents is None) == (self.coordinates is None):
+            raise ValueError("give one of 'latents' and 'coordinates'")
+        return self
 
 
 class PreviewImage(Resource):
@@ -123,6 +138,7 @@ class PreviewWork(Request):
     Attributes:
         owner_id: who asked.
         reply_to: where in the broker the answer is put.
+        latents, coordinates: as of `DecodeCreate`; neither where latents are drawn.
         drawn: `seed` and what follows it, where latents are drawn.
     """
 
@@ -131,6 +147,7 @@ class PreviewWork(Request):
     reply_to: str = Field(pattern=r"^datagen:answer:[0-9a-f]{32}$")
     labels: list[Annotated[int, Field(ge=-1)]] = Field(max_length=MOST_PREVIEWED)
     latents: list[list[Number]] | None = Field(default=None, max_length=MOST_PREVIEWED)
+    coordinates: list[list[Number]] | None = Field(default=None, max_length=MOST_PREVIEWED)
     seed: Seed = 0
     sampler: Sampler = "prior"
     temperature: float = Field(default=1.0, ge=0.0, le=MAX_TEMPERATURE, allow_inf_nan=False)

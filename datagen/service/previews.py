@@ -79,19 +79,26 @@ def decoded(session: Session, owner_id: UUID, reference: str, wanted: DecodeCrea
     model = job_plans.usable(session, owner_id, request)
     config = model.config or {}
     dimensions = int(config.get("latent_dim", 0))
-    for number, latent in enumerate(wanted.latents):
+    for number, latent in enumerate(wanted.latents or []):
         if len(latent) != dimensions:
             raise InvalidRequest(
                 f"Latent {number} has {len(latent)} numbers, and the model {model.name!r} has "
                 f"{dimensions} latent dimensions; give as many.",
                 field=f"latents.{number}",
             )
+    for number, place in enumerate(wanted.coordinates or []):
+        if not 1 <= len(place) <= dimensions:
+            raise InvalidRequest(
+                f"Place {number} has {len(place)} coordinates, and the model {model.name!r} has "
+                f"{dimensions} principal directions; give 1 to {dimensions}.",
+                field=f"coordinates.{number}",
+            )
+    count = len(wanted.latents or wanted.coordinates or [])
     names = wanted.labels
     if config.get("family", "cvae") == "cvae":
-        if names is None or len(names) != len(wanted.latents):
+        if names is None or len(names) != count:
             raise InvalidRequest(
-                f"{len(wanted.latents)} latents came with {len(names or [])} labels; give one for "
-                "each.",
+                f"{count} latents came with {len(names or [])} labels; give one for each.",
                 field="labels",
             )
         labels = [job_plans.number_of(name, model) for name in names]
@@ -102,13 +109,14 @@ def decoded(session: Session, owner_id: UUID, reference: str, wanted: DecodeCrea
             f"The model {model.name!r} knows no labels; leave 'labels' out.", field="labels"
         )
     else:
-        labels = [batch_work.UNLABELLED] * len(wanted.latents)
+        labels = [batch_work.UNLABELLED] * count
     work = PreviewWork(
         model_id=model.id,
         owner_id=owner_id,
         reply_to=_reply_to(),
         labels=labels,
         latents=wanted.latents,
+        coordinates=wanted.coordinates,
     )
     return _asked(model, work, [], is_drawn=False)
 

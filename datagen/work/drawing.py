@@ -14,8 +14,10 @@ from matplotlib.figure import Figure
 from datagen import plots
 from datagen.images import LabelledImages
 from datagen.model.analysis import (
+    AXES_AS_THEY_ARE,
     COLLAPSED_NATS,
     LatentSpace,
+    PrincipalDirections,
     decoded,
     latent_grid,
     latent_space,
@@ -32,7 +34,7 @@ from datagen.plots import Row
 SEED = 20
 # Real images that are looked at: enough for a picture, and soon done.
 LOOKED_AT, SEARCHED = 5_000, 20_000
-CLASSES_SHOWN, DIMENSIONS_SHOWN = 20, 16
+CLASSES_SHOWN, DIRECTIONS_SHOWN = 20, 16
 PANELS = 10
 GRID_SIDE, STRIP_LENGTH, COLUMNS = 9, 9, 12
 ANCHORS = 4
@@ -114,28 +116,24 @@ class Subject:
         """The name of a label, or nothing where the networks see none."""
         return self.class_names[label] if self.model.config.is_conditional else ""
 
-    @property
-    def order(self) -> np.ndarray:
-        """Dimensions from the most active to the least, as far as that is known."""
-        dims = self.model.config.latent_dim
-        return np.arange(dims) if self.space is None else self.space.order
+    @cached_property
+    def directions(self) -> PrincipalDirections:
+        """The directions in which latents differ most."""
+        return PrincipalDirections.of(self.model)
 
     @property
-    def plane(self) -> tuple[int, int]:
-        """The two dimensions that are drawn as a plane."""
-        first, *rest = (int(dimension) for dimension in self.order)
-        if self.model.config.latent_dim == 2:  # noqa: PLR2004 - a plane as it is
-            return 0, 1
-        return first, rest[0] if rest else first
+    def axes(self) -> tuple[str, str]:
+        """What the two axes of the plane are called."""
+        dims = self.model.config.latent_dim
+        if dims <= AXES_AS_THEY_ARE:
+            return "z0", "z1" if dims > 1 else "spread by chance"
+        return "direction 1", "direction 2"
 
     @property
     def plane_name(self) -> str:
-        """How that plane was chosen."""
-        if self.model.config.latent_dim <= 2:  # noqa: PLR2004 - as above
-            return "the latent as it is"
-        return (
-            "the first two dimensions" if self.space is None else "the two most active dimensions"
-        )
+        """What that plane is."""
+        few = self.model.config.latent_dim <= AXES_AS_THEY_ARE
+        return "the latent as it is" if few else "the first two principal directions"
 
     @property
     def left_out(self) -> str:
@@ -227,9 +225,8 @@ def latent_scatter(subject: Subject) -> Drawn | None:
     space = subject.space
     if space is None:
         return None
-    first, second = subject.plane
-    points = space.means[:, [first, second]]
-    if first == second:
+    points = subject.directions.coordinates(space.means, space.labels)[:, :2]
+    if points.shape[1] == 1:
         spread = np.random.default_rng(SEED).uniform(-1, 1, len(points))
         points = np.stack([points[:, 0], spread], axis=1)
     told = (
@@ -238,12 +235,11 @@ def latent_scatter(subject: Subject) -> Drawn | None:
         else ""
     )
     caption = f"Posterior means in {subject.plane_name}{told}."
-    names = (f"z{first}", "spread by chance" if first == second else f"z{second}")
     figure = plots.scatter(
-        points, space.labels, subject.class_names, f"{subject.name}: {caption}", names
+        points, space.labels, subject.class_names, f"{subject.name}: {caption}", subject.axes
     )
     numbers = {
-        "dimensions": [first, second],
+        "axes": list(subject.axes),
         "points": points.round(4).tolist(),
         "labels": space.labels.tolist(),
         # Whole, so that a point can be decoded, and mixed with another.
@@ -255,43 +251,58 @@ def latent_scatter(subject: Subject) -> Drawn | None:
 
 def latent_grids(subject: Subject) -> Drawn:
     """The plane decoded, evenly in probability, for each class."""
-    first, second = subject.plane
     panels = [
-        (subject.named(int(label)), latent_grid(subject.model, subject.decoder, int(label),
-                                                subject.plane, GRID_SIDE))
+        (
+            subject.named(int(label)),
+            latent_grid(subject.decoder, subject.directions, int(label), GRID_SIDE),
+        )
         for label in subject.labels[:PANELS]
-    ]  # fmt: skip
+    ]
+    across, up = subject.axes
+    upwards = f" and {up} upwards" if subject.model.config.latent_dim > 1 else ""
     caption = (
-        f"z{first} to the right and z{second} upwards ({subject.plane_name}), by the inverse "
-        "normal CDF; all else at the prior's mean."
+        f"{across} to the right{upwards} ({subject.plane_name}), by the inverse normal CDF; all "
+        "else at the label's mean."
     )
     figure = plots.image_panels(panels, f"{subject.name}: the latent plane, decoded", caption)
     names = [name for name, _ in panels]
-    numbers = {"dimensions": [first, second], "side": GRID_SIDE, "labels": names}
+    numbers = {"axes": list(subject.axes), "side": GRID_SIDE, "labels": names}
     return Drawn(figure, caption, numbers)
 
 
 def latent_strips(subject: Subject) -> Drawn:
-    """What each dimension does, all others held, with what it correlates with most."""
-    rows, found = [], []
+    """What each principal direction does, all others held, with what it correlates with most."""
+    rows: list[Row] = []
+    found: list[dict[str, Any]] = []
     labels = subject.labels[:ANCHOR_CLASSES]
-    shown, known = subject.order[:DIMENSIONS_SHOWN].tolist(), len(subject.order)
-    for dimension in shown:
+    known = subject.model.config.latent_dim
+    shown = range(min(DIRECTIONS_SHOWN, known))
+    for direction in shown:
         strengths = what_it_does(
-            subject.model, subject.decoder, dimension, labels, ANCHORS, STRIP_LENGTH, SEED
+            subject.model,
+            subject.decoder,
+            subject.directions,
+            direction,
+            labels,
+            ANCHORS,
+            STRIP_LENGTH,
+            SEED,
         )
         most = max(strengths, key=lambda name: abs(strengths[name]))
-        images = strip(subject.model, subject.decoder, int(labels[-1]), dimension, STRIP_LENGTH)
-        rows.append(Row(images, f"z{dimension}", f"{most}, r = {strengths[most]:+.2f}"))
-        found.append({"dimension": dimension, "strongest": most, "r": strengths})
+        images = strip(
+            subject.decoder, subject.directions, int(labels[-1]), direction, STRIP_LENGTH
+        )
+        name = f"z{direction}" if known <= AXES_AS_THEY_ARE else f"direction {direction + 1}"
+        rows.append(Row(images, name, f"{most}, r = {strengths[most]:+.2f}"))
+        found.append({"name": name, "strongest": most, "r": strengths})
     best = max(found, key=lambda one: abs(one["r"][one["strongest"]]))
     caption = (
-        f"z{best['dimension']} follows {best['strongest']} most closely "
-        f"(r = {best['r'][best['strongest']]:+.2f}); each row changes one dimension"
-        + ("." if len(shown) == known else f", the {len(shown)} of {known} that tell most.")
+        f"{best['name']} follows {best['strongest']} most closely "
+        f"(r = {best['r'][best['strongest']]:+.2f}); each row changes one direction"
+        + ("." if len(shown) == known else f", the {len(shown)} of {known} that vary most.")
     )
     figure = plots.image_rows(rows, f"{subject.name}: {caption}")
-    return Drawn(figure, caption, {"dimensions": found})
+    return Drawn(figure, caption, {"directions": found})
 
 
 def same_z(subject: Subject) -> Drawn | None:

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from datagen.db.session import reading
 from datagen.db.tables import Model
 from datagen.errors import InvalidFile
 from datagen.images import encode_png
+from datagen.model.analysis import PrincipalDirections
 from datagen.model.autoencoders import Autoencoder
 from datagen.model.checkpoint import load_generator
 from datagen.model.decoding import Decoder
@@ -48,6 +50,11 @@ class Generator:
     scorer: Scorer
     examples: Examples | None = None
     index: TrainingIndex | None = None
+
+    @cached_property
+    def directions(self) -> PrincipalDirections:
+        """The directions in which the model's latents differ most."""
+        return PrincipalDirections.of(self.model)
 
 
 class GeneratorCache:

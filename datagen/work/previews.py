@@ -57,7 +57,8 @@ def _make(generation: Generation, work: PreviewWork) -> Made:
     generator = generation.cache.get(files)
     if max(work.labels, default=0) >= generator.model.config.class_count:
         return Made(error="A label is none of the model's.")
-    return _drawn(generator, work) if work.latents is None else _decoded(generator, work)
+    is_drawn = work.latents is None and work.coordinates is None
+    return _drawn(generator, work) if is_drawn else _decoded(generator, work)
 
 
 def _drawn(generator: Generator, work: PreviewWork) -> Made:
@@ -75,14 +76,27 @@ def _drawn(generator: Generator, work: PreviewWork) -> Made:
 
 
 def _decoded(generator: Generator, work: PreviewWork) -> Made:
-    latents = np.array(work.latents, dtype=np.float32)
     labels = np.array(work.labels, dtype=np.int64)
+    if work.coordinates is not None:
+        latents = _along_directions(generator, work.coordinates, np.maximum(labels, 0))
+    else:
+        latents = np.array(work.latents, dtype=np.float32)
     images = np.concatenate(list(generator.decoder.tiles(latents, np.maximum(labels, 0))))
     probabilities = generator.scorer.score(images)
     judged = probabilities.argmax(axis=1)
     labels = np.where(labels == UNLABELLED, judged, labels)
     scores = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
     return _made(labels, scores, judged, encode_png(images))
+
+
+def _along_directions(
+    generator: Generator, coordinates: list[list[float]], labels: np.ndarray
+) -> np.ndarray:
+    """Latents float32 (N, d) of places along the principal directions, of labels (N,)."""
+    places = np.zeros((len(coordinates), max(map(len, coordinates))))
+    for row, place in zip(places, coordinates, strict=True):
+        row[: len(place)] = place
+    return generator.directions.latents(places, labels).astype(np.float32)
 
 
 def _made(labels: Any, scores: Any, judged: Any, pngs: list[bytes]) -> Made:

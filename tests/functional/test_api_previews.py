@@ -93,6 +93,24 @@ def test_latents_are_decoded_with_their_labels(stack: Any) -> None:
     assert none.json()["field"] == "labels"
 
 
+def test_places_along_the_principal_directions_are_decoded(stack: Any) -> None:
+    def decoded(**body: Any) -> Any:
+        return stack.http.post("/v1/models/mnist/decode", json=body)
+
+    labels = ["3", "8", "3", "3"]
+    places = [[0.0], [0.0, 0.0], [0.0, 0.0, 0.0], [2.5]]
+    found = decoded(coordinates=places, labels=labels)
+    assert found.status_code == 200, found.text
+    middle, other, same, along = pngs(found.json())
+    assert middle == same
+    assert len({middle, other, along}) == 3
+    many = decoded(coordinates=[[0.0] * 1000], labels=["3"])
+    assert (many.status_code, many.json()["field"]) == (422, "coordinates.0")
+    both = decoded(coordinates=[[0.0]], latents=[[0.0]], labels=["3"])
+    assert both.status_code == decoded(labels=["3"]).status_code == 422
+    assert "give one of 'latents' and 'coordinates'" in both.json()["detail"]
+
+
 @pytest.mark.parametrize(
     ("body", "status", "field"),
     [

@@ -8,17 +8,22 @@ const labels = JSON.parse(place.dataset.labels);
 const learnt = JSON.parse(place.dataset.learnt);
 const dims = Number(place.dataset.latents);
 const REACH = 3;
+// Directions in which latents differ most; beyond these few a change is hardly seen.
+const DIRECTIONS = 12;
 const COLOURS = ["#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf"];
 
-const decode = (latents, names, signal) => api(`/v1/models/${id}/decode`, {
-  method: "POST", body: { latents, labels: names }, signal,
+const decode = (places, names) => api(`/v1/models/${id}/decode`, {
+  method: "POST", body: { ...places, labels: names },
 });
 
 if ($("#pad") && dims > 0) explore();
 if ($("#scatter")) scatter();
 
 function explore() {
+  // In standard deviations from the label's mean, along each direction.
   const z = new Array(dims).fill(0);
+  const shown = z.slice(0, DIRECTIONS);
+  const called = (dim) => (dims <= 2 ? `z${dim}` : `Direction ${dim + 1}`);
   let label = learnt[0];
   let busy = false;
   let again = false;
@@ -26,7 +31,7 @@ function explore() {
   const pad = $("#pad");
 
   for (const [name, chosen] of [["across", 0], ["up", Math.min(1, dims - 1)]]) {
-    $(`#${name}`).append(...z.map((_, dim) => make("option", { value: dim, textContent: `z${dim}`, selected: dim === chosen })));
+    $(`#${name}`).append(...shown.map((_, dim) => make("option", { value: dim, textContent: called(dim), selected: dim === chosen })));
     $(`#${name}`).addEventListener("change", () => { draw(); });
   }
   const axes = () => [Number($("#across").value), Number($("#up").value)];
@@ -41,11 +46,11 @@ function explore() {
     });
     return button;
   }));
-  $("#sliders").append(...z.map((_, dim) => {
+  $("#sliders").append(...shown.map((_, dim) => {
     const slider = make("input", { type: "range", min: -REACH, max: REACH, step: 0.05, value: 0 });
-    slider.setAttribute("aria-label", `z${dim}`);
+    slider.setAttribute("aria-label", called(dim));
     slider.addEventListener("input", () => { z[dim] = Number(slider.value); draw(); show(); });
-    return make("label", {}, make("span", { textContent: `z${dim}` }), slider);
+    return make("label", {}, make("span", { textContent: called(dim) }), slider);
   }));
   const sliders = $$("#sliders input");
   const told = () => sliders.forEach((slider, dim) => { slider.value = z[dim]; });
@@ -55,7 +60,7 @@ function explore() {
     if (busy) { again = true; return; }
     busy = true;
     const began = performance.now();
-    const made = await attempt(null, () => decode([z.slice()], [label]));
+    const made = await attempt(null, () => decode({ coordinates: [z.slice()] }, [label]));
     busy = false;
     if (made) {
       const [image] = made.images;
@@ -71,7 +76,7 @@ function explore() {
   }
   async function everyLabel() {
     const some = learnt.slice(0, 16);
-    const made = await attempt(null, () => decode(some.map(() => z.slice()), some));
+    const made = await attempt(null, () => decode({ coordinates: some.map(() => z.slice()) }, some));
     if (!made) return;
     $("#same-z").replaceChildren(...made.images.map((image, at) => make("img", {
       src: picture(image.png), alt: some[at], title: some[at], className: "pixels", width: 40, height: 40,
@@ -169,7 +174,7 @@ async function scatter() {
     dot.style.color = COLOURS[label % COLOURS.length];
     return make("small", {}, dot, ` ${names[label]}`);
   }));
-  told.textContent = `${points.length.toLocaleString("en-US")} images by z${found.dimensions[0]} and z${found.dimensions[1]}.`;
+  told.textContent = `${points.length.toLocaleString("en-US")} images by ${found.axes[0]} and ${found.axes[1]}.`;
   const near = (event) => {
     const box = canvas.getBoundingClientRect();
     const x = ((event.clientX - box.left) / box.width) * canvas.width;
@@ -195,7 +200,7 @@ async function scatter() {
       return;
     }
     going = true;
-    const made = await attempt(null, () => decode([latents[row]], [names[own[row]]]));
+    const made = await attempt(null, () => decode({ latents: [latents[row]] }, [names[own[row]]]));
     going = false;
     if (!made) return;
     $("#hovered").src = picture(made.images[0].png);
@@ -214,7 +219,7 @@ async function scatter() {
     const shares = Array.from({ length: 12 }, (_, step) => step / 11);
     const mixed = shares.map((share) => latents[from].map((value, dim) => (1 - share) * value + share * latents[to][dim]));
     const along = shares.map((share) => names[own[share < 0.5 ? from : to]]);
-    const made = await attempt(null, () => decode(mixed, along));
+    const made = await attempt(null, () => decode({ latents: mixed }, along));
     if (!made) return;
     $("#way").replaceChildren(...made.images.map((image, step) => make("img", {
       src: picture(image.png), alt: `${Math.round(100 * shares[step])}% of the way`, className: "pixels", width: 56, height: 56,

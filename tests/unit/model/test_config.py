@@ -86,8 +86,8 @@ def test_imports_no_torch(module):
     assert answer.stdout.strip() == "False"
 
 
-def filled_in(counts, shape=(1, 28, 28), **given):
-    return TrainingOptions(**given).for_images(counts, shape)
+def filled_in(counts, shape=(1, 28, 28), mid_tones=0.0, **given):
+    return TrainingOptions(**given).for_images(counts, shape, mid_tones)
 
 
 def test_stages_take_as_many_steps_however_many_images_there_are():
@@ -143,13 +143,33 @@ def test_colour_and_small_classes_are_refined_only_if_that_is_asked_for():
         ((3, 256, 200), 2, 16, 24),
     ],
 )
-def test_multi_scale_networks_are_for_pictures_that_are_not_small(
-    image_shape, levels, stride, detail_width
-):
+def test_multi_scale_networks_are_for_what_is_large(image_shape, levels, stride, detail_width):
     options = filled_in([900] * 2, image_shape)
 
     assert (options.levels, options.stride, options.detail_width) == (levels, stride, detail_width)
     assert (options.prior == "flow") == (options.optimizer == "muon") == (levels > 0)
+
+
+@pytest.mark.parametrize(
+    ("image_shape", "levels", "stride", "detail_width"),
+    [
+        ((1, 28, 28), 1, 4, 24),
+        ((3, 32, 32), 1, 4, 24),
+        ((1, 16, 16), 1, 2, 0),
+        ((3, 33, 32), 2, 4, 24),
+        ((1, 15, 15), 0, 4, 0),
+    ],
+)
+def test_multi_scale_networks_are_for_small_pictures_with_mid_tones_too(
+    image_shape, levels, stride, detail_width
+):
+    options = filled_in([9000] * 2, image_shape, mid_tones=0.36)
+    assert (options.levels, options.stride, options.detail_width) == (levels, stride, detail_width)
+    if levels:
+        small = max(image_shape[1:]) <= 32
+        assert (options.latent_dim, options.batch_size) == ((64, 128) if small else (96, 48))
+        assert options.refine_epochs == 0
+    assert filled_in([9000] * 2, (1, 28, 28), mid_tones=0.08).levels == 0
 
 
 def test_judge_of_multi_scale_networks_keeps_its_own_batches():

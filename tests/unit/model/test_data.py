@@ -5,7 +5,7 @@ import pytest
 import torch
 from tiny import CPU, striped_data, striped_images
 
-from datagen.model.data import Batches, TrainingData, generator_at
+from datagen.model.data import Batches, TrainingData, generator_at, mid_tones
 
 
 def test_every_row_comes_once_an_epoch_in_an_order_of_its_own():
@@ -90,3 +90,13 @@ def test_looking_once_at_all_images_takes_fewer_of_large_ones_at_a_time(shape, m
 
     assert torch.equal(torch.cat(pieces), torch.arange(2500))
     assert max(map(len, pieces)) == most
+
+
+def test_mid_tones_are_values_that_are_neither_dark_nor_bright():
+    images = np.zeros((4, 1, 2, 2), dtype=np.uint8)
+    images[1], images[2], images[3, 0, 0] = 255, 128, [31, 32]
+    data = TrainingData.on(CPU, images, np.zeros(4, dtype=np.int64))
+
+    assert mid_tones(data) == 5 / 16
+    assert mid_tones(data.subset(torch.tensor([2]))) == 1.0
+    assert mid_tones(data.subset(torch.tensor([0, 1]))) == 0.0

@@ -91,7 +91,7 @@ def test_captions_say_what_was_found():
     assert "After 1 epochs the negative ELBO is 11.5 nats" in DRAWINGS["loss"](own).caption
     assert "5 dimensions" in DRAWINGS["kl-per-dimension"](own).caption
     strips = DRAWINGS["latent-strips"](own)
-    assert {"dimension", "strongest", "r"} == set(strips.numbers["dimensions"][0])
+    assert {"name", "strongest", "r"} == set(strips.numbers["directions"][0])
     assert "r = " in strips.caption
 
 
