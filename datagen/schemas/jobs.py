@@ -91,6 +91,9 @@ class Recommended(Resource):
         default=(), description="The best one that the owner of a job may use is taken."
     )
     gate: Gate | None = None
+    strength: Strength | None = Field(
+        default=None, description="Of `neighbour`; absent where the model has no flow as prior."
+    )
 
 
 class Balance(Request):

@@ -24,7 +24,7 @@ from datagen.schemas import (
 )
 from datagen.service import batch_work, batches, learnt, quotas, webhooks
 from datagen.service.common import find_dataset, find_model, image_shape
-from datagen.service.recommending import gate_of, refuse_unfit_sampler, sampler_of
+from datagen.service.recommending import gate_of, refuse_unfit_sampler, sampler_of, strength_of
 from datagen.settings import Settings
 
 LISTED_LABELS = 20
@@ -140,6 +140,8 @@ def _settled(request: JobCreate, model: Model, owner_id: UUID) -> JobCreate:
         changes["sampler"] = sampler_of(model, owner_id, labelled=request.count is None)
     if request.leaves_gate_to_model:
         changes["gate"] = gate_of(model, request.temperature)
+    if request.strength is None:
+        changes["strength"] = strength_of(model, str(changes.get("sampler", request.sampler)))
     return request.model_copy(update=changes)
 
 

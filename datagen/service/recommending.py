@@ -34,6 +34,11 @@ def sampler_of(model: Model, owner_id: UUID, *, labelled: bool = True) -> str:
     return "prior"
 
 
+def strength_of(model: Model, sampler: str) -> float | None:
+    """How far the sampler goes from real images where a request leaves that to the model."""
+    return _recommended(model).strength if sampler == "neighbour" else None
+
+
 def gate_of(model: Model, temperature: float) -> Gate | None:
     """The recommended gate, as far as the model keeps what it takes.
 

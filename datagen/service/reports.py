@@ -25,7 +25,7 @@ from datagen.service import claims, learnt, sharing
 from datagen.service.common import find_dataset, find_model, owned, page_of, split_digests
 from datagen.service.figures import SAMPLE
 from datagen.service.model_files import ModelFiles
-from datagen.service.recommending import gate_of, sampler_of
+from datagen.service.recommending import gate_of, sampler_of, strength_of
 from datagen.service.sharing import BUNDLED_OWNER
 from datagen.service.unreadable_rows import skip_unreadable
 from datagen.settings import Settings
@@ -310,8 +310,9 @@ def _subject(
         wanted = gate_of(model, 1.0)
         gate = None if wanted is None else wanted.model_dump()
         sampler = sampler_of(model, owner_id)
+        strength = strength_of(model, sampler)
     else:
-        sampler, gate = job.sampler, job.gate
+        sampler, gate, strength = job.sampler, job.gate, job.strength
     return {
         "model": f"{model.name}@{model.version}",
         "model_digest": model.digest,
@@ -319,7 +320,7 @@ def _subject(
         "sampler": sampler,
         "temperature": 1.0 if job is None else job.temperature,
         "truncation": None if job is None else job.truncation,
-        "strength": None if job is None else job.strength,
+        "strength": strength,
         "gate": gate,
         "seed": 0 if job is None else job.seed,
         "real": SAMPLE if dataset is None else f"{dataset.name}@{dataset.version}",

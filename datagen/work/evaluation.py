@@ -23,7 +23,7 @@ from datagen.model.examples import Examples
 from datagen.model.fit import held_out_elbo
 from datagen.model.fitting import posteriors
 from datagen.model.networks import count_parameters
-from datagen.model.samplers import Sampling, draw_latents
+from datagen.model.samplers import STRENGTH, Sampling, draw_latents
 from datagen.quality.judge import Judge, Scorer, accuracy
 from datagen.quality.prdc import NEIGHBOURS, prdc
 from datagen.quality.training_index import TrainingIndex
@@ -41,6 +41,9 @@ LEAST_AGREEMENT = 0.25
 TESTED_PER_CLASS = 500
 # Steps of each classifier that tells what images teach.
 TAUGHT_STEPS = 300
+# Strengths of `neighbour` with a flow that are tried: the farther from real images first, which
+# gives fewer copies of them.
+STRENGTHS = (STRENGTH, 0.4)
 # Images on either side of the coverage.
 COVERED = 2000
 # Images that features are computed of at once.
@@ -128,9 +131,12 @@ def evaluate(
         options.seed,
         check,
     )
-    found = {sampler: _measured(sampler, work) for sampler in _samplers(model, examples)}
-    usable = [name for name, own in found.items() if own.copy_rate <= MOST_COPIES] or ["prior"]
     teaching = _Teaching.of(parts, work) if len(parts.validation) else None
+    found = {name: _measured(Sampling(name), work) for name in _samplers(model, examples)}
+    strength = None
+    if "neighbour" in found and model.flow is not None:
+        strength, found["neighbour"] = _strength(found["neighbour"], teaching, parts, work)
+    usable = [name for name, own in found.items() if own.copy_rate <= MOST_COPIES] or ["prior"]
     gates = {name: gate_for(own.agreement) for name, own in found.items()}
     taught = {}
     if teaching is not None:
@@ -149,7 +155,9 @@ def evaluate(
     elbo = held_out_elbo(model, parts.test, options.seed)
     coverage, reachable_coverage = _coverage(best, parts, work)
     return {
-        "recommended": Recommended(samplers=tuple(samplers), gate=gate).model_dump(mode="json"),
+        "recommended": Recommended(
+            samplers=tuple(samplers), gate=gate, strength=strength
+        ).model_dump(mode="json"),
         "measured_on": parts.measured_on,
         "held_out_images": len(parts.test),
         "parameters": count_parameters(model),
@@ -191,7 +199,32 @@ def _samplers(model: Autoencoder, examples: Examples | None) -> list[str]:
     return [sampler for sampler, is_kept in kept.items() if is_kept]
 
 
-def _measured(sampler: str, work: _Judges) -> Measured:
+def _strength(
+    usual: Measured, teaching: _Teaching | None, parts: Parts, work: _Judges
+) -> tuple[float, Measured]:
+    """How far `neighbour` is best to go from real images, and its images at that strength.
+
+    Args:
+        usual: its images at the first of the strengths.
+        teaching: what tells; None where no images are held out.
+        parts: what the images are for.
+        work: what measures.
+    """
+    tried = {STRENGTHS[0]: usual}
+    if teaching is None:
+        return STRENGTHS[0], usual
+    for strength in STRENGTHS[1:]:
+        tried[strength] = _measured(Sampling("neighbour", strength=strength), work)
+    taught = {
+        str(strength): teaching.by(own, gate_for(own.agreement)) for strength, own in tried.items()
+    }
+    fit = [strength for strength, own in tried.items() if own.copy_rate <= MOST_COPIES]
+    order = [str(strength) for strength in fit or STRENGTHS[:1]]
+    best = float(best_first(order, taught, len(parts.validation))[0])
+    return best, tried[best]
+
+
+def _measured(sampling: Sampling, work: _Judges) -> Measured:
     """What a sampler's images are like; a class without training images is left out."""
     count = work.model.config.class_count
     known = work.train.all_labels
@@ -201,7 +234,7 @@ def _measured(sampler: str, work: _Judges) -> Measured:
     kept, covered = images_per_class(len(work.known)), -(-COVERED // len(work.known))
     for label in work.known:
         work.check()
-        made, own = _drawn(sampler, label, work)
+        made, own = _drawn(sampling, label, work)
         real = torch.nonzero(known == label)[:MEASURED_PER_CLASS, 0]
         scores = work.scorer.score(made)
         agreement[label] = float((scores.argmax(axis=1) == label).mean())
@@ -226,12 +259,11 @@ def _measured(sampler: str, work: _Judges) -> Measured:
     )
 
 
-def _drawn(sampler: str, label: int, work: _Judges) -> tuple[np.ndarray, np.ndarray]:
+def _drawn(sampling: Sampling, label: int, work: _Judges) -> tuple[np.ndarray, np.ndarray]:
     """Images uint8 (N, C, H, W) of one label, and N times the label."""
     labels = np.full(MEASURED_PER_CLASS, label, dtype=np.int64)
     number = np.arange(MEASURED_PER_CLASS) + label * MEASURED_PER_CLASS
     none = np.zeros_like(number)
-    sampling = Sampling(sampler)
     drawn = draw_latents(work.model, sampling, work.seed, number, none, labels, work.examples)
     return np.concatenate(list(work.decoder.tiles(drawn.latents, labels))), labels
 

@@ -224,7 +224,9 @@ def _generated(
     generator = GeneratorCache(storage, settings.device).get(work.files)
     gate = work.subject["gate"]
     drawing = Drawing(
-        Sampling(work.subject["sampler"]), 0, None if gate is None else Gate.model_validate(gate)
+        Sampling(work.subject["sampler"], strength=work.subject.get("strength")),
+        0,
+        None if gate is None else Gate.model_validate(gate),
     )
     each = max(1, effort.images // len(work.learnt))
     labels = np.repeat(np.array(work.learnt, dtype=np.int64), each)

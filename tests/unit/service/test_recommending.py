@@ -15,11 +15,11 @@ GATE = {"min_score": 0.6, "on_shortfall": "keep"}
 def recommending(engine, model):
     """Give the model of three classes a recommendation, and what its samplers take."""
 
-    def change(samplers=("neighbour", "density", "prior"), gate=GATE, **changes):
+    def change(samplers=("neighbour", "density", "prior"), gate=GATE, strength=None, **changes):
         with writing(engine) as session:
             row = session.get_one(Model, model.id)
             row.metrics = {
-                "recommended": {"samplers": list(samplers), "gate": gate},
+                "recommended": {"samplers": list(samplers), "gate": gate, "strength": strength},
                 "density_components": 2,
             }
             row.examples_key, row.index_key = "models/examples", "models/index"
@@ -118,3 +118,21 @@ def test_temperature_0_is_not_gated_unasked(engine, settings, owner, stranger, r
     recommending()
 
     assert made(engine, settings, owner, all=1, temperature=0.0).gate is None
+
+
+def test_strength_that_a_job_leaves_open_is_what_the_model_recommends(
+    engine, settings, owner, recommending
+):
+    recommending(strength=0.4)
+
+    assert made(engine, settings, owner, all=1).strength == 0.4
+    assert made(engine, settings, owner, all=1, sampler="neighbour").strength == 0.4
+    assert made(engine, settings, owner, all=1, sampler="neighbour", strength=0.9).strength == 0.9
+    assert made(engine, settings, owner, all=1, sampler="prior").strength is None
+
+
+def test_model_that_recommends_no_strength_leaves_it_to_the_sampler(
+    engine, settings, owner, recommending
+):
+    recommending()
+    assert made(engine, settings, owner, all=1, sampler="neighbour").strength is None

@@ -121,6 +121,27 @@ def test_flow_can_be_asked_for_and_refused(train):
     assert load_generator(without / GENERATOR, CPU)[0].flow is None
 
 
+@pytest.mark.parametrize(("near", "expected"), [(0.9, 0.4), (0.5, 0.8)])
+def test_strength_at_which_neighbours_teach_most_is_recommended(train, monkeypatch, near, expected):
+    taught = {}
+    measure = evaluation._measured
+
+    def measured(sampling, work):
+        found = measure(sampling, work)
+        taught[id(found)] = evaluation.Taught(near if sampling.strength == 0.4 else 0.5, 0.5)
+        return found
+
+    monkeypatch.setattr(evaluation, "_measured", measured)
+    monkeypatch.setattr(evaluation._Teaching, "by", lambda _, found, _gate: taught[id(found)])
+    _, folder = train(levels=1, flow_epochs=1, flow_width=8)
+    assert read_header(folder / GENERATOR).metrics["recommended"]["strength"] == expected
+
+
+def test_strength_is_recommended_where_there_is_a_flow_alone(train):
+    _, folder = train()
+    assert read_header(folder / GENERATOR).metrics["recommended"]["strength"] is None
+
+
 def test_slice_that_is_over_leaves_a_state_and_no_result(train):
     finished, folder = train(slice_seconds=0.0)
 

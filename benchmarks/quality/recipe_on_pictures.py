@@ -1,0 +1,248 @@
+"""The recommended recipe on pictures: `datagen train --time-budget 10m`, `datagen generate`.
+
+    python -m benchmarks.quality.recipe_on_pictures [--budget 10m] [--sets shapes things grey]
+        [--fashion /usr/share/datasets/fashion-mnist] [--seed 0] [--preset base]
+
+On a GPU, within ten minutes: DATAGEN_DEVICE=cuda, --preset large --budget 2m --sets things fashion
+
+Four sets: *shapes* (32 x 32) and *things* (64 x 64) in colour, of our own making; *grey*, four
+kinds of *things* with noise, 1,136 to 83 of each; and *fashion*, Fashion-MNIST as Debian packages
+it (`dataset-fashion-mnist`), read from `--fashion`. Each is registered, trained on and drawn from
+by the project's own commands, in a state folder of its own. What a CNN learns from the generated
+images alone is set beside what it learns from the real ones (TSTR); 60,000 images and ten epochs of
+the protocol's CNN for *fashion*, 1,000 of each class and 2,000 steps of a small CNN for the others.
+
+Prints a table, writes `benchmarks/results/quality-pictures.json` and contact sheets with real
+images above generated ones, and as its last line prints JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from benchmarks.commands import datagen
+from benchmarks.machine import machine
+from benchmarks.quality import colour
+from benchmarks.quality.classifiers import tested
+from benchmarks.quality.generator import CPU
+from benchmarks.quality.results import RESULTS, commit
+from datagen.images import LabelledImages, contact_sheet, decode_pngs
+from datagen.quality.learning import Learning, Part
+
+PICTURES = RESULTS.parents[1] / "docs" / "images"
+PER_CLASS = 1000
+SHOWN = 12
+SETS = ("shapes", "things", "grey", "fashion")
+# Of *grey*: kinds of *things*, how many of each there are, and the noise of a camera.
+GREY = {"house": 1136, "tree": 500, "umbrella": 249, "car": 83}
+LUMINANCE = (0.299, 0.587, 0.114)
+NOISE = 6.0
+FASHION = (
+    "T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Boot"
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How much is generated, and what learns from it."""
+
+    per_class: int
+    classifier: str
+    learning: Learning
+
+
+SMALL = Protocol(PER_CLASS, "small_cnn", Learning(steps=2000))
+# Ten epochs of 60,000 images.
+PUBLISHED = Protocol(6000, "cnn", Learning(steps=4690))
+
+
+def real_images(which: str, fashion: Path) -> tuple[LabelledImages, LabelledImages]:
+    """The images of a set to train on and to test on."""
+    if which == "fashion":
+        return _fashion(fashion, "train"), _fashion(fashion, "t10k")
+    if which == "grey":
+        return _grey(dict(GREY), 3), _grey(dict.fromkeys(GREY, 200), 4)
+    return _made(which, PER_CLASS, 0), _made(which, PER_CLASS // 2, 1)
+
+
+def _made(which: str, per_class: int, seed: int) -> LabelledImages:
+    images, labels, names = colour.made(which, per_class, seed)
+    return LabelledImages(images, labels, tuple(names))
+
+
+def _grey(counts: dict[str, int], seed: int) -> LabelledImages:
+    images, labels, names = colour.made("things", max(counts.values()), seed)
+    rows = [
+        np.flatnonzero(labels == list(names).index(name))[:count] for name, count in counts.items()
+    ]
+    grey = (images[np.concatenate(rows)] * np.reshape(LUMINANCE, (1, 3, 1, 1))).sum(
+        1, keepdims=True
+    )
+    grey += np.random.default_rng(seed).normal(0.0, NOISE, grey.shape)
+    own = np.repeat(np.arange(len(counts)), list(counts.values()))
+    return LabelledImages(grey.clip(0, 255).astype(np.uint8), own, tuple(counts))
+
+
+def _fashion(folder: Path, split: str) -> LabelledImages:
+    def values(kind: str, header: int) -> np.ndarray:
+        data = gzip.decompress((folder / f"{split}-{kind}-ubyte.gz").read_bytes())
+        return np.frombuffer(data, dtype=np.uint8, offset=header)
+
+    images = values("images-idx3", 16).reshape(-1, 1, 28, 28)
+    return LabelledImages(images, values("labels-idx1", 8).astype(np.int64), FASHION)
+
+
+def generated(
+    home: Path, out: Path, names: tuple[str, ...], per_class: int, *options: str
+) -> tuple[Any, LabelledImages]:
+    """A job as `datagen generate` makes it, and its images."""
+    job = datagen(
+        home, "generate", "--model", "pictures", "--per-label", str(per_class), "--seed", "1",
+        "--out", str(out), *options,
+    )  # fmt: skip
+    tables = [pq.read_table(path) for path in sorted((out / "data").glob("train-*.parquet"))]
+    files = [row["bytes"] for table in tables for row in table["image"].to_pylist()]
+    labels = np.concatenate([table["label"].to_numpy() for table in tables]).astype(np.int64)
+    return job, LabelledImages(decode_pngs(files), labels, names)
+
+
+def agreement(job: Any) -> float:
+    """Mean over the labels of the share that the model's judge agrees with.
+
+    A label of which nothing was stored counts as one that it never agrees with.
+    """
+    return float(np.mean([label["agreement"] or 0.0 for label in job["labels"]]))
+
+
+def run(which: str, given: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """All figures of one set."""
+    seed, fashion = given.seed, given.fashion
+    real, held_out = real_images(which, fashion)
+    names = real.class_names
+    protocol = PUBLISHED if which == "fashion" else SMALL
+    source, home = folder / "set.npz", folder / "home"
+    np.savez(
+        source,
+        x_train=real.images.transpose(0, 2, 3, 1),
+        y_train=real.labels,
+        x_test=held_out.images.transpose(0, 2, 3, 1),
+        y_test=held_out.labels,
+        class_names=np.array(names),
+    )
+    datagen(home, "dataset", "add", "pictures", str(source))
+    began = time.monotonic()
+    model = datagen(
+        home, "train", "pictures", "--dataset", "pictures", "--time-budget", given.budget,
+        "--seed", str(seed), "--preset", given.preset,
+    )  # fmt: skip
+    seconds = time.monotonic() - began
+    plain, _ = generated(home, folder / "plain", names, PER_CLASS, "--no-gate")
+    job, made = generated(home, folder / "made", names, protocol.per_class)
+    _draw(PICTURES / f"pictures-{which}.png", real, made)
+
+    def learnt(kind: str, images: LabelledImages) -> float:
+        parts = [Part(images.images, images.labels)]
+        return tested(kind, parts, protocol.learning, 0, held_out, CPU).accuracy
+
+    metrics = model["metrics"]
+    figures = {
+        name: metrics[name]
+        for name in (
+            "judge_agreement_by_sampler", "copy_rate_by_sampler", "tstr_by_sampler", "trtr",
+            "coverage", "coverage_of_real", "reconstruction_error", "recommended",
+        )
+    }  # fmt: skip
+    return {
+        "set": which,
+        "seed": seed,
+        "image_shape": list(real.image_shape),
+        "images": len(real),
+        "train_seconds": round(seconds, 1),
+        "logistic_on_pixels": learnt("logistic", real),
+        "judge_on_real": metrics["judge_test_accuracy"],
+        "agreement": agreement(job),
+        "agreement_without_gate": agreement(plain),
+        "metrics": figures,
+        "sampler": job["sampler"],
+        "gate": job["gate"],
+        "images_short": job["images_short"],
+        "images_per_second": job["images_per_second"],
+        "tstr": learnt(protocol.classifier, made),
+        "trtr": learnt(protocol.classifier, real),
+        "chance": 1.0 / len(names),
+        "options": model["options"],
+        "config": model["config"],
+        "commit": commit(),
+    }
+
+
+def _draw(path: Path, real: LabelledImages, made: LabelledImages) -> None:
+    """For each class a row of real images, and a row of generated ones below it."""
+    rows, names = [], []
+    for label, name in enumerate(real.class_names):
+        for images, word in ((real, "real"), (made, "generated")):
+            rows.append(images.images[images.labels == label][:SHOWN])
+            names.append(f"{name} {word}"[:16])
+    path.write_bytes(contact_sheet(rows, names, scale=1))
+
+
+def table(found: list[dict[str, Any]]) -> list[str]:
+    """The figures as lines of Markdown."""
+    heads = (
+        "set", "TSTR", "from real images", "of real, above chance", "sampler",
+        "agreement, no gate", "judge on real", "coverage, of real",
+    )  # fmt: skip
+    lines = [f"| {' | '.join(heads)} |", f"|---|{'---:|' * (len(heads) - 1)}"]
+    for one in found:
+        share = (one["tstr"] - one["chance"]) / (one["trtr"] - one["chance"])
+        covered = [one["metrics"].get(name) for name in ("coverage", "coverage_of_real")]
+        told = ", ".join("-" if value is None else f"{value:.2f}" for value in covered)
+        lines.append(
+            f"| {one['set']}, {one['image_shape'][1]} x {one['image_shape'][2]} "
+            f"| {one['tstr']:.1%} | {one['trtr']:.1%} | {share:.2f} | `{one['sampler']}` "
+            f"| {one['agreement_without_gate']:.1%} | {one['judge_on_real']:.1%} | {told} |"
+        )
+    return lines
+
+
+def main() -> None:
+    """Run the sets one after the other."""
+    parser = argparse.ArgumentParser(description="The recommended recipe on pictures.")
+    parser.add_argument("--budget", default="10m", help="As for datagen train.")
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
+    parser.add_argument("--preset", default="base", help="Sizes; `large` for a GPU.")
+    parser.add_argument("--seed", type=int, default=0, help="Of the training.")
+    parser.add_argument(
+        "--fashion", type=Path, default=Path("/usr/share/datasets/fashion-mnist"),
+        help="The folder with the four files of Fashion-MNIST.",
+    )  # fmt: skip
+    given = parser.parse_args()
+    if "fashion" in given.sets and not given.fashion.is_dir():
+        parser.error(f"there is no folder {given.fashion}; give --fashion, or --sets without it")
+    found = []
+    for which in given.sets:
+        with tempfile.TemporaryDirectory(prefix="datagen-pictures-") as folder:
+            found.append(run(which, given, Path(folder)))
+    path = RESULTS / "quality-pictures.json"
+    kept = json.loads(path.read_text())["sets"] if path.exists() else []
+    again = {(one["set"], one["seed"]) for one in found}
+    found = [*(one for one in kept if (one["set"], one.get("seed")) not in again), *found]
+    document = {"budget": given.budget, "machine": machine(os.cpu_count() or 1), "sets": found}
+    path.write_text(json.dumps(document, indent=1) + "\n")
+    print("\n".join(table(found)))
+    print(json.dumps(document))
+
+
+if __name__ == "__main__":
+    main()
