@@ -121,6 +121,36 @@ def test_training_is_followed_and_its_model_generates(stack: Any, tmp_path: Path
     assert "left, right" in unknown.err
 
 
+def test_training_starts_from_an_earlier_model_and_its_neighbours_have_a_strength(
+    stack: Any, tmp_path: Path
+) -> None:
+    source = write_folders(tmp_path / "src", per_label=100)
+    assert stack.command("dataset", "add", "warm", str(source)).code == 0
+    few = ("--epochs", "1", "--refine-epochs", "0", "--judge-epochs", "1", "--json")
+    sizes = ("--width", "8", "--latent-dim", "2")
+    first = stack.command("train", "cold", "--dataset", "warm", *sizes, *few)
+    assert first.code == 0, first.err
+    second = stack.command("train", "hot", "--dataset", "warm", "--from", "cold", *few)
+    assert second.code == 0, second.err
+    assert second.json["parent"]["name"] == "cold"
+    assert second.json["config"]["width"] == 8
+    shown = stack.command("model", "show", "hot")
+    assert "cold@1" in shown.out
+    assert "TSTR" in shown.out
+    refused = stack.command("train", "x", "--dataset", "warm", "--from", "cold", "--width", "16")
+    assert refused.code == 2
+    assert "'width' is 16, and the model to start from has 8" in refused.err
+    stranger = stack.command("train", "x", "--dataset", "warm", "--from", "mnist")
+    assert stranger.code == 2
+    assert "shape" in stranger.err
+
+    near = stack.command(
+        "generate", "--model", "hot", "--per-label", "2", "--sampler", "neighbour",
+        "--strength", "0.25", "--no-gate", "--json",
+    )  # fmt: skip
+    assert (near.code, near.json["strength"], near.json["images_stored"]) == (0, 0.25, 4)
+
+
 def test_sources_of_other_kinds_are_added(stack: Any, tmp_path: Path) -> None:
     folders = write_folders(tmp_path / "src", per_label=10)
     shutil.make_archive(str(tmp_path / "packed"), "zip", folders)

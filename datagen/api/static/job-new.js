@@ -25,6 +25,13 @@ function start() {
   for (const name of ["sampler", "temperature"]) {
     if (given.get(name)) $(`#${name}`).value = given.get(name);
   }
+  const strength = $("#strength");
+  if (given.get("strength")) { strength.value = given.get("strength"); strength.dataset.chosen = "yes"; }
+  const near = () => {
+    $("[data-strength]").hidden = $("#sampler").value !== "neighbour";
+    $("#strength-told").textContent = strength.dataset.chosen ? Number(strength.value).toFixed(2) : "";
+  };
+  near();
   const counts = () => Object.fromEntries(rows
     .map((row) => [row.dataset.label, Math.floor(Number($("input[type=number]", row).value) || 0)])
     .filter(([, count]) => count > 0));
@@ -61,6 +68,7 @@ function start() {
       sampler: $("#sampler").value,
       temperature: Number($("#temperature").value),
     };
+    if (told.sampler === "neighbour" && strength.dataset.chosen) told.strength = Number(strength.value);
     const own = gate();
     if (own !== undefined) told.gate = own;
     return told;
@@ -133,10 +141,12 @@ function start() {
   $("#balance").addEventListener("change", balance);
   $("#balance-to").addEventListener("input", balance);
   if (given.get("balance")) { $("#balance").value = given.get("balance"); balance(); }
+  strength.addEventListener("input", () => { strength.dataset.chosen = "yes"; near(); everything(); });
   $("#dice").addEventListener("click", () => { another(); everything(); });
   seed.addEventListener("input", everything);
   $("#sampler").addEventListener("change", (event) => {
     $("#sampler-help").textContent = SAMPLERS[event.target.value];
+    near();
     everything();
   });
   $("#temperature").addEventListener("input", (event) => {
