@@ -22,7 +22,7 @@ class QualityRow(NamedTuple):
     meaning: str
 
 
-_AGREEMENT = "How often the judge sees the label that was asked for, with no gate before it."
+_AGREEMENT = "How often the judge sees the label that was requested, without a gate."
 _TSTR = (
     "Train on synthetic, test on real: balanced accuracy on held-out images of a classifier that "
     "has learnt from generated images alone, and from real ones."

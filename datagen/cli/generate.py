@@ -71,8 +71,8 @@ def generate(
     strength: Annotated[
         float | None,
         typer.Option(
-            help="With --sampler neighbour: how far from the real image that an image starts from; "
-            "0 to 1."
+            help="With --sampler neighbour: distance from the real image that an image starts "
+            "from, 0 to 1; the model's best by default."
         ),
     ] = None,
     gate: Annotated[
@@ -192,6 +192,7 @@ def _plan(model: str, counts: dict[str, int] | None, wanted: JobOptions, *, as_j
         {
             "model": f"{plan.model.name}@{plan.model.version}",
             "sampler": plan.sampler,
+            "strength": plan.strength,
             "images": f"{plan.images:,} in {batches}",
             "time": None if plan.seconds is None else f"about {plan.seconds:,.0f} s",
             "storage": None if plan.bytes is None else f"about {plan.bytes / 1e6:,.1f} MB",

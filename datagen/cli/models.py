@@ -56,6 +56,10 @@ def preview_model(
     temperature: Annotated[
         float, typer.Option(min=0.0, help="Below 1: safer and less varied.")
     ] = 1.0,
+    strength: Annotated[
+        float | None,
+        typer.Option(help="With --sampler neighbour: distance from the real image, 0 to 1."),
+    ] = None,
     scale: Annotated[int, typer.Option(min=1, max=8, help="How far images are enlarged.")] = 2,
     out: Annotated[Path, typer.Option(help="The picture.")] = Path("preview.png"),
     as_json: AsJson = False,
@@ -70,6 +74,7 @@ def preview_model(
             seed=seed,
             sampler=cast("Sampler", sampler or "recommended"),
             temperature=temperature,
+            strength=strength,
         )
     if as_json:
         print_json(pictures.preview)
@@ -252,8 +257,7 @@ def print_model(model: Model) -> None:
         }
     )
     if rows := quality_rows(model.metrics):
-        held_out = f"measured on {model.metrics.get('held_out_images', 0):,} held-out images"
-        print_table([held_out, "generated", "real"], [row[:3] for row in rows])
+        print_table(["measured", "generated", "real"], [row[:3] for row in rows])
 
 
 def _named(model: ModelRef | None) -> str | None:

@@ -148,6 +148,10 @@ def _quality(info: ExportInfo) -> Iterator[str]:
         for row in quality_rows(job.metrics)
     ]
     if lines:
+        yield (
+            "What the training of each generator measured, with the sampler and the gate that it "
+            "recommends:"
+        )
         heads = ["| model | figure | generated images | real images |", "|---|---|---:|---:|"]
         yield "\n".join([*heads, *lines])
         meanings = {row.name: row for job in models.values() for row in quality_rows(job.metrics)}

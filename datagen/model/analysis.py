@@ -91,15 +91,20 @@ class PrincipalDirections:
             values.double().cpu().numpy() for values in (kept.share, kept.mean, kept.scale)
         )
         centres = np.einsum("km,kmd->kd", share, mean)
-        within = np.einsum("km,kmij,kmlj->il", share, scale, scale)
-        apart = mean - centres[:, None, :]
-        within += np.einsum("km,kmi,kml->il", share, apart, apart)
-        within /= len(centres)
-        if within.shape[0] <= AXES_AS_THEY_ARE:
-            return cls(centres, np.diag(np.sqrt(within.diagonal())))
+        # Nothing was fitted to a class without images: it is N(0, I) still.
+        dims = mean.shape[2]
+        is_fitted = mean.any(axis=(1, 2)) | (scale != np.eye(dims)).any(axis=(1, 2, 3))
+        rows = np.flatnonzero(is_fitted) if is_fitted.any() else np.arange(len(centres))
+        within = np.zeros((dims, dims))
+        for row in rows:
+            weight = np.sqrt(share[row])
+            spread = np.hstack(list(weight[:, None, None] * scale[row]))
+            apart = (weight[:, None] * (mean[row] - centres[row])).T
+            within += (spread @ spread.T + apart @ apart.T) / len(rows)
         # Along the axes where all directions are alike, as N(0, I) has them.
-        if np.allclose(within, within[0, 0] * np.eye(len(within))):
-            return cls(centres, np.sqrt(within))
+        is_round = np.allclose(within, within[0, 0] * np.eye(dims))
+        if dims <= AXES_AS_THEY_ARE or is_round:
+            return cls(centres, np.diag(np.sqrt(within.diagonal())))
         values, vectors = np.linalg.eigh(within)
         order = np.argsort(-values, kind="stable")
         directions = vectors.T[order] * np.sqrt(values[order].clip(min=_LEAST_VARIANCE))[:, None]

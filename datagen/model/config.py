@@ -369,10 +369,12 @@ class TrainingOptions(BaseModel):
         is_refined = not (is_small or channels == COLOUR or wants_levels)
         if not (is_refined or self.refine):
             fitting["refine_epochs"] = 0
+        fitting_latents: int = fitting["latent_dim"]
         preset = PRESETS[self.preset or "base"]
         fitting |= preset
         if "latent_dim" in preset:
-            fitting["latent_dim"] = max(preset["latent_dim"], _latent_dim(count, channels))
+            usual = fitting_latents if wants_levels else _latent_dim(count, channels)
+            fitting["latent_dim"] = max(preset["latent_dim"], usual)
         return self.model_copy(
             update={name: value for name, value in fitting.items() if name not in given}
         )
@@ -415,7 +417,8 @@ class TrainingOptions(BaseModel):
                     field=f"options.{name}",
                 )
         inherited: dict[str, Any] = {name: getattr(parent, name) for name in INHERITED}
-        if parent.flow_width and self.prior in {None, "flow"}:
+        has_flow_size = {"flow_width", "flow_blocks"} & given
+        if parent.flow_width and self.prior in {None, "flow"} and not has_flow_size:
             inherited |= {
                 "prior": "flow",
                 "flow_width": parent.flow_width,

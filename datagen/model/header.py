@@ -44,7 +44,7 @@ class CheckpointHeader(BaseModel):
     class_names: tuple[str, ...] = Field(min_length=1)
     image_shape: tuple[int, int, int]
     training_digest: str
-    parent_digest: str | None = None
+    parent_digest: str | None = Field(default=None, max_length=64)
     options: dict[str, Any] = Field(default_factory=dict)
     metrics: dict[str, Any] = Field(default_factory=dict)
     datagen_version: str

@@ -1,7 +1,7 @@
 """What one sees in an image, as numbers: slant, verticality, stroke width, area, brightness.
 
 They are made from image moments (Hu, "Visual pattern recognition by moment invariants", 1962) and
-counts, and serve to name what a latent dimension does.
+counts, and serve to name what a direction of the latents does.
 """
 
 from __future__ import annotations

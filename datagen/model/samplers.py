@@ -26,7 +26,7 @@ SAMPLERS = ("prior", "density", "neighbour", "interpolate")
 NO_SOURCE = -1
 # Covariances are gathered row by row; so many at once that they fit into a cache.
 _ROWS_AT_ONCE = 512
-# Of the way to noise that `neighbour` goes back with a flow, where nobody says how far.
+# The share of the way back to noise that `neighbour` goes with a flow by default.
 STRENGTH = 0.8
 
 
@@ -147,7 +147,7 @@ def draw_latents(
         latents = _along_flow(model, scaled, labels, mean[first], strength)
         sources = np.stack([examples.rows[first], none[:, 0]], axis=1)
     elif sampling.sampler == "neighbour" and sampling.strength is not None:
-        # Of the same spread as the prior, whatever the strength.
+        # The weights' squares add up to 1, so the spread is that of the prior at any strength.
         centre = _from_mixture(model.prior, noise, choices[:, 0], labels, 0.0)
         drawn = _from_mixture(model.prior, noise, choices[:, 0], labels, sampling.temperature)
         stays = math.sqrt(1.0 - sampling.strength**2)

@@ -2,7 +2,8 @@
 
 What the parent learnt about pictures is kept whatever the labels: a label that both know keeps its
 embedding, a new one begins at the mean of those that the parent knows, and what belonged to a label
-that is gone is left behind. What is fitted to posteriors after training is not taken over.
+that is gone is left behind. The flow is taken over, too; normals and mixtures, which are fitted to
+the posteriors after training, are not.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from datagen.model.autoencoders import Autoencoder
 
 # A row for each label.
 _LABEL_ROWS = ("label.weight", "prior_mean.weight", "prior_logvar.weight")
-# Fitted to the posteriors after training.
+# Normals and mixtures, which are fitted to the posteriors after training.
 _FITTED = ("prior.", "density.")
 
 
@@ -39,13 +40,15 @@ def start_from(
     """
     known = {name: number for number, name in enumerate(parent_class_names)}
     sources = [known.get(name) for name in class_names]
+    # Where the networks see no label, the flow has one row for all of them.
+    is_by_label = model.config.is_conditional
     taken = parent.state_dict()
     weights = model.state_dict()
     for name, own in weights.items():
         if name.startswith(_FITTED):
             continue
         theirs = taken.get(name)
-        if theirs is not None and name.endswith(_LABEL_ROWS):
+        if theirs is not None and is_by_label and name.endswith(_LABEL_ROWS):
             if theirs.shape[1:] == own.shape[1:]:
                 own.copy_(_label_rows(theirs, own, sources, len(parent_class_names)))
         elif theirs is not None and theirs.shape == own.shape:
@@ -67,9 +70,6 @@ def _label_rows(
         sources: row of the parent for each label of the model; None for a new label.
         parent_classes: labels of the parent, without the null label.
     """
-    if len(own) < len(sources):
-        # One row for all labels, and perhaps one for none: the networks see no label.
-        return theirs if theirs.shape == own.shape else own
     mean = theirs[:parent_classes].mean(dim=0)
     rows = [mean if source is None else theirs[source] for source in sources]
     has_null = len(theirs) > parent_classes

@@ -52,9 +52,10 @@ class Learning:
         batch_size: images a step.
         learning_rate: the largest.
         constant: keep it, with plain Adam; else it rises and falls once, with AdamW.
-        fast: compute in bfloat16 where the device gains from it. Not for the judge's networks:
-            gradients of their strided convolution over two or three positions read memory that
-            nobody wrote (torch 2.15 with AMX), and the weights were never twice the same.
+        fast: compute in bfloat16 where the device gains from it. Not for the judge's networks on
+            small images (`gains_from_fast_precision`): gradients of their strided convolution over
+            two or three positions read memory that nobody wrote (torch 2.15 with AMX), and the
+            weights were never twice the same.
     """
 
     steps: int
@@ -172,15 +173,20 @@ def _counts(parts: Sequence[Part], size: int) -> list[int]:
 
 
 @torch.inference_mode()
-def predicted(network: nn.Module, images: np.ndarray, device: torch.device) -> np.ndarray:
-    """Probabilities of the classes, float32 (N, K), of images uint8 (N, C, H, W)."""
+def predicted(
+    network: nn.Module, images: np.ndarray, device: torch.device, *, fast: bool = True
+) -> np.ndarray:
+    """Probabilities of the classes, float32 (N, K), of images uint8 (N, C, H, W).
+
+    `fast` computes in bfloat16 where the device gains from it; see `Learning`.
+    """
     network.eval()
     size = looked_at_once(int(np.prod(images.shape[1:])))
     found = []
     for start in range(0, len(images), size):
         # A copy: the array may be a map of a file, of which torch warns.
         image = torch.tensor(images[start : start + size]).to(device).float().div_(255.0)
-        with fast_precision(device):
+        with fast_precision(device) if fast else nullcontext():
             logits = network(image.to(memory_format=torch.channels_last))
         found.append(torch.softmax(logits.float(), dim=1).cpu().numpy())
     return np.concatenate(found)

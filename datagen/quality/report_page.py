@@ -76,6 +76,7 @@ def _facts(report: Mapping[str, Any]) -> str:
         "images": f"{own['images']:,}",
         "sampler": own["sampler"],
         "temperature": own["temperature"],
+        "strength": own.get("strength"),
         "gate": None if gate is None else ", ".join(f"{key} {gate[key]}" for key in gate),
         "real images": f"{own['real']}: {own['training_images']:,} to learn from, "
         f"{own['held_out_images']:,} held out",

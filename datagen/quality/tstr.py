@@ -36,7 +36,10 @@ def images_per_class(class_count: int) -> int:
 
 
 def reduced(images: np.ndarray) -> np.ndarray:
-    """A few images uint8 (N, C, H, W), averaged down by a whole number to at most 64 a side."""
+    """Images uint8 (N, C, H, W), averaged down by a whole number to at most 64 a side.
+
+    All at once, as floats: give few large ones at a time.
+    """
     factor = -(-max(images.shape[2:]) // LARGEST_SIDE)
     if factor == 1:
         return images
@@ -77,12 +80,13 @@ def tstr(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = Judge(config)
-    learning = Learning(steps, BATCH, fast=gains_from_fast_precision(config, device))
+    fast = gains_from_fast_precision(config, device)
+    learning = Learning(steps, BATCH, fast=fast)
     part = Part(images, labels, balanced=True)
     learn(network, [part], learning, seed=seed, device=device, check=check)
     found = []
     for real, own in tests:
-        right = predicted(network, real, device).argmax(axis=1) == own
+        right = predicted(network, real, device, fast=fast).argmax(axis=1) == own
         found.append(balanced_accuracy(right, own))
     return found
 

@@ -116,7 +116,7 @@ def within_calendar(moment: datetime) -> datetime:
 
 Moment = Annotated[AwareDatetime, AfterValidator(within_calendar)]
 Count = Annotated[int, Field(ge=1, le=MAX_IMAGES, strict=True)]
-# Of the sampler that starts near a real image: how far it goes.
+# The distance that the sampler `neighbour` keeps from the real image that it starts from.
 Strength = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 
 

@@ -172,9 +172,9 @@ class JobCreate(Wanted):
     )
     strength: Strength | None = Field(
         default=None,
-        description="Of the sampler `neighbour`: how far an image may be from the real one that it "
+        description="Of the sampler `neighbour`: how far an image is from the real one that it "
         "starts from. 0 gives that image as the model reconstructs it, 1 one that has nothing to "
-        "do with it. Left out, as far as was found to teach best.",
+        "do with it. By default the value that the model recommends.",
     )
     gate: Gate | None = Field(
         default=None,

@@ -261,6 +261,12 @@ class PipelineApply(Request):
     retries: int = Field(default=0, ge=0, le=10, description="Of a run that failed.")
     notify: Notify | None = None
 
+    @model_validator(mode="after")
+    def _strength_is_for_neighbours(self) -> Self:
+        if self.strength is not None and self.sampler != "neighbour":
+            raise ValueError("'strength' is for the sampler 'neighbour'; name that sampler too")
+        return self
+
     @property
     def leaves_gate_to_model(self) -> bool:
         """Whether no gate was named: null is one, that lets every image pass."""

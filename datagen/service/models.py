@@ -57,7 +57,8 @@ def create(
 
     Raises:
         NotFound: no such dataset of the owner's, or no model to start from that they may see.
-        Conflict: that model is not trained.
+        Conflict: that model is not trained, or was removed.
+        Forbidden: it is another owner's, who does not share it any more.
         InvalidRequest: a dataset that nothing can be trained on, or a model to start from that was
             trained on other images or has other networks.
     """
@@ -69,7 +70,11 @@ def create(
     if request.from_model is not None:
         # It cannot be removed until the training that names it is written.
         parent = find_model(session, owner_id, request.from_model, usable=True)
-        session.refresh(parent, with_for_update={"key_share": True})
+        parent = session.get(
+            Model, parent.id, with_for_update={"key_share": True}, populate_existing=True
+        )
+        if parent is None:
+            raise NotFound(f"There is no model {request.from_model!r} any more.")
         _refuse_as_parent(parent, owner_id, dataset, options)
     moment = now(session)
     model = Model(
@@ -118,12 +123,12 @@ def _refuse_as_parent(
             f"The model {parent.name}@{parent.version} is {parent.state}; a training starts from "
             "one that is trained."
         )
-    if not parent.config:
-        # Of an old model's networks its checkpoint alone knows; the training looks there.
-        return
-    config = GeneratorConfig.model_validate(parent.config)
     channels, height, width = dataset.image_shape
-    TrainingOptions.model_validate(options).starting_from(config, (channels, height, width))
+    # Of an old model's networks its checkpoint alone knows; the training looks there.
+    known = parent.config or {"class_count": len(parent.class_names)}
+    config = GeneratorConfig.model_validate({"image_shape": parent.image_shape} | known)
+    own = TrainingOptions.model_validate(options if parent.config else {})
+    own.starting_from(config, (channels, height, width))
 
 
 def _refuse_untrainable(dataset: Dataset) -> None:
@@ -151,7 +156,7 @@ def to_schema(session: Session, model: Model, owner_id: UUID) -> schemas.Model:
         "parent": _parent_as_seen(session, model, owner_id),
     }
     if not sharing.names_dataset(session, model, owner_id):
-        own |= {"dataset": None, "dataset_digest": None, "parent_digest": None}
+        own |= dict.fromkeys(("dataset", "dataset_digest", "parent", "parent_digest"))
     return schemas.Model.model_validate(plain | own)
 
 
@@ -295,10 +300,16 @@ def remove(session: Session, owner_id: UUID, reference: str, *, force: bool = Fa
 
 
 def _training_from(session: Session, model: Model) -> Model | None:
-    """A training that starts from a model and has not ended."""
-    return session.scalars(
-        select(Model).where(Model.parent_id == model.id, Model.state.in_(claims.OPEN)).limit(1)
-    ).first()
+    """A training of the model's owner that starts from it and has not ended.
+
+    Those of others are not named, and hinder nobody: they fail with the reason.
+    """
+    query = select(Model).where(
+        Model.parent_id == model.id,
+        Model.owner_id == model.owner_id,
+        Model.state.in_(claims.OPEN),
+    )
+    return session.scalars(query.limit(1)).first()
 
 
 def _users(session: Session, kind: type[Job | Report], model_id: UUID) -> Sequence[_User]:

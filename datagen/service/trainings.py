@@ -15,7 +15,7 @@ from datagen.db.session import now
 from datagen.db.tables import Dataset, Model
 from datagen.errors import Conflict
 from datagen.queue import RUN_TRAINING, Message
-from datagen.service import claims
+from datagen.service import claims, sharing
 from datagen.service.common import split_digests
 from datagen.service.model_files import ModelFiles, StoredFile
 from datagen.settings import Settings
@@ -68,7 +68,12 @@ def _work_of(session: Session, model: Model) -> TrainingWork:
 
 
 def _weights_of_parent(session: Session, model: Model) -> StoredFile | None:
-    """Weights that a training starts from. Raises Conflict where they are gone."""
+    """Weights that a training starts from.
+
+    Raises:
+        Conflict: the model that has them was removed.
+        Forbidden: it is another owner's, who does not share it any more.
+    """
     if model.parent_id is None or model.parent_digest is None:
         return None
     parent = session.get(Model, model.parent_id)
@@ -77,6 +82,7 @@ def _weights_of_parent(session: Session, model: Model) -> StoredFile | None:
             f"The model {model.parent_id}, which the training starts from, was removed; train from "
             "another model, or from nothing."
         )
+    sharing.refuse_withdrawn(parent, model.owner_id)
     return StoredFile(parent.checkpoint_key, model.parent_digest)
 
 

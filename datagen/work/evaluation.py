@@ -17,7 +17,7 @@ import torch
 
 from datagen.model.autoencoders import Autoencoder
 from datagen.model.config import TrainingOptions
-from datagen.model.data import TrainingData
+from datagen.model.data import TrainingData, looked_at_once
 from datagen.model.decoding import Decoder
 from datagen.model.examples import Examples
 from datagen.model.fit import held_out_elbo
@@ -28,10 +28,12 @@ from datagen.quality.judge import Judge, Scorer, accuracy
 from datagen.quality.prdc import NEIGHBOURS, prdc
 from datagen.quality.training_index import TrainingIndex
 from datagen.quality.tstr import as_arrays, images_per_class, reduced, tstr
-from datagen.schemas import Gate, Recommended
+from datagen.schemas import STARTING_FROM_IMAGES, Gate, Recommended
 from datagen.work.splits import Parts
 
-MEASURED_PER_CLASS = 1000
+# Images of each label that a sampler is measured on, and the values that they may have together: of
+# large pictures fewer, so that they fit into memory.
+MEASURED_PER_CLASS, MEASURED_VALUES = 1000, 1 << 28
 # Of a sampler's images: beyond, a gate that refuses copies is seldom passed, and what passes is no
 # longer what the sampler is for.
 MOST_COPIES = 0.75
@@ -39,32 +41,31 @@ MOST_COPIES = 0.75
 LEAST_AGREEMENT = 0.25
 # Held-out images of each class that a classifier is tested on.
 TESTED_PER_CLASS = 500
-# Steps of each classifier that tells what images teach.
-TAUGHT_STEPS = 300
+# Steps of each classifier.
+TSTR_STEPS = 300
 # Strengths of `neighbour` with a flow that are tried: the farther from real images first, which
 # gives fewer copies of them.
 STRENGTHS = (STRENGTH, 0.4)
-# Images on either side of the coverage.
-COVERED = 2000
-# Images that features are computed of at once.
-_AT_ONCE = 256
+# Images on either side of the coverage, and the values that their features may have together.
+COVERED, COVERED_VALUES = 2000, 1 << 24
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a sampler's images are like.
+    """Images of a sampler, and what was measured of them.
 
     Attributes:
+        sampling: how they were drawn.
         agreement: of each class, how often the judge agrees; None of a class that was not learnt.
         variance: of each class, how much images vary, as a share of real ones.
         copy_rate: share of copies of training images.
         images: some of them, uint8 (N, C, H, W), reduced.
-        labels: of those, int64 (N,).
+        labels: of those, int64 (N,); the judge's where the networks see no label.
         scores: of those, the judge's probability of the label, float32 (N,).
         copied: of those, which are copies of training images, bool (N,).
-        features: of some of them, as the judge has them, float32 (M, F).
     """
 
+    sampling: Sampling
     agreement: list[float | None]
     variance: list[float | None]
     copy_rate: float
@@ -72,7 +73,6 @@ class Measured:
     labels: np.ndarray
     scores: np.ndarray
     copied: np.ndarray
-    features: np.ndarray
 
     def passed(self, gate: Gate) -> np.ndarray:
         """Which of the images a gate lets pass, bool (N,)."""
@@ -80,8 +80,21 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class _Judges:
-    """A model and its judge at work, and what they are held against."""
+class Accuracy:
+    """Balanced accuracy of a classifier that has learnt from some images alone.
+
+    Attributes:
+        validation: on the images for validation, by which samplers are compared.
+        test: on the images that the model is measured on.
+    """
+
+    validation: float
+    test: float
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A model and its judge at work, and what they are compared with."""
 
     model: Autoencoder
     decoder: Decoder
@@ -89,9 +102,14 @@ class _Judges:
     scorer: Scorer
     index: TrainingIndex
     examples: Examples | None
-    train: TrainingData
+    parts: Parts
     seed: int
     check: Callable[[], None]
+
+    @property
+    def train(self) -> TrainingData:
+        """What the model has learnt from."""
+        return self.parts.train
 
     @property
     def known(self) -> list[int]:
@@ -120,44 +138,34 @@ def evaluate(
         check: called now and then; raises to stop.
     """
     device = parts.train.device
-    work = _Judges(
+    work = _Work(
         model,
         Decoder(model, device),
         judge,
         Scorer(judge, device),
         index,
         examples,
-        parts.train,
+        parts,
         options.seed,
         check,
     )
-    teaching = _Teaching.of(parts, work) if len(parts.validation) else None
-    found = {name: _measured(Sampling(name), work) for name in _samplers(model, examples)}
-    strength = None
-    if "neighbour" in found and model.flow is not None:
-        strength, found["neighbour"] = _strength(found["neighbour"], teaching, parts, work)
+    classifiers = _Classifiers.of(work) if len(parts.validation) else None
+    found, accuracies = _compared(work, classifiers)
     usable = [name for name, own in found.items() if own.copy_rate <= MOST_COPIES] or ["prior"]
-    gates = {name: gate_for(own.agreement) for name, own in found.items()}
-    taught = {}
-    if teaching is not None:
-        taught = {name: teaching.by(own, gates[name]) for name, own in found.items()}
-    samplers = best_first(usable, taught, len(parts.validation))
-    best, gate = found[samplers[0]], gates[samplers[0]]
-    if gate.min_score and teaching is not None:
-        # Images that the judge is sure of are the easy ones: see what they teach with the others.
-        open_gate = gate.model_copy(update={"min_score": 0.0})
-        tried = {"gated": taught[samplers[0]], "open": teaching.by(best, open_gate)}
-        if best_first(["gated", "open"], tried, len(parts.validation))[0] == "open":
-            gate, taught[samplers[0]] = open_gate, tried["open"]
+    held_out = 0 if classifiers is None else classifiers.held_out
+    samplers = best_first(usable, accuracies, held_out)
+    best = found[samplers[0]]
+    gate = gate_for(best.agreement)
     real = None
-    if teaching is not None:
-        real = teaching.from_images(*as_arrays(parts.train, images_per_class(len(work.known))))
+    if classifiers is not None:
+        gate, accuracies[samplers[0]] = _best_gate(best, gate, accuracies[samplers[0]], classifiers)
+        real = classifiers.learn(*as_arrays(parts.train, images_per_class(len(work.known))))
     elbo = held_out_elbo(model, parts.test, options.seed)
-    coverage, reachable_coverage = _coverage(best, parts, work)
+    coverage, coverage_of_real = _coverage(best.sampling, work)
+    strength = found["neighbour"].sampling.strength if "neighbour" in found else None
+    recommended = Recommended(samplers=tuple(samplers), gate=gate, strength=strength)
     return {
-        "recommended": Recommended(
-            samplers=tuple(samplers), gate=gate, strength=strength
-        ).model_dump(mode="json"),
+        "recommended": recommended.model_dump(mode="json"),
         "measured_on": parts.measured_on,
         "held_out_images": len(parts.test),
         "parameters": count_parameters(model),
@@ -175,12 +183,54 @@ def evaluate(
             sampler: round(own.copy_rate, 5) for sampler, own in found.items()
         },
         "variance_ratio_per_class": [_rounded(value, 4) for value in best.variance],
-        "tstr": round(taught[samplers[0]].test, 5) if taught else None,
-        "tstr_by_sampler": {sampler: round(own.test, 5) for sampler, own in taught.items()},
+        "tstr": round(accuracies[samplers[0]].test, 5) if accuracies else None,
+        "tstr_by_sampler": {name: round(own.test, 5) for name, own in accuracies.items()},
         "trtr": None if real is None else round(real.test, 5),
         "coverage": _rounded(coverage, 5),
-        "coverage_of_real": _rounded(reachable_coverage, 5),
+        "coverage_of_real": _rounded(coverage_of_real, 5),
     }
+
+
+def _compared(
+    work: _Work, classifiers: _Classifiers | None
+) -> tuple[dict[str, Measured], dict[str, Accuracy]]:
+    """What each sampler's images are like, and what a classifier learns from them.
+
+    Where a sampler has several strengths, at the best of them; without classifiers at the first,
+    and nothing is learnt.
+    """
+    found, accuracies = {}, {}
+    for sampler in _samplers(work.model, work.examples):
+        ways = [Sampling(sampler)]
+        if sampler == "neighbour" and work.model.flow is not None:
+            ways = [Sampling(sampler, strength=strength) for strength in STRENGTHS]
+        if classifiers is None:
+            found[sampler] = _measured(ways[0], work)
+            continue
+        tried = {str(number): _measured(way, work) for number, way in enumerate(ways)}
+        learnt = {
+            number: classifiers.learn_through(gate_for(own.agreement), own)
+            for number, own in tried.items()
+        }
+        few_copies = [number for number, own in tried.items() if own.copy_rate <= MOST_COPIES]
+        best = best_first(few_copies or ["0"], learnt, classifiers.held_out)[0]
+        found[sampler], accuracies[sampler] = tried[best], learnt[best]
+    return found, accuracies
+
+
+def _best_gate(
+    best: Measured, gate: Gate, gated: Accuracy, classifiers: _Classifiers
+) -> tuple[Gate, Accuracy]:
+    """The gate whose images a classifier learns more from: with a least score, or without one.
+
+    The judge is sure of the easy images; the others may be what a classifier needs.
+    """
+    if not gate.min_score:
+        return gate, gated
+    no_score = gate.model_copy(update={"min_score": 0.0})
+    learnt = {"gated": gated, "free": classifiers.learn_through(no_score, best)}
+    is_gated = best_first(["gated", "free"], learnt, classifiers.held_out)[0] == "gated"
+    return (gate, gated) if is_gated else (no_score, learnt["free"])
 
 
 def _samplers(model: Autoencoder, examples: Examples | None) -> list[str]:
@@ -199,139 +249,126 @@ def _samplers(model: Autoencoder, examples: Examples | None) -> list[str]:
     return [sampler for sampler, is_kept in kept.items() if is_kept]
 
 
-def _strength(
-    usual: Measured, teaching: _Teaching | None, parts: Parts, work: _Judges
-) -> tuple[float, Measured]:
-    """How far `neighbour` is best to go from real images, and its images at that strength.
-
-    Args:
-        usual: its images at the first of the strengths.
-        teaching: what tells; None where no images are held out.
-        parts: what the images are for.
-        work: what measures.
-    """
-    tried = {STRENGTHS[0]: usual}
-    if teaching is None:
-        return STRENGTHS[0], usual
-    for strength in STRENGTHS[1:]:
-        tried[strength] = _measured(Sampling("neighbour", strength=strength), work)
-    taught = {
-        str(strength): teaching.by(own, gate_for(own.agreement)) for strength, own in tried.items()
-    }
-    fit = [strength for strength, own in tried.items() if own.copy_rate <= MOST_COPIES]
-    order = [str(strength) for strength in fit or STRENGTHS[:1]]
-    best = float(best_first(order, taught, len(parts.validation))[0])
-    return best, tried[best]
-
-
-def _measured(sampling: Sampling, work: _Judges) -> Measured:
+def _measured(sampling: Sampling, work: _Work) -> Measured:
     """What a sampler's images are like; a class without training images is left out."""
-    count = work.model.config.class_count
+    config = work.model.config
     known = work.train.all_labels
-    agreement: list[float | None] = [None] * count
-    variance: list[float | None] = [None] * count
-    copies, images, labels, own_scores, all_copied, features = [], [], [], [], [], []
-    kept, covered = images_per_class(len(work.known)), -(-COVERED // len(work.known))
+    agreement: list[float | None] = [None] * config.class_count
+    variance: list[float | None] = [None] * config.class_count
+    copies, images, labels, scores, copied = [], [], [], [], []
+    kept, count = images_per_class(len(work.known)), _measured_per_class(work.train)
+    # Such a sampler has no label to go by: the judge gives it, as a job would have it.
+    is_labelled = config.is_conditional or sampling.sampler in STARTING_FROM_IMAGES
     for label in work.known:
         work.check()
-        made, own = _drawn(sampling, label, work)
-        real = torch.nonzero(known == label)[:MEASURED_PER_CLASS, 0]
-        scores = work.scorer.score(made)
-        agreement[label] = float((scores.argmax(axis=1) == label).mean())
+        pictures = _drawn(sampling, label, count, work)
+        own = np.full(count, label, dtype=np.int64)
+        real = torch.nonzero(known == label)[:count, 0]
+        probabilities = work.scorer.score(pictures)
+        agreement[label] = float((probabilities.argmax(axis=1) == label).mean())
         spread = pixel_variance(work.train.pixels(real))
-        variance[label] = pixel_variance(made) / spread if spread else None
-        copied = work.index.copies(made, own)
-        copies.append(float(copied.mean()))
-        images.append(reduced(made[:kept]))
-        labels.append(own[:kept])
-        own_scores.append(scores[:kept, label])
-        all_copied.append(copied[:kept])
-        features.append(hidden(work.judge, made[:covered], work.train.device))
+        variance[label] = pixel_variance(pictures) / spread if spread else None
+        is_copy = work.index.copies(pictures, own)
+        copies.append(float(is_copy.mean()))
+        if not is_labelled:
+            own = probabilities.argmax(axis=1)
+        # Copies, and no views of all that was drawn.
+        images.append(_reduced(pictures[:kept]))
+        labels.append(own[:kept].copy())
+        scores.append(np.take_along_axis(probabilities, own[:, None], axis=1)[:kept, 0].copy())
+        copied.append(is_copy[:kept].copy())
     return Measured(
+        sampling,
         agreement,
         variance,
         float(np.mean(copies)),
         np.concatenate(images),
         np.concatenate(labels),
-        np.concatenate(own_scores),
-        np.concatenate(all_copied),
-        np.concatenate(features),
+        np.concatenate(scores),
+        np.concatenate(copied),
     )
 
 
-def _drawn(sampling: Sampling, label: int, work: _Judges) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 (N, C, H, W) of one label, and N times the label."""
-    labels = np.full(MEASURED_PER_CLASS, label, dtype=np.int64)
-    number = np.arange(MEASURED_PER_CLASS) + label * MEASURED_PER_CLASS
+def _measured_per_class(data: TrainingData) -> int:
+    """Images of a label that a sampler is measured on: as many as fit into memory together."""
+    values = math.prod(data.image_shape)
+    return max(1, min(MEASURED_PER_CLASS, MEASURED_VALUES // values))
+
+
+def _drawn(sampling: Sampling, label: int, count: int, work: _Work) -> np.ndarray:
+    """Images uint8 (count, C, H, W) of one label."""
+    labels = np.full(count, label, dtype=np.int64)
+    number = np.arange(count) + label * MEASURED_PER_CLASS
     none = np.zeros_like(number)
     drawn = draw_latents(work.model, sampling, work.seed, number, none, labels, work.examples)
-    return np.concatenate(list(work.decoder.tiles(drawn.latents, labels))), labels
+    return np.concatenate(list(work.decoder.tiles(drawn.latents, labels)))
+
+
+def _reduced(images: np.ndarray) -> np.ndarray:
+    """The images, reduced piece by piece; a copy."""
+    size = looked_at_once(math.prod(images.shape[1:]))
+    pieces = [reduced(images[start : start + size]) for start in range(0, len(images), size)]
+    return np.concatenate(pieces)
 
 
 @dataclass(frozen=True)
-class Taught:
-    """What a classifier has learnt from some images: balanced accuracy on held-out ones.
-
-    Attributes:
-        validation: on the images for validation, by which samplers are compared.
-        test: on the images that the model is measured on.
-    """
-
-    validation: float
-    test: float
-
-
-@dataclass(frozen=True)
-class _Teaching:
+class _Classifiers:
     """Classifiers that learn from generated images, or from real ones, and the images that test."""
 
-    work: _Judges
+    work: _Work
     tests: Sequence[tuple[np.ndarray, np.ndarray]]
 
     @classmethod
-    def of(cls, parts: Parts, work: _Judges) -> _Teaching:
+    def of(cls, work: _Work) -> _Classifiers:
         """For the images of a training."""
-        sets = (
-            [parts.validation] if parts.test is parts.validation else [parts.validation, parts.test]
-        )
-        return cls(work, [as_arrays(data, TESTED_PER_CLASS) for data in sets if len(data)])
+        sets = [work.parts.validation]
+        if work.parts.test is not work.parts.validation:
+            sets.append(work.parts.test)
+        return cls(work, [as_arrays(data, TESTED_PER_CLASS) for data in sets])
 
-    def by(self, measured: Measured, gate: Gate) -> Taught:
-        """By the images of a sampler that a gate lets pass."""
+    @property
+    def held_out(self) -> int:
+        """Images for validation that they are tested on."""
+        return len(self.tests[0][1])
+
+    def learn_through(self, gate: Gate, measured: Measured) -> Accuracy:
+        """Learn from the images of a sampler that a gate lets pass."""
         rows = measured.passed(gate)
-        return self.from_images(measured.images[rows], measured.labels[rows])
+        return self.learn(measured.images[rows], measured.labels[rows])
 
-    def from_images(self, images: np.ndarray, labels: np.ndarray) -> Taught:
-        """By images uint8 (N, C, H, W), reduced, with labels int64 (N,)."""
+    def learn(self, images: np.ndarray, labels: np.ndarray) -> Accuracy:
+        """Learn from images uint8 (N, C, H, W), reduced, with labels int64 (N,)."""
         values = tstr(
             images,
             labels,
             self.tests,
             self.work.model.config.class_count,
-            steps=TAUGHT_STEPS,
+            steps=TSTR_STEPS,
             seed=self.work.seed,
             device=self.work.train.device,
             check=self.work.check,
         )
-        return Taught(values[0], values[-1])
+        return Accuracy(values[0], values[-1])
 
 
-def best_first(samplers: Sequence[str], taught: Mapping[str, Taught], held_out: int) -> list[str]:
+def best_first(
+    samplers: Sequence[str], accuracies: Mapping[str, Accuracy], held_out: int
+) -> list[str]:
     """The samplers, those from which a classifier learns most first.
 
-    Within one standard error of the best, the order that they come in counts: it was found on many
-    more images than are held out of one dataset.
+    Within one standard error of the best, the given order counts: it was found on many more images
+    than are held out of one dataset.
 
     Args:
-        samplers: in the order that they mostly come in.
-        taught: what was measured; empty where nothing could be.
+        samplers: in the order that is usually right.
+        accuracies: what was measured; empty where nothing could be.
         held_out: images that it was measured on.
     """
     left, ordered = list(samplers), []
-    while left and taught:
-        best = max(taught[name].validation for name in left)
+    while left and accuracies:
+        best = max(accuracies[name].validation for name in left)
         slack = math.sqrt(best * (1.0 - best) / max(1, held_out))
-        chosen = next(name for name in left if taught[name].validation >= best - slack)
+        chosen = next(name for name in left if accuracies[name].validation >= best - slack)
         left.remove(chosen)
         ordered.append(chosen)
     return ordered + left
@@ -347,33 +384,44 @@ def gate_for(agreement: Sequence[float | None]) -> Gate:
     return gate if least >= LEAST_AGREEMENT else gate.model_copy(update={"min_score": 0.0})
 
 
-def _coverage(best: Measured, parts: Parts, work: _Judges) -> tuple[float | None, float | None]:
+def _coverage(sampling: Sampling, work: _Work) -> tuple[float | None, float | None]:
     """Share of held-out real images that have a generated one nearby, and that have a training one.
 
     In the judge's features; None where there are too few images.
     """
-    device = parts.train.device
-
-    def features(data: TrainingData, count: int) -> np.ndarray:
-        rows = torch.linspace(0, len(data) - 1, count).long()
-        return hidden(work.judge, data.pixels(rows), device)
-
-    count = min(COVERED, len(best.features), len(parts.test), len(parts.train))
+    train, test = work.train, work.parts.test
+    most = min(COVERED, COVERED_VALUES // work.judge.config.feature_count)
+    per_class = max(1, min(most // len(work.known), _measured_per_class(train)))
+    count = min(per_class * len(work.known), len(test), len(train))
     if count <= NEIGHBOURS:
         return None, None
-    held_out = features(parts.test, count)
-    some = np.linspace(0, len(best.features) - 1, count).astype(np.int64)
-    made = prdc(held_out, best.features[some]).coverage
-    return made, prdc(held_out, features(parts.train, count)).coverage
+    generated = np.concatenate(
+        [
+            hidden(work.judge, _drawn(sampling, label, per_class, work), train.device)
+            for label in work.known
+        ]
+    )
+
+    def features(data: TrainingData) -> np.ndarray:
+        rows = torch.linspace(0, len(data) - 1, count).long()
+        size = looked_at_once(math.prod(data.image_shape))
+        pieces = [data.pixels(part) for part in torch.split(rows, size)]
+        return np.concatenate([hidden(work.judge, one, train.device) for one in pieces])
+
+    held_out = features(test)
+    some = np.linspace(0, len(generated) - 1, count).astype(np.int64)
+    covered = prdc(held_out, generated[some]).coverage
+    return covered, prdc(held_out, features(train)).coverage
 
 
 @torch.no_grad()
 def hidden(judge: Judge, images: np.ndarray, device: torch.device) -> np.ndarray:
     """The judge's features, float32 (N, F), of images uint8 (N, C, H, W)."""
     judge.eval()
+    size = looked_at_once(math.prod(images.shape[1:]))
     found = []
-    for start in range(0, len(images), _AT_ONCE):
-        image = torch.tensor(images[start : start + _AT_ONCE]).to(device).float().div_(255.0)
+    for start in range(0, len(images), size):
+        image = torch.tensor(images[start : start + size]).to(device).float().div_(255.0)
         found.append(judge.hidden(image).float().cpu().numpy())
     return np.concatenate(found)
 

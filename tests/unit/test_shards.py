@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -85,3 +87,14 @@ def test_dataset_loaders_find_images_and_class_names():
 
     assert b'"_type": "Image"' in schema.metadata[b"huggingface"]
     assert b'"names": ["a", "b"], "_type": "ClassLabel"' in schema.metadata[b"huggingface"]
+
+
+def test_shard_without_a_strength_has_the_same_bytes_as_before_there_were_any():
+    def document(info):
+        shard = pq.ParquetFile(io.BytesIO(write_shard(samples(2), info)))
+        return json.loads(shard.schema_arrow.metadata[b"datagen"])
+
+    plain, near = document(INFO), document(replace(INFO, strength=0.4))
+
+    assert "strength" not in plain
+    assert near == plain | {"strength": 0.4}

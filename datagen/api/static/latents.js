@@ -174,7 +174,9 @@ async function scatter() {
     dot.style.color = COLOURS[label % COLOURS.length];
     return make("small", {}, dot, ` ${names[label]}`);
   }));
-  told.textContent = `${points.length.toLocaleString("en-US")} images by ${found.axes[0]} and ${found.axes[1]}.`;
+  // Figures of an earlier version name dimensions.
+  const axes = found.axes ?? found.dimensions.map((dim) => `z${dim}`);
+  told.textContent = `${points.length.toLocaleString("en-US")} images by ${axes[0]} and ${axes[1]}.`;
   const near = (event) => {
     const box = canvas.getBoundingClientRect();
     const x = ((event.clientX - box.left) / box.width) * canvas.width;

@@ -159,3 +159,14 @@ def test_nearest_are_found_in_all_pieces(monkeypatch):
     rows, apart = analysis.nearest(wanted, data)
     assert rows.tolist() == [3, 44]
     assert apart == pytest.approx([0.0, 1 / 255], abs=1e-5)
+
+
+def test_class_of_which_nothing_was_fitted_does_not_blur_the_directions():
+    model = tiny_model(latent_dim=3)
+    model.prior.mean[1], model.prior.scale[1] = 0.0, torch.eye(3)
+    space = analysis.PrincipalDirections.of(model)
+    model.prior.mean, model.prior.scale = model.prior.mean[[0, 2]], model.prior.scale[[0, 2]]
+    model.prior.share = model.prior.share[[0, 2]]
+
+    expected = analysis.PrincipalDirections.of(model).directions
+    np.testing.assert_allclose(space.directions, expected, atol=1e-9)

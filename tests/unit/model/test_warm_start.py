@@ -86,3 +86,22 @@ def test_flow_of_another_size_begins_anew():
 
     assert torch.equal(model.flow.start.weight, before)
     assert same(model, parent, [0, 1, 2], [0, 1, 2])
+
+
+@pytest.mark.parametrize("family", ["vae", "autoencoder"])
+@pytest.mark.parametrize("classes", [1, 2, 5])
+def test_networks_that_see_no_label_are_taken_over_whole_whatever_the_labels(family, classes):
+    parent = tiny_model(1, family=family, **MULTI_SCALE)
+    model = tiny_model(2, family=family, class_count=classes, **MULTI_SCALE)
+    start_from(model, parent, [f"new {number}" for number in range(classes)], CLASS_NAMES)
+
+    assert same(model, parent, [0], [0])
+    assert torch.equal(model.flow.label.weight, parent.flow.label.weight)
+
+
+def test_model_without_transforms_leaves_those_of_its_parent_behind():
+    parent = tiny_model(1, transform_condition=True, **MULTI_SCALE)
+    model = tiny_model(2, **MULTI_SCALE)
+    start_from(model, parent, CLASS_NAMES, CLASS_NAMES)
+
+    assert same(model, parent, [0, 1, 2], [0, 1, 2])

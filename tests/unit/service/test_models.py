@@ -19,7 +19,7 @@ from datagen.errors import (
     TrainingDiverged,
 )
 from datagen.queue import RUN_TRAINING
-from datagen.schemas import ModelCreate
+from datagen.schemas import ModelChange, ModelCreate
 from datagen.service import claims, keys, models, sharing, trainings
 from datagen.service.common import next_version
 from datagen.service.model_files import ModelFiles, StoredFile
@@ -538,3 +538,65 @@ def test_training_whose_parent_is_gone_fails_with_the_reason(engine, settings, o
 
     assert claim(engine, settings, child) is None
     assert "was removed; train from another model" in row(engine, child).error
+
+
+@pytest.fixture
+def stranger_with_dataset(engine, stranger):
+    add_dataset(engine, stranger, name="theirs", digest="9" * 64)
+    return stranger
+
+
+def shared(engine, owner, visibility="public"):
+    with writing(engine) as session:
+        return models.change(session, owner.id, "bugs@1", ModelChange(visibility=visibility))
+
+
+def test_stranger_sees_nothing_of_what_a_public_model_was_trained_from(
+    engine, settings, owner, stranger, parent
+):
+    shared(engine, owner)
+    child, _ = create(engine, settings, owner, name="more", from_model="bugs")
+    work = claim(engine, settings, child)
+    with writing(engine) as session:
+        trainings.close_training(session, work, **(RESULT | {"config": CONFIG}))
+        models.change(session, owner.id, "more", ModelChange(visibility="public"))
+
+    with reading(engine) as session:
+        own, other = (models.read(session, who.id, "more") for who in (owner, stranger))
+    assert (own.parent.id, own.parent_digest) == (parent.id, "a" * 64)
+    assert (other.parent, other.parent_digest) == (None, None)
+
+
+def test_training_of_a_stranger_does_not_hinder_the_removal_and_fails_with_the_reason(
+    engine, settings, owner, stranger_with_dataset, parent
+):
+    shared(engine, owner)
+    child, _ = create(engine, settings, stranger_with_dataset, dataset="theirs", from_model="bugs")
+    with writing(engine) as session:
+        models.remove(session, owner.id, "bugs")
+
+    assert claim(engine, settings, child) is None
+    assert "was removed; train from another model" in row(engine, child).error
+
+
+def test_training_of_a_stranger_ends_where_the_model_is_private_again(
+    engine, settings, owner, stranger_with_dataset, parent
+):
+    shared(engine, owner)
+    child, _ = create(engine, settings, stranger_with_dataset, dataset="theirs", from_model="bugs")
+    shared(engine, owner, "private")
+
+    assert claim(engine, settings, child) is None
+    assert "is private again" in row(engine, child).error
+
+
+def test_shape_of_a_model_to_start_from_is_known_without_its_configuration(
+    engine, settings, owner, parent
+):
+    with writing(engine) as session:
+        session.execute(update(Model).where(Model.id == parent.id).values(config={}))
+    add_dataset(engine, owner, name="small", digest="f" * 64, image_shape=[1, 4, 4])
+
+    with pytest.raises(InvalidRequest, match="shape 1 x 4 x 4"):
+        create(engine, settings, owner, dataset="small", from_model="bugs@1")
+    assert create(engine, settings, owner, from_model="bugs@1", options={"width": 64})[0].parent

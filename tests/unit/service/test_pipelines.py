@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
+from pydantic import ValidationError
 from sqlalchemy import func, insert, select, update
 
 import datagen.service.clock
@@ -336,3 +337,11 @@ def test_recipe_of_another_version_has_no_due_time_and_holds_up_no_other(engine,
     assert tick(engine) == 0
     with reading(engine) as session:
         assert session.get_one(Pipeline, rows[0].id).next_due_at is None
+
+
+def test_strength_is_for_the_sampler_that_it_belongs_to():
+    near = recipe(sampler="neighbour", strength=0.3)
+    assert (near.sampler, near.strength) == ("neighbour", 0.3)
+    for sampler in ("recommended", "prior"):
+        with pytest.raises(ValidationError, match="'strength' is for the sampler 'neighbour'"):
+            recipe(sampler=sampler, strength=0.3)

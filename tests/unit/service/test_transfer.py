@@ -31,9 +31,8 @@ def files(tmp_path):
     folder = tmp_path / "weights"
     folder.mkdir()
     model, judge = tiny_model(), tiny_judge()
-    save_checkpoint(
-        folder / transfer.GENERATOR, model, tiny_header("cvae", model.config, options={"epochs": 3})
-    )
+    header = tiny_header("cvae", model.config, options={"epochs": 3}, parent_digest="7" * 64)
+    save_checkpoint(folder / transfer.GENERATOR, model, header)
     save_checkpoint(folder / transfer.JUDGE, judge, tiny_header("judge", judge.config))
     examples = Examples(
         mean=np.zeros((3, DIMS), np.float16),
@@ -99,6 +98,7 @@ def test_model_comes_back_as_it_went(engine, storage, owner, trained, tmp_path):
     assert (found.digest, found.judge_digest) == (trained.digest, trained.judge_digest)
     assert found.dataset is None
     assert found.dataset_digest == "d" * 64
+    assert found.parent_digest == "7" * 64
     assert (found.seconds, found.device) == (12.5, "cpu-x")
     assert found.config == trained.config
     assert found.metrics["negative_elbo"] == 97.5
@@ -317,9 +317,10 @@ def test_what_another_owner_exports_does_not_name_the_images_of_the_training(
 
     found = imported(engine, storage, other, data, tmp_path)
 
-    assert found.dataset_digest is None
+    assert (found.dataset_digest, found.parent_digest) == (None, None)
     for name, content in Package(data).files.items():
         # Of the row, and of the headers.
         assert b"d" * 64 not in content, name
         assert b"0" * 64 not in content, name
+        assert b"7" * 64 not in content, name
     assert exported(engine, storage, other) == data

@@ -6,7 +6,7 @@ import torch
 from tiny import CPU, striped_data, tiny_judge, tiny_model
 
 from datagen.work.evaluation import (
-    Taught,
+    Accuracy,
     best_first,
     gate_for,
     hidden,
@@ -24,7 +24,7 @@ def test_pixel_variance_is_the_mean_over_pixels_of_the_variance_over_images():
 
 
 @pytest.mark.parametrize(
-    ("taught", "held_out", "expected"),
+    ("values", "held_out", "expected"),
     [
         # Within a standard error of the best, the order that they come in counts.
         ((0.80, 0.82, 0.40), 100, ["prior", "neighbour", "density"]),
@@ -34,9 +34,9 @@ def test_pixel_variance_is_the_mean_over_pixels_of_the_variance_over_images():
         ((), 0, ["prior", "neighbour", "density"]),
     ],
 )
-def test_samplers_come_in_the_order_of_what_they_teach(taught, held_out, expected):
+def test_samplers_come_in_the_order_of_what_they_teach(values, held_out, expected):
     samplers = ["prior", "neighbour", "density"]
-    found = {name: Taught(value, 0.0) for name, value in zip(samplers, taught, strict=False)}
+    found = {name: Accuracy(value, 0.0) for name, value in zip(samplers, values, strict=False)}
     assert best_first(samplers, found, held_out) == expected
 
 
@@ -50,7 +50,7 @@ def test_features_do_not_depend_on_how_many_images_are_looked_at(monkeypatch):
     judge = tiny_judge()
     images = np.random.default_rng(0).integers(0, 256, (20, 1, 9, 7), dtype=np.uint8)
     whole = hidden(judge, images, CPU)
-    monkeypatch.setattr("datagen.work.evaluation._AT_ONCE", 6)
+    monkeypatch.setattr("datagen.work.evaluation.looked_at_once", lambda _: 6)
 
     assert whole.shape == (20, judge.config.feature_count)
     np.testing.assert_allclose(hidden(judge, images, CPU), whole, atol=1e-5)

@@ -32,7 +32,7 @@ OPTIONS = {
 @pytest.fixture(autouse=True)
 def _few_are_measured(monkeypatch):
     monkeypatch.setattr(evaluation, "MEASURED_PER_CLASS", 20)
-    monkeypatch.setattr(evaluation, "TAUGHT_STEPS", 5)
+    monkeypatch.setattr(evaluation, "TSTR_STEPS", 5)
 
 
 @pytest.fixture
@@ -123,16 +123,18 @@ def test_flow_can_be_asked_for_and_refused(train):
 
 @pytest.mark.parametrize(("near", "expected"), [(0.9, 0.4), (0.5, 0.8)])
 def test_strength_at_which_neighbours_teach_most_is_recommended(train, monkeypatch, near, expected):
-    taught = {}
+    accuracies = {}
     measure = evaluation._measured
 
     def measured(sampling, work):
         found = measure(sampling, work)
-        taught[id(found)] = evaluation.Taught(near if sampling.strength == 0.4 else 0.5, 0.5)
+        accuracies[id(found)] = evaluation.Accuracy(near if sampling.strength == 0.4 else 0.5, 0.5)
         return found
 
     monkeypatch.setattr(evaluation, "_measured", measured)
-    monkeypatch.setattr(evaluation._Teaching, "by", lambda _, found, _gate: taught[id(found)])
+    monkeypatch.setattr(
+        evaluation._Classifiers, "learn_through", lambda _, _gate, found: accuracies[id(found)]
+    )
     _, folder = train(levels=1, flow_epochs=1, flow_width=8)
     assert read_header(folder / GENERATOR).metrics["recommended"]["strength"] == expected
 
