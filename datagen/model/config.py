@@ -68,6 +68,8 @@ class GeneratorConfig(BaseModel):
         null_label: whether a label that says nothing was trained too, by leaving labels out.
         learnt_prior: whether p(z | y) was trained, and is no N(0, I).
         components: normals a class in the density of the posterior samples; 0 where none is kept.
+        grain: standard deviation of the noise that generated images get, in grey levels a channel;
+            empty adds none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -90,6 +92,7 @@ class GeneratorConfig(BaseModel):
     null_label: bool = False
     learnt_prior: bool = False
     components: int = Field(default=0, ge=0, le=MAX_COMPONENTS)
+    grain: tuple[Annotated[float, Field(ge=0, le=255, allow_inf_nan=False)], ...] = ()
 
     @property
     def is_conditional(self) -> bool:
@@ -129,6 +132,8 @@ class GeneratorConfig(BaseModel):
             raise ValueError("detail_width and transform_condition need levels of 1 or more")
         if self.detail_width and self.stride % 2:
             raise ValueError(f"a stride of {self.stride} has no half for detail_width")
+        if self.grain and len(self.grain) != self.image_shape[0]:
+            raise ValueError(f"a grain of {len(self.grain)} values is not one a channel")
         return self
 
 

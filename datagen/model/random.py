@@ -13,6 +13,8 @@ ROUNDS = 10
 # Uniforms come from blocks that normals do not reach, so that neither depends on how many of the
 # other are drawn.
 _UNIFORM_BLOCKS = 1 << 31
+# Likewise for the noise of pixels.
+_PIXEL_BLOCKS = 1 << 30
 WORDS = 4
 _MULTIPLIER = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 _WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -58,8 +60,19 @@ def normals(seed: int, index: np.ndarray, attempt: np.ndarray, count: int) -> np
     Returns:
         float32 of shape (N, count).
     """
+    return _normals(seed, index, attempt, count, first_block=0)
+
+
+def pixel_normals(seed: int, index: np.ndarray, attempt: np.ndarray, count: int) -> np.ndarray:
+    """Standard normals as those of `normals`, and independent of them; at most 2**31 an image."""
+    return _normals(seed, index, attempt, count, first_block=_PIXEL_BLOCKS)
+
+
+def _normals(
+    seed: int, index: np.ndarray, attempt: np.ndarray, count: int, first_block: int
+) -> np.ndarray:
     blocks = -(-count // WORDS)
-    uniform = _uniforms(seed, index, attempt, blocks, first_block=0)
+    uniform = _uniforms(seed, index, attempt, blocks, first_block)
     radius = np.sqrt(-2.0 * np.log(uniform[..., 0::2]))
     angle = 2.0 * np.pi * uniform[..., 1::2]
     pairs = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)

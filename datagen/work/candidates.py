@@ -14,6 +14,7 @@ import numpy as np
 
 from datagen.images import encode_png
 from datagen.model.decoding import tile_of
+from datagen.model.grain import with_grain
 from datagen.model.samplers import Sampling, draw_latents
 from datagen.quality.gate import PASSED, judged
 from datagen.schemas import Gate
@@ -165,12 +166,22 @@ class Candidates:
                 images = next(tiles, None)
             if images is None:
                 break
+            smooth, part = images, slice(start, start + len(images))
+            with watch.stage("decode"):
+                images = with_grain(
+                    smooth,
+                    generator.model.config.grain,
+                    self._drawing.seed,
+                    wanted.index[part],
+                    wanted.attempt[part],
+                )
             with watch.stage("score"):
                 probabilities = generator.scorer.score(images)
                 judged_label = probabilities.argmax(axis=1).astype(np.int64)
-                label = judged_label if judged_alone else given[start : start + len(images)]
+                label = judged_label if judged_alone else given[part]
                 score = probabilities[np.arange(len(label)), label].astype(np.float64).round(4)
-                reason = self._reasons(images, label, score)
+                # Noise hides no copy.
+                reason = self._reasons(smooth, label, score)
             with watch.stage("encode"):
                 pngs += encode_png(
                     images if self._drawing.gate is None else images[reason == PASSED]

@@ -22,6 +22,7 @@ from datagen.model.decoding import Decoder
 from datagen.model.examples import Examples
 from datagen.model.fit import held_out_elbo
 from datagen.model.fitting import posteriors
+from datagen.model.grain import LOOKED_AT, with_grain
 from datagen.model.networks import count_parameters
 from datagen.model.samplers import STRENGTH, Sampling, draw_latents
 from datagen.quality.judge import Judge, Scorer, accuracy
@@ -150,6 +151,8 @@ def evaluate(
         check,
     )
     classifiers = _Classifiers.of(work) if len(parts.validation) else None
+    if classifiers is not None and model.config.grain:
+        _choose_grain(work, classifiers)
     found, accuracies = _compared(work, classifiers)
     usable = [name for name, own in found.items() if own.copy_rate <= MOST_COPIES] or ["prior"]
     held_out = 0 if classifiers is None else classifiers.held_out
@@ -169,6 +172,7 @@ def evaluate(
         "measured_on": parts.measured_on,
         "held_out_images": len(parts.test),
         "parameters": count_parameters(model),
+        "grain": list(model.config.grain),
         "reconstruction": _rounded(elbo.get("reconstruction"), 3),
         "kl": _rounded(elbo.get("kl"), 3),
         "negative_elbo": _rounded(elbo.get("total"), 3),
@@ -189,6 +193,19 @@ def evaluate(
         "coverage": _rounded(coverage, 5),
         "coverage_of_real": _rounded(coverage_of_real, 5),
     }
+
+
+def _choose_grain(work: _Work, classifiers: _Classifiers) -> None:
+    """Take the grain from a model whose images teach as much without it."""
+    grained = work.model.config
+    sampling = Sampling(_samplers(work.model, work.examples)[0])
+    learnt = {}
+    for name, grain in (("grained", grained.grain), ("smooth", ())):
+        work.model.config = grained.model_copy(update={"grain": grain})
+        own = _measured(sampling, work)
+        learnt[name] = classifiers.learn_through(gate_for(own.agreement), own)
+    if best_first(["smooth", "grained"], learnt, classifiers.held_out)[0] == "grained":
+        work.model.config = grained
 
 
 def _compared(
@@ -261,14 +278,14 @@ def _measured(sampling: Sampling, work: _Work) -> Measured:
     is_labelled = config.is_conditional or sampling.sampler in STARTING_FROM_IMAGES
     for label in work.known:
         work.check()
-        pictures = _drawn(sampling, label, count, work)
+        smooth, pictures = _drawn(sampling, label, count, work)
         own = np.full(count, label, dtype=np.int64)
         real = torch.nonzero(known == label)[:count, 0]
         probabilities = work.scorer.score(pictures)
         agreement[label] = float((probabilities.argmax(axis=1) == label).mean())
         spread = pixel_variance(work.train.pixels(real))
         variance[label] = pixel_variance(pictures) / spread if spread else None
-        is_copy = work.index.copies(pictures, own)
+        is_copy = work.index.copies(smooth, own)
         copies.append(float(is_copy.mean()))
         if not is_labelled:
             own = probabilities.argmax(axis=1)
@@ -295,13 +312,16 @@ def _measured_per_class(data: TrainingData) -> int:
     return max(1, min(MEASURED_PER_CLASS, MEASURED_VALUES // values))
 
 
-def _drawn(sampling: Sampling, label: int, count: int, work: _Work) -> np.ndarray:
-    """Images uint8 (count, C, H, W) of one label."""
+def _drawn(
+    sampling: Sampling, label: int, count: int, work: _Work
+) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 (count, C, H, W) of one label, as they are decoded and with their grain."""
     labels = np.full(count, label, dtype=np.int64)
     number = np.arange(count) + label * MEASURED_PER_CLASS
     none = np.zeros_like(number)
     drawn = draw_latents(work.model, sampling, work.seed, number, none, labels, work.examples)
-    return np.concatenate(list(work.decoder.tiles(drawn.latents, labels)))
+    smooth = np.concatenate(list(work.decoder.tiles(drawn.latents, labels)))
+    return smooth, with_grain(smooth, work.model.config.grain, work.seed, number, none)
 
 
 def _reduced(images: np.ndarray) -> np.ndarray:
@@ -397,7 +417,7 @@ def _coverage(sampling: Sampling, work: _Work) -> tuple[float | None, float | No
         return None, None
     generated = np.concatenate(
         [
-            hidden(work.judge, _drawn(sampling, label, per_class, work), train.device)
+            hidden(work.judge, _drawn(sampling, label, per_class, work)[1], train.device)
             for label in work.known
         ]
     )
@@ -424,6 +444,17 @@ def hidden(judge: Judge, images: np.ndarray, device: torch.device) -> np.ndarray
         image = torch.tensor(images[start : start + size]).to(device).float().div_(255.0)
         found.append(judge.hidden(image).float().cpu().numpy())
     return np.concatenate(found)
+
+
+@torch.no_grad()
+def looked_at(model: Autoencoder, data: TrainingData, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Some images uint8 (N, C, H, W), and what their posterior means decode to."""
+    count = min(LOOKED_AT, len(data), max(1, MEASURED_VALUES // math.prod(data.image_shape)))
+    some = data.subset(torch.linspace(0, len(data) - 1, count).long())
+    means = posteriors(model, some, seed).mean.float().numpy()
+    decoder = Decoder(model, data.device)
+    pictures = np.concatenate(list(decoder.tiles(means, some.all_labels.numpy())))
+    return some.pixels(torch.arange(count)), pictures
 
 
 @torch.no_grad()

@@ -24,6 +24,7 @@ from datagen.model.examples import Examples, save_examples
 from datagen.model.fit import Fit
 from datagen.model.fitting import examples_of, fit_density, fit_prior, posteriors
 from datagen.model.flow_fit import FlowFit
+from datagen.model.grain import missing_grain
 from datagen.model.header import CheckpointHeader
 from datagen.model.refinement import Refinement
 from datagen.model.state import TrainingState
@@ -38,7 +39,7 @@ from datagen.work.budget import (
     seconds_after,
     seconds_an_epoch,
 )
-from datagen.work.evaluation import evaluate
+from datagen.work.evaluation import evaluate, looked_at
 from datagen.work.giving_way import GivingWay
 from datagen.work.splits import Parts, split_up
 
@@ -134,6 +135,8 @@ def train(
     check()
     temperature = calibrate(judge, parts.validation)
     fitted, examples = _fit_samplers(model, parts, options, folder)
+    grain = missing_grain(*looked_at(model, parts.train, options.seed))
+    model.config = model.config.model_copy(update={"grain": grain})
     index = _training_index(parts.train, model.config.class_count)
     save_index(folder / INDEX, index)
     metrics = fitted | evaluate(model, judge, parts, options, examples, index, check)

@@ -128,15 +128,38 @@ def test_strength_at_which_neighbours_teach_most_is_recommended(train, monkeypat
 
     def measured(sampling, work):
         found = measure(sampling, work)
-        accuracies[id(found)] = evaluation.Accuracy(near if sampling.strength == 0.4 else 0.5, 0.5)
+        value = near if sampling.strength == 0.4 else 0.5
+        # With what was measured, so that no other gets its identity.
+        accuracies[id(found)] = (found, evaluation.Accuracy(value, 0.5))
         return found
 
     monkeypatch.setattr(evaluation, "_measured", measured)
     monkeypatch.setattr(
-        evaluation._Classifiers, "learn_through", lambda _, _gate, found: accuracies[id(found)]
+        evaluation._Classifiers, "learn_through", lambda _, _gate, found: accuracies[id(found)][1]
     )
     _, folder = train(levels=1, flow_epochs=1, flow_width=8)
     assert read_header(folder / GENERATOR).metrics["recommended"]["strength"] == expected
+
+
+@pytest.mark.parametrize(("gain", "kept"), [(0.4, True), (0.0, False)])
+def test_grain_is_kept_where_a_classifier_learns_more_with_it(train, monkeypatch, gain, kept):
+    measure = evaluation._measured
+    accuracies = {}
+
+    def measured(sampling, work):
+        found = measure(sampling, work)
+        value = 0.5 + gain * bool(work.model.config.grain)
+        accuracies[id(found)] = (found, evaluation.Accuracy(value, value))
+        return found
+
+    monkeypatch.setattr(recipe, "missing_grain", lambda *_: (4.5,))
+    monkeypatch.setattr(evaluation, "_measured", measured)
+    monkeypatch.setattr(
+        evaluation._Classifiers, "learn_through", lambda _, _gate, found: accuracies[id(found)][1]
+    )
+    header = read_header(train()[1] / GENERATOR)
+    grain = [4.5] if kept else []
+    assert (list(header.config["grain"]), header.metrics["grain"]) == (grain, grain)
 
 
 def test_strength_is_recommended_where_there_is_a_flow_alone(train):

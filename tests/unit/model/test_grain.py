@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from datagen.model.grain import missing_grain, noise_level, with_grain
+from datagen.model.random import normals, pixel_normals
+
+COUNT = 40
+
+
+def pictures(channels=1, noise=0.0, side=32, seed=0):
+    """Boxes of any grey with hard edges, under white noise."""
+    random = np.random.default_rng(seed)
+    images = np.full((COUNT, channels, side, side), 120.0)
+    for image in images:
+        top, left = random.integers(0, side // 2, 2)
+        image[:, top : top + side // 2, left : left + side // 3] = random.integers(0, 256)
+    images += random.normal(0.0, 1.0, images.shape) * np.reshape(noise, (-1, 1, 1))
+    return images.clip(0, 255).round().astype(np.uint8)
+
+
+@pytest.mark.parametrize("noise", [3.0, 10.0])
+def test_level_of_white_noise_is_found_beside_edges(noise):
+    assert noise_level(pictures(noise=noise))[0] == pytest.approx(noise, rel=0.1)
+
+
+def test_every_channel_has_its_own_level():
+    found = noise_level(pictures(channels=3, noise=[2.0, 5.0, 9.0]))
+    assert found == pytest.approx([2.0, 5.0, 9.0], rel=0.15)
+
+
+@pytest.mark.parametrize("shape", [(0, 1, 8, 8), (3, 1, 1, 9), (3, 3, 9, 1)])
+def test_images_that_tell_nothing_have_no_noise(shape):
+    assert noise_level(np.full(shape, 9, np.uint8)).tolist() == [0.0] * shape[1]
+
+
+def test_clean_images_have_no_noise_and_get_none():
+    images = pictures()
+    assert noise_level(images).tolist() == [0.0]
+    assert missing_grain(images, images) == ()
+
+
+def test_grain_is_the_noise_that_reconstructions_lack():
+    real, smooth = pictures(noise=8.0), pictures()
+    (level,) = missing_grain(real, smooth)
+    assert level == pytest.approx(8.0, rel=0.1)
+    assert missing_grain(real, real) == ()
+    (left,) = missing_grain(real, pictures(noise=5.0, seed=1))
+    assert left == pytest.approx(39.0**0.5, rel=0.2)
+
+
+def test_images_with_grain_have_the_noise_of_real_ones():
+    smooth = pictures()
+    number = np.arange(COUNT)
+    grained = with_grain(smooth, (8.0,), 3, number, np.zeros_like(number))
+
+    assert noise_level(grained)[0] == pytest.approx(8.0, rel=0.1)
+    assert missing_grain(pictures(noise=8.0), grained) == ()
+    assert with_grain(smooth, (), 3, number, number) is smooth
+
+
+def test_grain_of_an_image_depends_on_its_own_counters_alone():
+    images = pictures(channels=3)
+    index, attempt = np.arange(COUNT) + 7, np.arange(COUNT) % 3
+    whole = with_grain(images, (5.0, 4.0, 3.0), 9, index, attempt)
+    for rows in (np.array([5]), np.arange(30)[::-1]):
+        part = with_grain(images[rows], (5.0, 4.0, 3.0), 9, index[rows], attempt[rows])
+        assert np.array_equal(part, whole[rows])
+    other = with_grain(images, (5.0, 4.0, 3.0), 9, index, attempt + 1)
+    assert (other != whole).any(axis=(1, 2, 3)).all()
+
+
+def test_noise_of_pixels_is_independent_of_that_of_latents():
+    index = np.arange(20)
+    latents, pixels = (
+        draw(3, index, np.zeros_like(index), 256) for draw in (normals, pixel_normals)
+    )
+    assert abs(np.corrcoef(latents.ravel(), pixels.ravel())[0, 1]) < 0.05
