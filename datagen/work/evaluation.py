@@ -196,7 +196,7 @@ def evaluate(
 
 
 def _choose_grain(work: _Work, classifiers: _Classifiers) -> None:
-    """Take the grain from a model whose images teach as much without it."""
+    """Take the grain from a model whose images teach more without it."""
     grained = work.model.config
     sampling = Sampling(_samplers(work.model, work.examples)[0])
     learnt = {}
@@ -204,7 +204,7 @@ def _choose_grain(work: _Work, classifiers: _Classifiers) -> None:
         work.model.config = grained.model_copy(update={"grain": grain})
         own = _measured(sampling, work)
         learnt[name] = classifiers.learn_through(gate_for(own.agreement), own)
-    if best_first(["smooth", "grained"], learnt, classifiers.held_out)[0] == "grained":
+    if best_first(["grained", "smooth"], learnt, classifiers.held_out)[0] == "grained":
         work.model.config = grained
 
 

@@ -141,8 +141,8 @@ def test_strength_at_which_neighbours_teach_most_is_recommended(train, monkeypat
     assert read_header(folder / GENERATOR).metrics["recommended"]["strength"] == expected
 
 
-@pytest.mark.parametrize(("gain", "kept"), [(0.4, True), (0.0, False)])
-def test_grain_is_kept_where_a_classifier_learns_more_with_it(train, monkeypatch, gain, kept):
+@pytest.mark.parametrize(("gain", "kept"), [(0.4, True), (0.0, True), (-0.4, False)])
+def test_grain_is_dropped_where_a_classifier_learns_more_without_it(train, monkeypatch, gain, kept):
     measure = evaluation._measured
     accuracies = {}
 
