@@ -88,7 +88,11 @@ def drawn(
         load_index(folder / recipe.INDEX, shape, classes),
     )
     found = Recommended.model_validate(header.metrics["recommended"])
-    return made(generator, Drawing(Sampling(found.samplers[0], strength=found.strength), seed, found.gate), labels)
+    return made(
+        generator,
+        Drawing(Sampling(found.samplers[0], strength=found.strength), seed, found.gate),
+        labels,
+    )
 
 
 def bundled(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, int]:

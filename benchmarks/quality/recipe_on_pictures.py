@@ -151,16 +151,16 @@ def run(which: str, given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     job, made = generated(home, folder / "made", names, protocol.per_class)
     _draw(PICTURES / f"pictures-{which}.png", real, made)
 
-    def learnt(kind: str, images: LabelledImages) -> float:
+    def learnt(images: LabelledImages) -> float:
         parts = [Part(images.images, images.labels)]
-        return tested(kind, parts, protocol.learning, 0, held_out, CPU).accuracy
+        return tested(protocol.classifier, parts, protocol.learning, 0, held_out, CPU).accuracy
 
     metrics = model["metrics"]
     figures = {
         name: metrics[name]
         for name in (
             "judge_agreement_by_sampler", "copy_rate_by_sampler", "tstr_by_sampler", "trtr",
-            "coverage", "coverage_of_real", "reconstruction_error", "recommended",
+            "coverage", "coverage_of_real", "reconstruction_error", "recommended", "grain",
         )
     }  # fmt: skip
     return {
@@ -169,7 +169,6 @@ def run(which: str, given: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "image_shape": list(real.image_shape),
         "images": len(real),
         "train_seconds": round(seconds, 1),
-        "logistic_on_pixels": learnt("logistic", real),
         "judge_on_real": metrics["judge_test_accuracy"],
         "agreement": agreement(job),
         "agreement_without_gate": agreement(plain),
@@ -178,8 +177,8 @@ def run(which: str, given: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "gate": job["gate"],
         "images_short": job["images_short"],
         "images_per_second": job["images_per_second"],
-        "tstr": learnt(protocol.classifier, made),
-        "trtr": learnt(protocol.classifier, real),
+        "tstr": learnt(made),
+        "trtr": learnt(real),
         "chance": 1.0 / len(names),
         "options": model["options"],
         "config": model["config"],
