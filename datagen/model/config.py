@@ -70,6 +70,8 @@ class GeneratorConfig(BaseModel):
         components: normals a class in the density of the posterior samples; 0 where none is kept.
         grain: standard deviation of the noise that generated images get, in grey levels a channel;
             empty adds none.
+        grain_correlation: how far the channels' noise is the same: of a sensor's own noise 0, of
+            fine texture nearly 1.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -93,6 +95,7 @@ class GeneratorConfig(BaseModel):
     learnt_prior: bool = False
     components: int = Field(default=0, ge=0, le=MAX_COMPONENTS)
     grain: tuple[Annotated[float, Field(ge=0, le=255, allow_inf_nan=False)], ...] = ()
+    grain_correlation: float = Field(default=0.0, ge=0, le=1, allow_inf_nan=False)
 
     @property
     def is_conditional(self) -> bool:

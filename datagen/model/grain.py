@@ -3,14 +3,18 @@
 A sensor adds noise to every pixel by itself. No latent tells it, so a decoder leaves it out, and a
 classifier that has learnt from such images alone has never seen any. Where real images have more
 noise than their reconstructions, generated ones get the difference: white, of one level a channel,
-from the counters of the image alone. Drawings, scans of strokes and other clean images have none,
-and get none.
+as much the same in all channels as it is in real images, and from the counters of the image alone.
+Drawings, scans of strokes and other clean images have none, and get none.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import combinations
+
 import numpy as np
 
+from datagen.model.config import GeneratorConfig
 from datagen.model.random import pixel_normals
 
 # Of a standard normal, the median of the absolute value.
@@ -19,6 +23,34 @@ _MEDIAN = 0.6744897501960817
 LEAST_GRAIN = 1.0
 # Images that are enough to tell the level.
 LOOKED_AT = 500
+_LEAST = 1e-12
+
+
+@dataclass(frozen=True)
+class Grain:
+    """White noise of pixels.
+
+    Attributes:
+        levels: standard deviation of each channel, in grey levels; empty means no noise.
+        correlation: between any two channels, 0 to 1.
+    """
+
+    levels: tuple[float, ...] = ()
+    correlation: float = 0.0
+
+    def __bool__(self) -> bool:
+        """Whether there is any."""
+        return bool(self.levels)
+
+    @classmethod
+    def of(cls, config: GeneratorConfig) -> Grain:
+        """That of a model."""
+        return cls(config.grain, config.grain_correlation)
+
+    def kept_in(self, config: GeneratorConfig) -> GeneratorConfig:
+        """The configuration with this grain."""
+        changes = {"grain": self.levels, "grain_correlation": self.correlation}
+        return config.model_copy(update=changes)
 
 
 def noise_level(images: np.ndarray) -> np.ndarray:
@@ -30,18 +62,39 @@ def noise_level(images: np.ndarray) -> np.ndarray:
     Args:
         images: uint8 (N, C, H, W); zeros are returned for none, and for sides below 2.
     """
-    count, channels, height, width = images.shape
-    if not count or min(height, width) < 2:  # noqa: PLR2004 - a coefficient takes two pixels a side
-        return np.zeros(channels)
+    finest = _finest(images)
+    if not finest.size:
+        return np.zeros(images.shape[1])
+    return np.asarray(np.median(np.abs(finest), axis=1) / _MEDIAN, dtype=np.float64)
+
+
+def noise_correlation(images: np.ndarray) -> float:
+    """Mean correlation of the channels' noise, 0 to 1; 0 of grey images.
+
+    Of two channels scaled alike, from the medians of their sum and of their difference
+    (Gnanadesikan and Kettenring, "Robust estimates, residuals, and outlier detection", 1972).
+    """
+    finest, levels = _finest(images), noise_level(images)
+    found = []
+    for first, second in combinations(range(len(levels)), 2):
+        if min(levels[first], levels[second]) > 0:
+            one, other = finest[first] / levels[first], finest[second] / levels[second]
+            same, apart = (float(np.median(np.abs(each))) for each in (one + other, one - other))
+            found.append((same**2 - apart**2) / max(same**2 + apart**2, _LEAST))
+    return float(np.clip(np.mean(found), 0.0, 1.0)) if found else 0.0
+
+
+def _finest(images: np.ndarray) -> np.ndarray:
+    """The finest diagonal wavelet coefficients of each channel, float64 (C, n)."""
+    channels, height, width = images.shape[1:]
     even = images[:, :, : height // 2 * 2, : width // 2 * 2].astype(np.int16)
     above, below = even[:, :, ::2], even[:, :, 1::2]
     finest = (above[..., ::2] - above[..., 1::2] - below[..., ::2] + below[..., 1::2]) / 2.0
-    medians = np.median(np.abs(finest), axis=(0, 2, 3))
-    return np.asarray(medians / _MEDIAN, dtype=np.float64)
+    return np.asarray(finest.transpose(1, 0, 2, 3).reshape(channels, -1))
 
 
-def missing_grain(real: np.ndarray, reconstructed: np.ndarray) -> tuple[float, ...]:
-    """Noise that reconstructions lack, in grey levels a channel; empty where there is none.
+def missing_grain(real: np.ndarray, reconstructed: np.ndarray) -> Grain:
+    """Noise that reconstructions lack.
 
     Args:
         real: uint8 (N, C, H, W).
@@ -49,21 +102,19 @@ def missing_grain(real: np.ndarray, reconstructed: np.ndarray) -> tuple[float, .
     """
     apart = np.square(noise_level(real)) - np.square(noise_level(reconstructed))
     levels = np.sqrt(apart.clip(min=0.0)).round(2)
-    return tuple(levels.tolist()) if levels.max(initial=0.0) >= LEAST_GRAIN else ()
+    if levels.max(initial=0.0) < LEAST_GRAIN:
+        return Grain()
+    return Grain(tuple(levels.tolist()), round(noise_correlation(real), 2))
 
 
 def with_grain(
-    images: np.ndarray,
-    grain: tuple[float, ...],
-    seed: int,
-    index: np.ndarray,
-    attempt: np.ndarray,
+    images: np.ndarray, grain: Grain, seed: int, index: np.ndarray, attempt: np.ndarray
 ) -> np.ndarray:
     """Images with noise, each from (seed, index, attempt) alone; a copy, or the images themselves.
 
     Args:
         images: uint8 (N, C, H, W).
-        grain: standard deviation of each channel in grey levels; empty adds nothing.
+        grain: what is added.
         seed: the job's.
         index: number of each image, int64 (N,).
         attempt: number of each attempt, int64 (N,).
@@ -71,10 +122,15 @@ def with_grain(
     if not grain:
         return images
     noisy = np.empty_like(images)
-    levels = np.asarray(grain, dtype=np.float32)[:, None, None]
+    channels, height, width = images.shape[1:]
+    levels = np.asarray(grain.levels, dtype=np.float32)[:, None, None]
+    shared, own = (np.float32(share**0.5) for share in (grain.correlation, 1 - grain.correlation))
     # One by one: the noise of a tile of large images would not fit into memory.
     for number, image in enumerate(images):
-        own = slice(number, number + 1)
-        noise = pixel_normals(seed, index[own], attempt[own], image.size).reshape(image.shape)
-        noisy[number] = np.rint(image + levels * noise).clip(0, 255)
+        row = slice(number, number + 1)
+        count = (channels + 1) * height * width
+        noise = pixel_normals(seed, index[row], attempt[row], count)
+        planes = noise.reshape(channels + 1, height, width)
+        mixed = shared * planes[:1] + own * planes[1:]
+        noisy[number] = np.rint(image + levels * mixed).clip(0, 255)
     return noisy

@@ -14,7 +14,7 @@ import numpy as np
 
 from datagen.images import encode_png
 from datagen.model.decoding import tile_of
-from datagen.model.grain import with_grain
+from datagen.model.grain import Grain, with_grain
 from datagen.model.samplers import Sampling, draw_latents
 from datagen.quality.gate import PASSED, judged
 from datagen.schemas import Gate
@@ -170,7 +170,7 @@ class Candidates:
             with watch.stage("decode"):
                 images = with_grain(
                     smooth,
-                    generator.model.config.grain,
+                    Grain.of(generator.model.config),
                     self._drawing.seed,
                     wanted.index[part],
                     wanted.attempt[part],

@@ -22,7 +22,7 @@ from datagen.model.decoding import Decoder
 from datagen.model.examples import Examples
 from datagen.model.fit import held_out_elbo
 from datagen.model.fitting import posteriors
-from datagen.model.grain import LOOKED_AT, with_grain
+from datagen.model.grain import LOOKED_AT, Grain, with_grain
 from datagen.model.networks import count_parameters
 from datagen.model.samplers import STRENGTH, Sampling, draw_latents
 from datagen.quality.judge import Judge, Scorer, accuracy
@@ -200,8 +200,8 @@ def _choose_grain(work: _Work, classifiers: _Classifiers) -> None:
     grained = work.model.config
     sampling = Sampling(_samplers(work.model, work.examples)[0])
     learnt = {}
-    for name, grain in (("grained", grained.grain), ("smooth", ())):
-        work.model.config = grained.model_copy(update={"grain": grain})
+    for name, grain in (("grained", Grain.of(grained)), ("smooth", Grain())):
+        work.model.config = grain.kept_in(grained)
         own = _measured(sampling, work)
         learnt[name] = classifiers.learn_through(gate_for(own.agreement), own)
     if best_first(["grained", "smooth"], learnt, classifiers.held_out)[0] == "grained":
@@ -321,7 +321,7 @@ def _drawn(
     none = np.zeros_like(number)
     drawn = draw_latents(work.model, sampling, work.seed, number, none, labels, work.examples)
     smooth = np.concatenate(list(work.decoder.tiles(drawn.latents, labels)))
-    return smooth, with_grain(smooth, work.model.config.grain, work.seed, number, none)
+    return smooth, with_grain(smooth, Grain.of(work.model.config), work.seed, number, none)
 
 
 def _reduced(images: np.ndarray) -> np.ndarray:

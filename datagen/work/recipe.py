@@ -136,7 +136,7 @@ def train(
     temperature = calibrate(judge, parts.validation)
     fitted, examples = _fit_samplers(model, parts, options, folder)
     grain = missing_grain(*looked_at(model, parts.train, options.seed))
-    model.config = model.config.model_copy(update={"grain": grain})
+    model.config = grain.kept_in(model.config)
     index = _training_index(parts.train, model.config.class_count)
     save_index(folder / INDEX, index)
     metrics = fitted | evaluate(model, judge, parts, options, examples, index, check)

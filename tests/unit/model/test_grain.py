@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from datagen.model.grain import missing_grain, noise_level, with_grain
+from datagen.model.grain import Grain, missing_grain, noise_correlation, noise_level, with_grain
 from datagen.model.random import normals, pixel_normals
 
 COUNT = 40
@@ -38,36 +38,36 @@ def test_images_that_tell_nothing_have_no_noise(shape):
 def test_clean_images_have_no_noise_and_get_none():
     images = pictures()
     assert noise_level(images).tolist() == [0.0]
-    assert missing_grain(images, images) == ()
+    assert missing_grain(images, images) == Grain()
 
 
 def test_grain_is_the_noise_that_reconstructions_lack():
     real, smooth = pictures(noise=8.0), pictures()
-    (level,) = missing_grain(real, smooth)
+    (level,) = missing_grain(real, smooth).levels
     assert level == pytest.approx(8.0, rel=0.1)
-    assert missing_grain(real, real) == ()
-    (left,) = missing_grain(real, pictures(noise=5.0, seed=1))
+    assert missing_grain(real, real) == Grain()
+    (left,) = missing_grain(real, pictures(noise=5.0, seed=1)).levels
     assert left == pytest.approx(39.0**0.5, rel=0.2)
 
 
 def test_images_with_grain_have_the_noise_of_real_ones():
     smooth = pictures()
     number = np.arange(COUNT)
-    grained = with_grain(smooth, (8.0,), 3, number, np.zeros_like(number))
+    grained = with_grain(smooth, Grain((8.0,)), 3, number, np.zeros_like(number))
 
     assert noise_level(grained)[0] == pytest.approx(8.0, rel=0.1)
-    assert missing_grain(pictures(noise=8.0), grained) == ()
-    assert with_grain(smooth, (), 3, number, number) is smooth
+    assert missing_grain(pictures(noise=8.0), grained) == Grain()
+    assert with_grain(smooth, Grain(), 3, number, number) is smooth
 
 
 def test_grain_of_an_image_depends_on_its_own_counters_alone():
     images = pictures(channels=3)
     index, attempt = np.arange(COUNT) + 7, np.arange(COUNT) % 3
-    whole = with_grain(images, (5.0, 4.0, 3.0), 9, index, attempt)
+    whole = with_grain(images, Grain((5.0, 4.0, 3.0), 0.4), 9, index, attempt)
     for rows in (np.array([5]), np.arange(30)[::-1]):
-        part = with_grain(images[rows], (5.0, 4.0, 3.0), 9, index[rows], attempt[rows])
+        part = with_grain(images[rows], Grain((5.0, 4.0, 3.0), 0.4), 9, index[rows], attempt[rows])
         assert np.array_equal(part, whole[rows])
-    other = with_grain(images, (5.0, 4.0, 3.0), 9, index, attempt + 1)
+    other = with_grain(images, Grain((5.0, 4.0, 3.0), 0.4), 9, index, attempt + 1)
     assert (other != whole).any(axis=(1, 2, 3)).all()
 
 
@@ -77,3 +77,20 @@ def test_noise_of_pixels_is_independent_of_that_of_latents():
         draw(3, index, np.zeros_like(index), 256) for draw in (normals, pixel_normals)
     )
     assert abs(np.corrcoef(latents.ravel(), pixels.ravel())[0, 1]) < 0.05
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.5, 1.0])
+def test_channels_have_as_much_of_their_noise_in_common_as_in_real_images(correlation):
+    number = np.arange(COUNT)
+    grain = Grain((6.0, 6.0, 6.0), correlation)
+    real = with_grain(pictures(channels=3), grain, 3, number, np.zeros_like(number))
+
+    assert noise_correlation(real) == pytest.approx(correlation, abs=0.1)
+    found = missing_grain(real, pictures(channels=3))
+    assert found.levels == pytest.approx((6.0, 6.0, 6.0), rel=0.1)
+    assert found.correlation == pytest.approx(correlation, abs=0.1)
+
+
+def test_grey_and_clean_images_have_no_correlation():
+    assert noise_correlation(pictures(noise=8.0)) == 0.0
+    assert noise_correlation(pictures(channels=3)) == 0.0

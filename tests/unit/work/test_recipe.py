@@ -11,6 +11,7 @@ from datagen.images import LabelledImages
 from datagen.model.checkpoint import load_generator
 from datagen.model.config import TrainingOptions
 from datagen.model.examples import load_examples
+from datagen.model.grain import Grain
 from datagen.model.header import read_header
 from datagen.model.state import TrainingState
 from datagen.quality.judge import load_judge
@@ -152,7 +153,7 @@ def test_grain_is_dropped_where_a_classifier_learns_more_without_it(train, monke
         accuracies[id(found)] = (found, evaluation.Accuracy(value, value))
         return found
 
-    monkeypatch.setattr(recipe, "missing_grain", lambda *_: (4.5,))
+    monkeypatch.setattr(recipe, "missing_grain", lambda *_: Grain((4.5,)))
     monkeypatch.setattr(evaluation, "_measured", measured)
     monkeypatch.setattr(
         evaluation._Classifiers, "learn_through", lambda _, _gate, found: accuracies[id(found)][1]
