@@ -108,7 +108,7 @@ def test_places_along_the_principal_directions_are_decoded(stack: Any) -> None:
     assert (many.status_code, many.json()["field"]) == (422, "coordinates.0")
     both = decoded(coordinates=[[0.0]], latents=[[0.0]], labels=["3"])
     assert both.status_code == decoded(labels=["3"]).status_code == 422
-    assert "give one of 'latents' and 'coordinates'" in both.json()["detail"]
+    assert "Give one of 'latents' and 'coordinates'" in both.json()["detail"]
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,8 @@ def test_model_without_labels_makes_images_that_the_judge_labels(
     assert stack.command("generate", "--model", "mnist", "--count", "2").code == 2
     # Left to the model, labels are asked for round real images that have them.
     near = stack.command("generate", "--model", "no-labels", "--per-label", "2", "--json")
-    assert (near.code, near.json["sampler"]) == (0, "neighbour")
+    assert near.code == 0
+    assert near.json["sampler"] in {"neighbour", "interpolate"}
 
 
 @pytest.mark.parametrize("data", [b"", b"\x80\x04K\x01.", b"PK\x03\x04 no zip" * 40])

@@ -209,7 +209,7 @@ def test_page_of_a_model_says_how_good_it_is_beside_real_images(api, engine, sig
     signed_in()
     page = html.unescape(api.get("/models/mnist", headers=HTML).text)
 
-    assert "Measured on 1,234 images" in page
+    assert "Measured on 1,234 real images" in page
     assert re.search(r"TSTR</th><td class=\"n\">77.7%</td><td class=\"n\">98.3%</td>", page)
 
 
