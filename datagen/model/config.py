@@ -210,7 +210,8 @@ LARGE_BATCH = 128
 COLOUR = 3
 COLOUR_LATENTS = 96
 # Strokes, nearly all of them black or white, teach as much when the single-scale networks make
-# them, which are many times as fast; so do images too small for a level below the first.
+# them, which are many times as fast; so do images too small for a level below the first. Small
+# colour images taught more when the single-scale ones made them.
 MOST_MID_TONES = 0.2
 FEWEST_SIDE = 16
 # Up to this side one grid sees the whole picture, and steps of more images cost little more.
@@ -442,8 +443,9 @@ class TrainingOptions(BaseModel):
         """Whether the networks are multi-scale ones: for pictures, and not for strokes."""
         if "levels" in self.model_fields_set:
             return self.levels > 0
-        side = max(image_shape[1:])
-        return side > SMALL_SIDE or (side >= FEWEST_SIDE and mid_tones > MOST_MID_TONES)
+        channels, side = image_shape[0], max(image_shape[1:])
+        is_grey_picture = channels == 1 and mid_tones > MOST_MID_TONES
+        return side > SMALL_SIDE or (side >= FEWEST_SIDE and is_grey_picture)
 
 
 def _times(image_shape: tuple[int, int, int]) -> str:

@@ -154,13 +154,14 @@ def test_multi_scale_networks_are_for_what_is_large(image_shape, levels, stride,
     ("image_shape", "levels", "stride", "detail_width"),
     [
         ((1, 28, 28), 1, 4, 24),
-        ((3, 32, 32), 1, 4, 24),
+        ((1, 32, 32), 1, 4, 24),
+        ((3, 32, 32), 0, 4, 0),
         ((1, 16, 16), 1, 2, 0),
         ((3, 33, 32), 2, 4, 24),
         ((1, 15, 15), 0, 4, 0),
     ],
 )
-def test_multi_scale_networks_are_for_small_pictures_with_mid_tones_too(
+def test_multi_scale_networks_are_for_small_grey_pictures_with_mid_tones_too(
     image_shape, levels, stride, detail_width
 ):
     options = filled_in([9000] * 2, image_shape, mid_tones=0.36)
