@@ -34,7 +34,7 @@ from datagen.work.splits import Parts
 
 # Images of each label that a sampler is measured on, and the values that they may have together: of
 # large pictures fewer, so that they fit into memory.
-MEASURED_PER_CLASS, MEASURED_VALUES = 1000, 1 << 28
+MEASURED_PER_CLASS, MEASURED_VALUES = 1000, 1 << 26
 # Of a sampler's images: beyond, a gate that refuses copies is seldom passed, and what passes is no
 # longer what the sampler is for.
 MOST_COPIES = 0.75
