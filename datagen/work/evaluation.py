@@ -32,9 +32,10 @@ from datagen.quality.tstr import as_arrays, images_per_class, reduced, tstr
 from datagen.schemas import STARTING_FROM_IMAGES, Gate, Recommended
 from datagen.work.splits import Parts
 
-# Images of each label that a sampler is measured on, and the values that they may have together: of
-# large pictures fewer, so that they fit into memory.
-MEASURED_PER_CLASS, MEASURED_VALUES = 1000, 1 << 26
+# Images of each label that a sampler is measured on; of all labels together, where there are many;
+# and the values that those of a label may have, so that large pictures fit into memory.
+MEASURED_PER_CLASS, MEASURED_IMAGES, MEASURED_VALUES = 1000, 20_000, 1 << 26
+FEWEST_MEASURED = 20
 # Of a sampler's images: beyond, a gate that refuses copies is seldom passed, and what passes is no
 # longer what the sampler is for.
 MOST_COPIES = 0.75
@@ -273,7 +274,7 @@ def _measured(sampling: Sampling, work: _Work) -> Measured:
     agreement: list[float | None] = [None] * config.class_count
     variance: list[float | None] = [None] * config.class_count
     copies, images, labels, scores, copied = [], [], [], [], []
-    kept, count = images_per_class(len(work.known)), _measured_per_class(work.train)
+    kept, count = images_per_class(len(work.known)), _measured_per_class(work)
     # Such a sampler has no label to go by: the judge gives it, as a job would have it.
     is_labelled = config.is_conditional or sampling.sampler in STARTING_FROM_IMAGES
     for label in work.known:
@@ -306,10 +307,11 @@ def _measured(sampling: Sampling, work: _Work) -> Measured:
     )
 
 
-def _measured_per_class(data: TrainingData) -> int:
-    """Images of a label that a sampler is measured on: as many as fit into memory together."""
-    values = math.prod(data.image_shape)
-    return max(1, min(MEASURED_PER_CLASS, MEASURED_VALUES // values))
+def _measured_per_class(work: _Work) -> int:
+    """Images of a label that a sampler is measured on: fewer of many labels, and of large ones."""
+    of_many = max(FEWEST_MEASURED, MEASURED_IMAGES // len(work.known))
+    in_memory = max(1, MEASURED_VALUES // math.prod(work.train.image_shape))
+    return min(MEASURED_PER_CLASS, of_many, in_memory)
 
 
 def _drawn(
@@ -411,7 +413,7 @@ def _coverage(sampling: Sampling, work: _Work) -> tuple[float | None, float | No
     """
     train, test = work.train, work.parts.test
     most = min(COVERED, COVERED_VALUES // work.judge.config.feature_count)
-    per_class = max(1, min(most // len(work.known), _measured_per_class(train)))
+    per_class = max(1, min(most // len(work.known), _measured_per_class(work)))
     count = min(per_class * len(work.known), len(test), len(train))
     if count <= NEIGHBOURS:
         return None, None
