@@ -50,7 +50,7 @@ function explore() {
     const slider = make("input", { type: "range", min: -REACH, max: REACH, step: 0.05, value: 0 });
     slider.setAttribute("aria-label", called(dim));
     slider.addEventListener("input", () => { z[dim] = Number(slider.value); draw(); show(); });
-    return make("label", {}, make("span", { textContent: called(dim) }), slider);
+    return make("label", {}, make("span", { textContent: dims <= 2 ? called(dim) : `${dim + 1}` }), slider);
   }));
   const sliders = $$("#sliders input");
   const told = () => sliders.forEach((slider, dim) => { slider.value = z[dim]; });
