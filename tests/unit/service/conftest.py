@@ -12,12 +12,15 @@ import pytest
 from owners import add_owner
 from pipeline_world import World, made
 from sqlalchemy import Engine
+from training_rows import add_dataset, create
 
+from datagen import schemas
 from datagen.db.session import writing
 from datagen.db.tables import Model, Owner, new_id
 from datagen.schemas import JobCreate
 from datagen.service import batches, jobs
 from datagen.service.batch_work import BatchResult, BatchWork
+from datagen.settings import Settings
 from datagen.shards import SampleBatch
 
 CLASS_NAMES = ["ant", "bee", "cat"]
@@ -50,6 +53,18 @@ def model(engine: Engine, owner: Owner) -> Model:
     with writing(engine) as session:
         session.add(row)
     return row
+
+
+@pytest.fixture
+def dataset(engine: Engine, owner: Owner) -> None:
+    """A dataset of the owner's, by the name `insects`."""
+    add_dataset(engine, owner)
+
+
+@pytest.fixture
+def training(engine: Engine, settings: Settings, owner: Owner, dataset: None) -> schemas.Model:
+    """A training of `bugs` on it that waits for a worker."""
+    return create(engine, settings, owner)[0]
 
 
 @pytest.fixture

@@ -6,20 +6,26 @@ import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
+import numpy as np
 import pytest
+from recipe_runs import NAMES, OPTIONS
 from sqlalchemy import Engine
-from tiny import SHAPE, tiny_header, tiny_judge, tiny_model
+from tiny import CPU, SHAPE, striped_images, tiny_header, tiny_judge, tiny_model
 
 from datagen.db.session import writing
 from datagen.db.tables import Model, Owner, new_id
+from datagen.images import LabelledImages
 from datagen.model.checkpoint import save_checkpoint
+from datagen.model.config import TrainingOptions
 from datagen.quality.judge import Judge
 from datagen.queue import MAKE_BATCHES, RUN_BATCH, SETTLE_JOB, MemoryQueue
 from datagen.service import batches, settling
 from datagen.settings import Settings
 from datagen.storage import FileStorage
+from datagen.work import evaluation, recipe
 from datagen.work.generation import Generation
 
 
@@ -115,5 +121,47 @@ def work_off(engine: Engine, queue: MemoryQueue) -> Callable[..., int]:
             SETTLE_JOB: settle_job,
         }
         return queue.run_all()
+
+    return run
+
+
+@pytest.fixture
+def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[bool, Path]]:
+    """Runs the recipe: whether it has finished, and the folder of what it left."""
+    monkeypatch.setattr(evaluation, "MEASURED_PER_CLASS", 20)
+    monkeypatch.setattr(evaluation, "TSTR_STEPS", 5)
+
+    def run(
+        name: str = "one",
+        *,
+        count: int = 60,
+        slice_seconds: float = 3600.0,
+        check: Callable[[], None] = lambda: None,
+        told: list[dict[str, Any]] | None = None,
+        one_class: bool = False,
+        only: dict[str, Any] | None = None,
+        others: dict[str, Any] | None = None,
+        digest: str = "d" * 64,
+        names: tuple[str, ...] = NAMES,
+        parent: recipe.Parent | None = None,
+        **changes: Any,
+    ) -> tuple[bool, Path]:
+        images, labels = striped_images(count)
+        labels = np.zeros_like(labels) if one_class else labels
+        splits = {"train": (images, labels)} | (others or {})
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        finished = recipe.train(
+            {split: LabelledImages(*pair, names) for split, pair in splits.items()},
+            TrainingOptions.model_validate((OPTIONS if only is None else only) | changes),
+            folder=folder,
+            device=CPU,
+            training_digest=digest,
+            on_progress=(lambda _: None) if told is None else told.append,
+            check=check,
+            slice_seconds=slice_seconds,
+            parent=parent,
+        )
+        return finished, folder
 
     return run

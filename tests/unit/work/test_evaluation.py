@@ -3,8 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tiny import CPU, striped_data, tiny_judge, tiny_model
+from tiny import CPU, striped_data, striped_images, tiny_judge, tiny_model
 
+from datagen.model.grain import Grain
+from datagen.model.header import read_header
+from datagen.work import evaluation, recipe
 from datagen.work.evaluation import (
     Accuracy,
     best_first,
@@ -13,6 +16,7 @@ from datagen.work.evaluation import (
     pixel_variance,
     reconstruction_error,
 )
+from datagen.work.recipe import GENERATOR
 
 
 def test_pixel_variance_is_the_mean_over_pixels_of_the_variance_over_images():
@@ -64,3 +68,121 @@ def test_reconstruction_error_is_the_mean_difference_to_what_posterior_means_dec
 
     assert reconstruction_error(model, data, 0) == pytest.approx(expected, abs=2e-3)
     assert reconstruction_error(model, data.subset(torch.arange(0)), 0) is None
+
+
+@pytest.mark.parametrize(("near", "expected"), [(0.9, 0.4), (0.5, 0.8)])
+def test_strength_at_which_neighbours_teach_most_is_recommended(train, monkeypatch, near, expected):
+    accuracies = {}
+    measure = evaluation._measured
+
+    def measured(sampling, work):
+        found = measure(sampling, work)
+        value = near if sampling.strength == 0.4 else 0.5
+        # With what was measured, so that no other gets its identity.
+        accuracies[id(found)] = (found, Accuracy(value, 0.5))
+        return found
+
+    monkeypatch.setattr(evaluation, "_measured", measured)
+    monkeypatch.setattr(
+        evaluation._Classifiers, "learn_through", lambda _, _gate, found: accuracies[id(found)][1]
+    )
+    _, folder = train(levels=1, flow_epochs=1, flow_width=8)
+    assert read_header(folder / GENERATOR).metrics["recommended"]["strength"] == expected
+
+
+@pytest.mark.parametrize(("gain", "kept"), [(0.4, True), (0.0, True), (-0.4, False)])
+def test_grain_is_dropped_where_a_classifier_learns_more_without_it(train, monkeypatch, gain, kept):
+    measure = evaluation._measured
+    accuracies = {}
+
+    def measured(sampling, work):
+        found = measure(sampling, work)
+        value = 0.5 + gain * bool(work.model.config.grain)
+        accuracies[id(found)] = (found, Accuracy(value, value))
+        return found
+
+    monkeypatch.setattr(recipe, "missing_grain", lambda *_: Grain((4.5,)))
+    monkeypatch.setattr(evaluation, "_measured", measured)
+    monkeypatch.setattr(
+        evaluation._Classifiers, "learn_through", lambda _, _gate, found: accuracies[id(found)][1]
+    )
+    header = read_header(train()[1] / GENERATOR)
+    grain = [4.5] if kept else []
+    assert (list(header.config["grain"]), header.metrics["grain"]) == (grain, grain)
+
+
+def test_strength_is_recommended_where_there_is_a_flow_alone(train):
+    _, folder = train()
+    assert read_header(folder / GENERATOR).metrics["recommended"]["strength"] is None
+
+
+def test_samplers_are_recommended_but_for_those_that_make_copies(train, monkeypatch):
+    metrics = read_header(train("free")[1] / GENERATOR).metrics
+    known = ["neighbour", "interpolate", "density", "prior"]
+    assert set(metrics["copy_rate_by_sampler"]) == set(known)
+    assert set(metrics["judge_agreement_by_sampler"]) == set(known)
+    rates = metrics["copy_rate_by_sampler"]
+    kept = {name for name in known if rates[name] <= evaluation.MOST_COPIES}
+    assert set(metrics["recommended"]["samplers"]) == (kept or {"prior"})
+
+    monkeypatch.setattr(evaluation, "MOST_COPIES", -1.0)
+    strict = read_header(train("strict")[1] / GENERATOR).metrics
+    assert strict["recommended"]["samplers"] == ["prior"]
+
+
+@pytest.mark.parametrize(
+    ("least", "gated", "open_", "expected"),
+    [
+        (0.0, 0.9, 0.9, 0.5),
+        # The judge disagrees with most of a label.
+        (1.1, 0.9, 0.9, 0.0),
+        # What the judge is sure of teaches less.
+        (0.0, 0.2, 0.9, 0.0),
+    ],
+)
+def test_gate_is_recommended_by_agreement_and_by_what_its_images_teach(
+    train, monkeypatch, least, gated, open_, expected
+):
+    def tstr(images, labels, tests, *_, **__):
+        return [gated if len(images) < 60 else open_ for _ in tests]
+
+    monkeypatch.setattr(evaluation, "LEAST_AGREEMENT", least)
+    monkeypatch.setattr(
+        evaluation.Measured,
+        "passed",
+        lambda own, gate: np.arange(len(own.images)) < (30 if gate.min_score else 60),
+    )
+    monkeypatch.setattr(evaluation, "tstr", tstr)
+    metrics = read_header(train()[1] / GENERATOR).metrics
+
+    gate = metrics["recommended"]["gate"]
+    assert (gate["min_score"], gate["on_shortfall"]) == (expected, "keep")
+    assert metrics["tstr"] == (gated if expected else open_)
+
+
+def test_class_without_training_images_is_left_out_of_what_is_measured(train):
+    images, labels = striped_images(60)
+    known = labels != 1
+    others = {"train": (images[known], labels[known]), "test": (images, labels)}
+    finished, folder = train(count=60, others=others)
+
+    metrics = read_header(folder / GENERATOR).metrics
+    assert finished
+    assert metrics["training_images_per_class"][1] == 0
+    assert metrics["training_images_per_class"][0] > 0
+    # What the networks never saw says nothing of them.
+    assert metrics["held_out_images"] == int(known.sum())
+    assert metrics["judge_agreement_per_class"][1] is None
+    assert metrics["variance_ratio_per_class"][1] is None
+
+
+def test_measures_by_validation_where_the_test_split_has_none_of_the_learnt_classes(train):
+    images, labels = striped_images(60)
+    known = labels != 1
+    others = {
+        "train": (images[known], labels[known]),
+        "test": (images[~known], labels[~known]),
+    }
+    _, folder = train(others=others)
+
+    assert read_header(folder / GENERATOR).metrics["measured_on"] == "validation"

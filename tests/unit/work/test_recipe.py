@@ -3,74 +3,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from recipe_runs import NAMES, OPTIONS
 from safetensors.torch import load_file
 from tiny import CPU, SHAPE, striped_images
 
 from datagen.errors import Cancelled, InvalidFile, InvalidRequest
-from datagen.images import LabelledImages
 from datagen.model.checkpoint import load_generator
-from datagen.model.config import TrainingOptions
 from datagen.model.examples import load_examples
-from datagen.model.grain import Grain
 from datagen.model.header import read_header
 from datagen.model.state import TrainingState
 from datagen.quality.judge import load_judge
-from datagen.work import evaluation, recipe
+from datagen.work import recipe
 from datagen.work.recipe import EXAMPLES, GENERATOR, JUDGE, STATE
-
-NAMES = ("top", "middle", "bottom")
-OPTIONS = {
-    "epochs": 2,
-    "refine_epochs": 1,
-    "judge_epochs": 1,
-    "batch_size": 16,
-    "width": 8,
-    "latent_dim": 3,
-    "validation_fraction": 0.1,
-}
-
-
-@pytest.fixture(autouse=True)
-def _few_are_measured(monkeypatch):
-    monkeypatch.setattr(evaluation, "MEASURED_PER_CLASS", 20)
-    monkeypatch.setattr(evaluation, "TSTR_STEPS", 5)
-
-
-@pytest.fixture
-def train(tmp_path):
-    def run(
-        name="one",
-        count=60,
-        slice_seconds=3600.0,
-        check=lambda: None,
-        told=None,
-        one_class=False,
-        only=None,
-        others=None,
-        digest="d" * 64,
-        names=NAMES,
-        parent=None,
-        **changes,
-    ):
-        images, labels = striped_images(count)
-        labels = np.zeros_like(labels) if one_class else labels
-        splits = {"train": (images, labels)} | (others or {})
-        folder = tmp_path / name
-        folder.mkdir(exist_ok=True)
-        finished = recipe.train(
-            {split: LabelledImages(*pair, names) for split, pair in splits.items()},
-            TrainingOptions.model_validate((OPTIONS if only is None else only) | changes),
-            folder=folder,
-            device=CPU,
-            training_digest=digest,
-            on_progress=(lambda _: None) if told is None else told.append,
-            check=check,
-            slice_seconds=slice_seconds,
-            parent=parent,
-        )
-        return finished, folder
-
-    return run
 
 
 def test_slices_give_the_same_files_as_one_go(train):
@@ -120,52 +64,6 @@ def test_flow_can_be_asked_for_and_refused(train):
 
     assert load_generator(single / GENERATOR, CPU)[0].flow is not None
     assert load_generator(without / GENERATOR, CPU)[0].flow is None
-
-
-@pytest.mark.parametrize(("near", "expected"), [(0.9, 0.4), (0.5, 0.8)])
-def test_strength_at_which_neighbours_teach_most_is_recommended(train, monkeypatch, near, expected):
-    accuracies = {}
-    measure = evaluation._measured
-
-    def measured(sampling, work):
-        found = measure(sampling, work)
-        value = near if sampling.strength == 0.4 else 0.5
-        # With what was measured, so that no other gets its identity.
-        accuracies[id(found)] = (found, evaluation.Accuracy(value, 0.5))
-        return found
-
-    monkeypatch.setattr(evaluation, "_measured", measured)
-    monkeypatch.setattr(
-        evaluation._Classifiers, "learn_through", lambda _, _gate, found: accuracies[id(found)][1]
-    )
-    _, folder = train(levels=1, flow_epochs=1, flow_width=8)
-    assert read_header(folder / GENERATOR).metrics["recommended"]["strength"] == expected
-
-
-@pytest.mark.parametrize(("gain", "kept"), [(0.4, True), (0.0, True), (-0.4, False)])
-def test_grain_is_dropped_where_a_classifier_learns_more_without_it(train, monkeypatch, gain, kept):
-    measure = evaluation._measured
-    accuracies = {}
-
-    def measured(sampling, work):
-        found = measure(sampling, work)
-        value = 0.5 + gain * bool(work.model.config.grain)
-        accuracies[id(found)] = (found, evaluation.Accuracy(value, value))
-        return found
-
-    monkeypatch.setattr(recipe, "missing_grain", lambda *_: Grain((4.5,)))
-    monkeypatch.setattr(evaluation, "_measured", measured)
-    monkeypatch.setattr(
-        evaluation._Classifiers, "learn_through", lambda _, _gate, found: accuracies[id(found)][1]
-    )
-    header = read_header(train()[1] / GENERATOR)
-    grain = [4.5] if kept else []
-    assert (list(header.config["grain"]), header.metrics["grain"]) == (grain, grain)
-
-
-def test_strength_is_recommended_where_there_is_a_flow_alone(train):
-    _, folder = train()
-    assert read_header(folder / GENERATOR).metrics["recommended"]["strength"] is None
 
 
 def test_slice_that_is_over_leaves_a_state_and_no_result(train):
@@ -229,50 +127,6 @@ def test_headers_say_what_was_made_of_what_and_how_good_it_is(train):
     stages = [(entry["stage"], entry["epoch"]) for entry in metrics["history"]]
     assert stages == [("judge", 1), ("fit", 1), ("fit", 2), ("refine", 1)]
     assert 0.0 <= judge.metrics["test_accuracy"] <= 1.0
-
-
-def test_samplers_are_recommended_but_for_those_that_make_copies(train, monkeypatch):
-    metrics = read_header(train("free")[1] / GENERATOR).metrics
-    known = ["neighbour", "interpolate", "density", "prior"]
-    assert set(metrics["copy_rate_by_sampler"]) == set(known)
-    assert set(metrics["judge_agreement_by_sampler"]) == set(known)
-    rates = metrics["copy_rate_by_sampler"]
-    kept = {name for name in known if rates[name] <= evaluation.MOST_COPIES}
-    assert set(metrics["recommended"]["samplers"]) == (kept or {"prior"})
-
-    monkeypatch.setattr(evaluation, "MOST_COPIES", -1.0)
-    strict = read_header(train("strict")[1] / GENERATOR).metrics
-    assert strict["recommended"]["samplers"] == ["prior"]
-
-
-@pytest.mark.parametrize(
-    ("least", "gated", "open_", "expected"),
-    [
-        (0.0, 0.9, 0.9, 0.5),
-        # The judge disagrees with most of a label.
-        (1.1, 0.9, 0.9, 0.0),
-        # What the judge is sure of teaches less.
-        (0.0, 0.2, 0.9, 0.0),
-    ],
-)
-def test_gate_is_recommended_by_agreement_and_by_what_its_images_teach(
-    train, monkeypatch, least, gated, open_, expected
-):
-    def tstr(images, labels, tests, *_, **__):
-        return [gated if len(images) < 60 else open_ for _ in tests]
-
-    monkeypatch.setattr(evaluation, "LEAST_AGREEMENT", least)
-    monkeypatch.setattr(
-        evaluation.Measured,
-        "passed",
-        lambda own, gate: np.arange(len(own.images)) < (30 if gate.min_score else 60),
-    )
-    monkeypatch.setattr(evaluation, "tstr", tstr)
-    metrics = read_header(train()[1] / GENERATOR).metrics
-
-    gate = metrics["recommended"]["gate"]
-    assert (gate["min_score"], gate["on_shortfall"]) == (expected, "keep")
-    assert metrics["tstr"] == (gated if expected else open_)
 
 
 def test_results_can_be_loaded(train):
@@ -476,34 +330,6 @@ def test_state_of_another_architecture_is_refused(train):
 def _parts(train):
     _, folder = train(slice_seconds=0.0)
     return load_file(folder / STATE)
-
-
-def test_class_without_training_images_is_left_out_of_what_is_measured(train):
-    images, labels = striped_images(60)
-    known = labels != 1
-    others = {"train": (images[known], labels[known]), "test": (images, labels)}
-    finished, folder = train(count=60, others=others)
-
-    metrics = read_header(folder / GENERATOR).metrics
-    assert finished
-    assert metrics["training_images_per_class"][1] == 0
-    assert metrics["training_images_per_class"][0] > 0
-    # What the networks never saw says nothing of them.
-    assert metrics["held_out_images"] == int(known.sum())
-    assert metrics["judge_agreement_per_class"][1] is None
-    assert metrics["variance_ratio_per_class"][1] is None
-
-
-def test_measures_by_validation_where_the_test_split_has_none_of_the_learnt_classes(train):
-    images, labels = striped_images(60)
-    known = labels != 1
-    others = {
-        "train": (images[known], labels[known]),
-        "test": (images[~known], labels[~known]),
-    }
-    _, folder = train(others=others)
-
-    assert read_header(folder / GENERATOR).metrics["measured_on"] == "validation"
 
 
 def test_class_of_one_training_image_is_learnt_and_drawn_by_every_sampler(train):
