@@ -34,8 +34,10 @@ KNOWN = 8
 LOOKED_AT_EVERY = 50
 
 
-def made(which: str, classes: int, per_class: int, seed: int) -> tuple[TrainingData, list[str]]:
-    """The first classes of a set, and their names."""
+def first_classes(
+    which: str, classes: int, per_class: int, seed: int
+) -> tuple[TrainingData, list[str]]:
+    """Images of the first classes of a set, as many of each, and the names of those classes."""
     images, labels, names = colour.made(which, per_class, seed)
     rows = labels < classes
     return TrainingData.on(CPU, images[rows], labels[rows].astype(np.int64)), list(names)[:classes]
@@ -72,10 +74,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=600, help="Of each training.")
     parser.add_argument("--set", choices=sorted(colour.SETS), default="shapes")
     given = parser.parse_args()
-    data, names = made(given.set, 10, PER_CLASS, 0)
-    held_out, _ = made(given.set, 10, HELD_OUT, 1)
-    few, known = made(given.set, KNOWN, PER_CLASS, 2)
-    few_held_out, _ = made(given.set, KNOWN, HELD_OUT, 1)
+    data, names = first_classes(given.set, 10, PER_CLASS, 0)
+    held_out, _ = first_classes(given.set, 10, HELD_OUT, 1)
+    few, known = first_classes(given.set, KNOWN, PER_CLASS, 2)
+    few_held_out, _ = first_classes(given.set, KNOWN, HELD_OUT, 1)
     tones = mid_tones(data)
 
     def options_of(images: TrainingData, classes: int, **told: Any) -> TrainingOptions:

@@ -378,12 +378,10 @@ class TrainingOptions(BaseModel):
         is_refined = not (is_small or channels == COLOUR or wants_levels)
         if not (is_refined or self.refine):
             fitting["refine_epochs"] = 0
-        fitting_latents: int = fitting["latent_dim"]
-        preset = PRESETS[self.preset or "base"]
-        fitting |= preset
-        if "latent_dim" in preset:
-            usual = fitting_latents if wants_levels else _latent_dim(count, channels)
-            fitting["latent_dim"] = max(preset["latent_dim"], usual)
+        usual_latents: int = fitting["latent_dim"]
+        fitting |= PRESETS[self.preset or "base"]
+        # A preset takes no latents away.
+        fitting["latent_dim"] = max(fitting["latent_dim"], usual_latents)
         return self.model_copy(
             update={name: value for name, value in fitting.items() if name not in given}
         )
@@ -462,7 +460,6 @@ def _multi_scale(image_shape: tuple[int, int, int], family: Family) -> dict[str,
     while grid > COARSEST_GRID:
         grid, levels = -(-grid // 2), levels + 1
     return {
-        "batch_size": MULTI_SCALE_BATCH if side > SMALL_SIDE else SMALL_BATCH,
         "stride": stride,
         "levels": levels,
         "detail_width": DETAIL_WIDTH if stride >= STRIDE_WITH_DETAIL else 0,

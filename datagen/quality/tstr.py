@@ -9,6 +9,7 @@ that the test costs the same whatever their size.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's own abbreviation
 
 from datagen.model.config import JudgeConfig
-from datagen.model.data import TrainingData
+from datagen.model.data import TrainingData, looked_at_once
 from datagen.quality.judge import Judge, gains_from_fast_precision
 from datagen.quality.learning import Learning, Part, learn, predicted
 from datagen.quality.usefulness import balanced_accuracy
@@ -26,8 +27,6 @@ LARGEST_SIDE = 64
 # Of the images that are learnt from, all classes together.
 MOST_IMAGES = 10_000
 FEWEST_PER_CLASS, MOST_PER_CLASS = 20, 1000
-# Pictures that are averaged down at once.
-_AT_ONCE = 256
 
 
 def images_per_class(class_count: int) -> int:
@@ -36,15 +35,18 @@ def images_per_class(class_count: int) -> int:
 
 
 def reduced(images: np.ndarray) -> np.ndarray:
-    """Images uint8 (N, C, H, W), averaged down by a whole number to at most 64 a side.
-
-    All at once, as floats: give few large ones at a time.
-    """
+    """Images uint8 (N, C, H, W), averaged down by a whole number to at most 64 a side."""
     factor = -(-max(images.shape[2:]) // LARGEST_SIDE)
-    if factor == 1:
+    if factor == 1 or not len(images):
         return images
-    pooled = F.avg_pool2d(torch.tensor(images).float(), factor, ceil_mode=True)
-    return np.asarray(pooled.round().to(torch.uint8).numpy())
+    size = looked_at_once(math.prod(images.shape[1:]))
+    parts = [
+        F.avg_pool2d(torch.tensor(images[start : start + size]).float(), factor, ceil_mode=True)
+        .round()
+        .to(torch.uint8)
+        for start in range(0, len(images), size)
+    ]
+    return np.asarray(torch.cat(parts).numpy())
 
 
 def tstr(
@@ -104,8 +106,9 @@ def as_arrays(data: TrainingData, per_class: int) -> tuple[np.ndarray, np.ndarra
     """Images uint8 (N, C, H, W), reduced, and labels (N,): at most so many of each class."""
     labels = data.all_labels.numpy()
     rows = spread_over_classes(labels, per_class)
+    size = looked_at_once(math.prod(data.image_shape))
     pieces = [
-        reduced(data.pixels(torch.from_numpy(rows[start : start + _AT_ONCE])))
-        for start in range(0, max(1, len(rows)), _AT_ONCE)
+        reduced(data.pixels(torch.from_numpy(rows[start : start + size])))
+        for start in range(0, max(1, len(rows)), size)
     ]
     return np.concatenate(pieces), labels[rows]

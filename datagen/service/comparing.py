@@ -41,6 +41,9 @@ _ROWS: tuple[_Row, ...] = (
     ("kl", "metrics", "kl", None),
     ("judge_test_accuracy", "metrics", "judge_test_accuracy", _HIGHER),
     ("judge_agreement", "metrics", "judge_agreement", _HIGHER),
+    ("tstr", "metrics", "tstr", _HIGHER),
+    ("coverage", "metrics", "coverage", _HIGHER),
+    ("reconstruction_error", "metrics", "reconstruction_error", _LOWER),
     ("prior", "metrics", "prior", None),
     ("density_components", "metrics", "density_components", None),
 )

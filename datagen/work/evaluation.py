@@ -277,24 +277,27 @@ def _measured(sampling: Sampling, work: _Work) -> Measured:
     kept, count = images_per_class(len(work.known)), _measured_per_class(work)
     # Such a sampler has no label to go by: the judge gives it, as a job would have it.
     is_labelled = config.is_conditional or sampling.sampler in STARTING_FROM_IMAGES
-    for label in work.known:
+    for group in _groups(work, count):
         work.check()
-        smooth, pictures = _drawn(sampling, label, count, work)
-        own = np.full(count, label, dtype=np.int64)
-        real = torch.nonzero(known == label)[:count, 0]
+        smooth, pictures = _drawn(sampling, group, count, work)
+        requested = np.repeat(group, count)
         probabilities = work.scorer.score(pictures)
-        agreement[label] = float((probabilities.argmax(axis=1) == label).mean())
-        spread = pixel_variance(work.train.pixels(real))
-        variance[label] = pixel_variance(pictures) / spread if spread else None
-        is_copy = work.index.copies(smooth, own)
-        copies.append(float(is_copy.mean()))
-        if not is_labelled:
-            own = probabilities.argmax(axis=1)
-        # Copies, and no views of all that was drawn.
-        images.append(_reduced(pictures[:kept]))
-        labels.append(own[:kept].copy())
-        scores.append(np.take_along_axis(probabilities, own[:, None], axis=1)[:kept, 0].copy())
-        copied.append(is_copy[:kept].copy())
+        judged = probabilities.argmax(axis=1)
+        is_copy = work.index.copies(smooth, requested)
+        given = requested if is_labelled else judged
+        score = np.take_along_axis(probabilities, given[:, None], axis=1)[:, 0]
+        for label in group.tolist():
+            own = np.flatnonzero(requested == label)
+            real = torch.nonzero(known == label)[:count, 0]
+            agreement[label] = float((judged[own] == label).mean())
+            spread = pixel_variance(work.train.pixels(real))
+            variance[label] = pixel_variance(pictures[own]) / spread if spread else None
+            copies.append(float(is_copy[own].mean()))
+            some = own[:kept]
+            images.append(reduced(pictures[some]))
+            labels.append(given[some])
+            scores.append(score[some])
+            copied.append(is_copy[some])
     return Measured(
         sampling,
         agreement,
@@ -310,27 +313,35 @@ def _measured(sampling: Sampling, work: _Work) -> Measured:
 def _measured_per_class(work: _Work) -> int:
     """Images of a label that a sampler is measured on: fewer of many labels, and of large ones."""
     of_many = max(FEWEST_MEASURED, MEASURED_IMAGES // len(work.known))
+    return min(of_many, _most_at_once(work))
+
+
+def _most_at_once(work: _Work) -> int:
+    """Images that are drawn at once: as many as fit into memory, however large they are."""
     in_memory = max(1, MEASURED_VALUES // math.prod(work.train.image_shape))
-    return min(MEASURED_PER_CLASS, of_many, in_memory)
+    return min(MEASURED_PER_CLASS, in_memory)
+
+
+def _groups(work: _Work, count: int) -> list[np.ndarray]:
+    """The labels that were learnt, as many together as have so many images at once in all.
+
+    The decoder works in tiles: a few images of one label would fill a small part of one.
+    """
+    together = max(1, _most_at_once(work) // count)
+    known = np.array(work.known, dtype=np.int64)
+    return [known[start : start + together] for start in range(0, len(known), together)]
 
 
 def _drawn(
-    sampling: Sampling, label: int, count: int, work: _Work
+    sampling: Sampling, group: np.ndarray, count: int, work: _Work
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 (count, C, H, W) of one label, as they are decoded and with their grain."""
-    labels = np.full(count, label, dtype=np.int64)
-    number = np.arange(count) + label * MEASURED_PER_CLASS
+    """So many images uint8 (N, C, H, W) of each label, as they are decoded and with their grain."""
+    labels = np.repeat(group, count)
+    number = np.tile(np.arange(count), len(group)) + labels * MEASURED_PER_CLASS
     none = np.zeros_like(number)
     drawn = draw_latents(work.model, sampling, work.seed, number, none, labels, work.examples)
     smooth = np.concatenate(list(work.decoder.tiles(drawn.latents, labels)))
     return smooth, with_grain(smooth, Grain.of(work.model.config), work.seed, number, none)
-
-
-def _reduced(images: np.ndarray) -> np.ndarray:
-    """The images, reduced piece by piece; a copy."""
-    size = looked_at_once(math.prod(images.shape[1:]))
-    pieces = [reduced(images[start : start + size]) for start in range(0, len(images), size)]
-    return np.concatenate(pieces)
 
 
 @dataclass(frozen=True)
@@ -419,8 +430,8 @@ def _coverage(sampling: Sampling, work: _Work) -> tuple[float | None, float | No
         return None, None
     generated = np.concatenate(
         [
-            hidden(work.judge, _drawn(sampling, label, per_class, work)[1], train.device)
-            for label in work.known
+            hidden(work.judge, _drawn(sampling, group, per_class, work)[1], train.device)
+            for group in _groups(work, per_class)
         ]
     )
 

@@ -84,3 +84,28 @@ def test_latent_explorer_leaves_out_what_the_model_has_not_learnt(
     expect(page.locator("#judged")).to_contain_text("for 1", timeout=60_000)
     expect(page.locator("#same-z img")).to_have_count(3)
     expect(page.get_by_role("group", name="Label").get_by_role("button")).to_have_text(list("123"))
+
+
+def test_strength_of_a_job_is_chosen_where_its_sampler_takes_one(
+    service: Service, visit: Visit, tmp_path: Path
+) -> None:
+    for name, png in class_folders(("1", "2"), count=6).items():
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(png)
+    service.client.datasets.add("near", tmp_path)
+    options = {"preset": "small", "epochs": 1, "judge_epochs": 1, "refine": False}
+    models = service.client.models
+    models.wait(models.create("near", "near", **options).id)
+    page = visit.go("/jobs/new?model=near&all=2")
+    strength = page.get_by_label("Strength")
+    expect(strength).to_be_hidden()
+    page.locator("#sampler").select_option("neighbour")
+    expect(strength).to_be_visible()
+    strength.fill("0.35")
+    page.locator("#gate").select_option("none")
+    page.locator("#submit").click()
+    page.wait_for_url(re.compile("/jobs/[0-9a-f-]{36}$"))
+    job = service.client.jobs.get(page.url.rsplit("/", 1)[1])
+    assert (job.sampler, job.strength) == ("neighbour", 0.35)
+    expect(page.locator("main")).to_contain_text("Strength")

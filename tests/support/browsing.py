@@ -114,8 +114,9 @@ def browser(playwright: Playwright) -> Iterator[Browser]:
     path = next(filter(None, map(shutil.which, NAMES)), None)
     if path is None:
         pytest.skip(
-            "No Chromium is here, so the pages are not tested: install the package `chromium` "
-            "(apt-get install chromium)."
+            "The pages are not tested: they need Chromium, which pip cannot install and which is "
+            "not here. Install your system's package, such as by `apt-get install chromium`; "
+            "everything else is tested without it."
         )
     launched = playwright.chromium.launch(executable_path=path, args=FLAGS)
     yield launched

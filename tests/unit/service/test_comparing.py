@@ -17,11 +17,13 @@ def models(engine, model):
             first = session.get_one(Model, model.id)
             first.config = {"family": "cvae", "likelihood": "bernoulli", "latent_dim": 16}
             first.metrics = {"negative_elbo": 95.0, "judge_agreement": 0.97, "kl": 20.0}
+            first.metrics |= {"tstr": 0.9, "coverage": 0.5, "reconstruction_error": 0.03}
             first.dataset_digest, first.seconds = "d" * 64, 30.0
             plain = {column.key: getattr(first, column.key) for column in Model.__table__.columns}
             second = Model(**plain | {"id": new_id(), "version": 2})
             second.config = first.config | changes.pop("config", {})
             second.metrics = {"negative_elbo": 92.0, "judge_agreement": 0.97, "kl": 21.0}
+            second.metrics |= {"tstr": 0.8, "coverage": 0.6, "reconstruction_error": 0.02}
             for name, value in changes.items():
                 setattr(second, name, value)
             session.add(second)
@@ -44,6 +46,8 @@ def test_figures_stand_side_by_side_with_the_best_marked(engine, owner, models):
     assert (rows["latent_dim"].values, rows["latent_dim"].differs) == ([16, 32], True)
     assert (rows["negative_elbo"].values, rows["negative_elbo"].best) == ([95.0, 92.0], [1])
     assert (rows["seconds"].best, rows["kl"].best) == ([0], [])
+    names = ("tstr", "coverage", "reconstruction_error")
+    assert [rows[name].best for name in names] == [[0], [1], [1]]
     # Equal values have no best, and what is not known is null.
     assert (rows["judge_agreement"].differs, rows["judge_agreement"].best) == (False, [])
     assert rows["parameters"].values == [None, None]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -186,3 +188,22 @@ def test_measures_by_validation_where_the_test_split_has_none_of_the_learnt_clas
     _, folder = train(others=others)
 
     assert read_header(folder / GENERATOR).metrics["measured_on"] == "validation"
+
+
+def test_figures_do_not_depend_on_how_many_labels_are_drawn_together(train, monkeypatch):
+    _, together = train("together")
+    monkeypatch.setattr(
+        evaluation, "_groups", lambda work, _: [np.array([label]) for label in work.known]
+    )
+    _, apart = train("apart")
+
+    assert (together / GENERATOR).read_bytes() == (apart / GENERATOR).read_bytes()
+
+
+def test_few_images_of_many_labels_are_drawn_together(monkeypatch):
+    monkeypatch.setattr(evaluation, "MEASURED_PER_CLASS", 100)
+    train = SimpleNamespace(image_shape=(1, 8, 8))
+    work = SimpleNamespace(train=train, known=list(range(10)))
+
+    assert [len(group) for group in evaluation._groups(work, 100)] == [1] * 10
+    assert [len(group) for group in evaluation._groups(work, 30)] == [3, 3, 3, 1]
