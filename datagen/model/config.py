@@ -172,6 +172,9 @@ LEAST_EPOCHS = {"epochs": 8, "refine_epochs": 2, "judge_epochs": 4}
 # Steps of the flow that count as an epoch, whatever the number of images: they are cheap.
 FLOW_EPOCH = 100
 FLOW_EPOCHS = 40
+# Of a classifier that compares samplers: a yardstick. No more than the judge has, so that a short
+# training is not followed by a long evaluation.
+EVALUATION_STEPS = 300
 # A class with fewer images than this is a small one: transforms then show the networks more of it,
 # and there are too few images for a discriminator, which would learn them by heart.
 SMALL_CLASS = 500
@@ -283,6 +286,8 @@ class TrainingOptions(BaseModel):
         density: fit the mixtures that the sampler `density` draws from.
         examples_per_class: posteriors of real images that are kept for `neighbour` and
             `interpolate`.
+        evaluation_steps: steps of each classifier by which samplers are compared at the end; as
+            many images as are worth so many steps are generated for it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -326,6 +331,7 @@ class TrainingOptions(BaseModel):
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
     density: bool = True
     examples_per_class: int = Field(default=5000, ge=0, le=100_000)
+    evaluation_steps: int = Field(default=EVALUATION_STEPS, ge=1, le=100_000)
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
 
     def for_images(
@@ -373,6 +379,9 @@ class TrainingOptions(BaseModel):
         # No more steps than those that made what it learns from.
         steps = (self.epochs if "epochs" in given else fitting["epochs"]) * per_epoch
         fitting["flow_epochs"] = min(FLOW_EPOCHS, -(-steps // FLOW_EPOCH))
+        judge_epochs = self.judge_epochs if "judge_epochs" in given else fitting["judge_epochs"]
+        judge_steps = judge_epochs * max(1, count // min(judge_batch, max(1, count)))
+        fitting["evaluation_steps"] = min(EVALUATION_STEPS, judge_steps)
         if wants_levels:
             fitting |= _multi_scale(image_shape, self.family)
         is_refined = not (is_small or channels == COLOUR or wants_levels)

@@ -24,14 +24,6 @@ from datagen.quality.usefulness import balanced_accuracy
 
 BATCH = 128
 LARGEST_SIDE = 64
-# Of the images that are learnt from, all classes together.
-MOST_IMAGES = 10_000
-FEWEST_PER_CLASS, MOST_PER_CLASS = 20, 1000
-
-
-def images_per_class(class_count: int) -> int:
-    """Images of each class that are learnt from, at most."""
-    return max(FEWEST_PER_CLASS, min(MOST_PER_CLASS, MOST_IMAGES // class_count))
 
 
 def reduced(images: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
@@ -17,6 +18,13 @@ from datagen.model.flow_fit import FlowFit
 from datagen.model.refinement import Refinement
 from datagen.model.training import Stage
 from datagen.quality.judge import Judge, JudgeFit
+from datagen.quality.tstr import BATCH, LARGEST_SIDE
+from datagen.work.evaluation import (
+    EVALUATION,
+    PASSES,
+    PLANNED_CLASSIFIERS,
+    PLANNED_SAMPLERS,
+)
 
 # The first steps allocate memory and choose algorithms.
 WARM_UP_STEPS = 3
@@ -24,6 +32,11 @@ TIMED_STEPS = 5
 FEW_TO_ENCODE = 64
 # What is left of a budget is for the looks at held-out images after every epoch.
 SHARE_FOR_STAGES = 0.9
+# Of a budget, at most, for comparing samplers at the end; and steps of a classifier that tell
+# anything at all.
+SHARE_FOR_EVALUATION, FEWEST_STEPS = 0.15, 20
+# Of an image that the generator learns from, what generating one takes.
+SHARE_OF_GENERATING = 0.3
 # Of that: a judge is good after a while, and a generator takes all it can get.
 SHARES = {"judge_epochs": 0.2, "epochs": 0.5, "flow_epochs": 0.1, "refine_epochs": 0.2}
 # By name, as a training's history has them.
@@ -51,35 +64,46 @@ def measured_pace(
         stages.append(FlowFit(copy.deepcopy(model), few, nothing, options))
     if options.refine_epochs:
         stages.append(Refinement(copy.deepcopy(model), data, nothing, options))
-    return {stage.name: seconds_an_epoch(stage) for stage in stages}
+    pace = {stage.name: seconds_an_epoch(stage) for stage in stages}
+    an_image = {stage.name: pace[stage.name] / images_an_epoch(stage) for stage in stages[:2]}
+    # Classifiers look at pictures that are averaged down.
+    smaller = min(1.0, LARGEST_SIDE**2 / math.prod(data.image_shape[1:]))
+    learnt_from = PLANNED_CLASSIFIERS * BATCH * smaller * an_image[JudgeFit.name]
+    generated = PLANNED_SAMPLERS * BATCH / PASSES * SHARE_OF_GENERATING * an_image[Fit.name]
+    return pace | {EVALUATION: learnt_from + generated}
 
 
-def planned_epochs(
-    budget: float, pace: Mapping[str, float], given: AbstractSet[str], most_judge_epochs: int
+def planned(
+    budget: float, pace: Mapping[str, float], given: AbstractSet[str], options: TrainingOptions
 ) -> dict[str, int]:
-    """Epochs of each stage that fit into so many seconds, but for those that are `given`.
+    """Epochs of each stage, and steps of the evaluation, that fit into so many seconds.
 
-    A stage that is left out, and has no pace, gives its time to the others; so does a judge that
-    has as many epochs as it takes to be good.
+    What is `given` stays, and is left out of the answer. A stage that is left out, and has no pace,
+    gives its time to the others; so does a judge that has as many epochs as it takes to be good.
     """
     waiting = {name: SHARES[name] for name, stage in STAGES.items() if stage in pace}
-    left, plan = SHARE_FOR_STAGES * budget, {}
+    a_step, steps = pace.get(EVALUATION, 0.0), options.evaluation_steps
+    if a_step and "evaluation_steps" not in given:
+        steps = min(steps, max(FEWEST_STEPS, int(SHARE_FOR_EVALUATION * budget / a_step)))
+    left = max(SHARE_FOR_STAGES * budget - steps * a_step, 0.0)
+    plan = {"evaluation_steps": steps}
     for name, stage in STAGES.items():
         if stage not in pace:
             continue
         seconds = left * waiting[name] / sum(waiting.values())
         epochs = max(1, int(seconds / pace[stage]))
-        plan[name] = min(epochs, most_judge_epochs) if name == "judge_epochs" else epochs
+        plan[name] = min(epochs, options.judge_epochs) if name == "judge_epochs" else epochs
         left -= plan[name] * pace[stage]
         del waiting[name]
-    return {name: epochs for name, epochs in plan.items() if name not in given}
+    return {name: number for name, number in plan.items() if name not in given}
 
 
 def seconds_after(stage: str, pace: Mapping[str, float], options: TrainingOptions) -> float:
-    """Seconds that the stages after one will take."""
+    """Seconds that the stages after one will take, the evaluation with them."""
     later = list(STAGES.values())[list(STAGES.values()).index(stage) + 1 :]
     epochs: dict[str, int] = options.model_dump(include=set(STAGES))
-    return sum(epochs[name] * pace.get(own, 0.0) for name, own in STAGES.items() if own in later)
+    stages = sum(epochs[name] * pace.get(own, 0.0) for name, own in STAGES.items() if own in later)
+    return stages + options.evaluation_steps * pace.get(EVALUATION, 0.0)
 
 
 def seconds_an_epoch(stage: Stage) -> float:
@@ -90,3 +114,8 @@ def seconds_an_epoch(stage: Stage) -> float:
     for number in range(TIMED_STEPS):
         stage.step(WARM_UP_STEPS + number)
     return (time.perf_counter() - began) / TIMED_STEPS * stage.steps_per_epoch
+
+
+def images_an_epoch(stage: Stage) -> int:
+    """Images that an epoch of a stage learns from."""
+    return stage.steps_per_epoch * stage.batch_size

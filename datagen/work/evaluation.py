@@ -8,8 +8,10 @@ split, where there is one, say how good that is.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -28,14 +30,21 @@ from datagen.model.samplers import STRENGTH, Sampling, draw_latents
 from datagen.quality.judge import Judge, Scorer, accuracy
 from datagen.quality.prdc import NEIGHBOURS, prdc
 from datagen.quality.training_index import TrainingIndex
-from datagen.quality.tstr import as_arrays, images_per_class, reduced, tstr
+from datagen.quality.tstr import BATCH, as_arrays, reduced, tstr
 from datagen.schemas import STARTING_FROM_IMAGES, Gate, Recommended
 from datagen.work.splits import Parts
 
-# Images of each label that a sampler is measured on; of all labels together, where there are many;
-# and the values that those of a label may have, so that large pictures fit into memory.
-MEASURED_PER_CLASS, MEASURED_IMAGES, MEASURED_VALUES = 1000, 20_000, 1 << 26
+# What a training's progress calls it.
+EVALUATION = "evaluation"
+# Images of each label that are measured, at most, and the values that they may have, so that large
+# pictures fit into memory.
+MEASURED_PER_CLASS, MEASURED_VALUES = 1000, 1 << 26
 FEWEST_MEASURED = 20
+# What a training usually compares, for the plan of its time: samplers, and classifiers for them,
+# for the grain, for the gate and for real images.
+PLANNED_SAMPLERS, PLANNED_CLASSIFIERS = 5, 7
+# Passes of a classifier over the images that it learns from: so many images are worth its steps.
+PASSES = 8
 # Of a sampler's images: beyond, a gate that refuses copies is seldom passed, and what passes is no
 # longer what the sampler is for.
 MOST_COPIES = 0.75
@@ -43,8 +52,6 @@ MOST_COPIES = 0.75
 LEAST_AGREEMENT = 0.25
 # Held-out images of each class that a classifier is tested on.
 TESTED_PER_CLASS = 500
-# Steps of each classifier.
-TSTR_STEPS = 300
 # Strengths of `neighbour` with a flow that are tried: the farther from real images first, which
 # gives fewer copies of them.
 STRENGTHS = (STRENGTH, 0.4)
@@ -61,10 +68,10 @@ class Measured:
         agreement: of each class, how often the judge agrees; None of a class that was not learnt.
         variance: of each class, how much images vary, as a share of real ones.
         copy_rate: share of copies of training images.
-        images: some of them, uint8 (N, C, H, W), reduced.
-        labels: of those, int64 (N,); the judge's where the networks see no label.
-        scores: of those, the judge's probability of the label, float32 (N,).
-        copied: of those, which are copies of training images, bool (N,).
+        images: uint8 (N, C, H, W), reduced.
+        labels: int64 (N,); the judge's where the networks see no label.
+        scores: the judge's probability of the label, float32 (N,).
+        copied: which are copies of training images, bool (N,).
     """
 
     sampling: Sampling
@@ -106,7 +113,9 @@ class _Work:
     examples: Examples | None
     parts: Parts
     seed: int
+    steps: int
     check: Callable[[], None]
+    on_progress: Callable[[dict[str, Any]], None]
 
     @property
     def train(self) -> TrainingData:
@@ -127,6 +136,7 @@ def evaluate(
     examples: Examples | None,
     index: TrainingIndex,
     check: Callable[[], None],
+    on_progress: Callable[[dict[str, Any]], None] = lambda _progress: None,
 ) -> dict[str, Any]:
     """The metrics of a trained model, `recommended` among them; `docs/quality.md` explains each.
 
@@ -134,10 +144,11 @@ def evaluate(
         model: trained, with its priors fitted.
         judge: trained, and calibrated.
         parts: what the images are for.
-        options: how it was trained; its seed is used.
+        options: how it was trained; its seed is used, and its `evaluation_steps`.
         examples: posteriors of real images, for the samplers that start from them.
         index: what copies of training images are known by.
         check: called now and then; raises to stop.
+        on_progress: notified after each classifier, in the fields of a stage of training.
     """
     device = parts.train.device
     work = _Work(
@@ -149,7 +160,9 @@ def evaluate(
         examples,
         parts,
         options.seed,
+        options.evaluation_steps,
         check,
+        on_progress,
     )
     classifiers = _Classifiers.of(work) if len(parts.validation) else None
     if classifiers is not None and model.config.grain:
@@ -163,7 +176,7 @@ def evaluate(
     real = None
     if classifiers is not None:
         gate, accuracies[samplers[0]] = _best_gate(best, gate, accuracies[samplers[0]], classifiers)
-        real = classifiers.learn(*as_arrays(parts.train, images_per_class(len(work.known))))
+        real = classifiers.learn(*as_arrays(parts.train, _measured_per_class(work)))
     elbo = held_out_elbo(model, parts.test, options.seed)
     coverage, coverage_of_real = _coverage(best.sampling, work)
     strength = found["neighbour"].sampling.strength if "neighbour" in found else None
@@ -199,12 +212,11 @@ def evaluate(
 def _choose_grain(work: _Work, classifiers: _Classifiers) -> None:
     """Take the grain from a model whose images teach more without it."""
     grained = work.model.config
-    sampling = Sampling(_samplers(work.model, work.examples)[0])
+    sampling = _samplings(work)[0]
     learnt = {}
     for name, grain in (("grained", Grain.of(grained)), ("smooth", Grain())):
         work.model.config = grain.kept_in(grained)
-        own = _measured(sampling, work)
-        learnt[name] = classifiers.learn_through(gate_for(own.agreement), own)
+        learnt[name] = classifiers.compare(sampling)[1]
     if best_first(["grained", "smooth"], learnt, classifiers.held_out)[0] == "grained":
         work.model.config = grained
 
@@ -217,22 +229,17 @@ def _compared(
     Where a sampler has several strengths, at the best of them; without classifiers at the first,
     and nothing is learnt.
     """
-    found, accuracies = {}, {}
-    for sampler in _samplers(work.model, work.examples):
-        ways = [Sampling(sampler)]
-        if sampler == "neighbour" and work.model.flow is not None:
-            ways = [Sampling(sampler, strength=strength) for strength in STRENGTHS]
+    found: dict[str, Measured] = {}
+    accuracies: dict[str, Accuracy] = {}
+    for sampler, ways in groupby(_samplings(work), lambda way: way.sampler):
         if classifiers is None:
-            found[sampler] = _measured(ways[0], work)
+            found[sampler] = _measured(next(ways), work)
             continue
-        tried = {str(number): _measured(way, work) for number, way in enumerate(ways)}
-        learnt = {
-            number: classifiers.learn_through(gate_for(own.agreement), own)
-            for number, own in tried.items()
-        }
-        few_copies = [number for number, own in tried.items() if own.copy_rate <= MOST_COPIES]
+        tried = {str(number): classifiers.compare(way) for number, way in enumerate(ways)}
+        learnt = {number: accuracy for number, (_, accuracy) in tried.items()}
+        few_copies = [number for number, (own, _) in tried.items() if own.copy_rate <= MOST_COPIES]
         best = best_first(few_copies or ["0"], learnt, classifiers.held_out)[0]
-        found[sampler], accuracies[sampler] = tried[best], learnt[best]
+        found[sampler], accuracies[sampler] = tried[best]
     return found, accuracies
 
 
@@ -267,6 +274,16 @@ def _samplers(model: Autoencoder, examples: Examples | None) -> list[str]:
     return [sampler for sampler, is_kept in kept.items() if is_kept]
 
 
+def _samplings(work: _Work) -> list[Sampling]:
+    """The samplers, and each strength of those that have several."""
+    with_strengths = work.model.flow is not None
+    return [
+        Sampling(sampler, strength=strength)
+        for sampler in _samplers(work.model, work.examples)
+        for strength in (STRENGTHS if sampler == "neighbour" and with_strengths else (None,))
+    ]
+
+
 def _measured(sampling: Sampling, work: _Work) -> Measured:
     """What a sampler's images are like; a class without training images is left out."""
     config = work.model.config
@@ -274,7 +291,7 @@ def _measured(sampling: Sampling, work: _Work) -> Measured:
     agreement: list[float | None] = [None] * config.class_count
     variance: list[float | None] = [None] * config.class_count
     copies, images, labels, scores, copied = [], [], [], [], []
-    kept, count = images_per_class(len(work.known)), _measured_per_class(work)
+    count = _measured_per_class(work)
     # Such a sampler has no label to go by: the judge gives it, as a job would have it.
     is_labelled = config.is_conditional or sampling.sampler in STARTING_FROM_IMAGES
     for group in _groups(work, count):
@@ -293,11 +310,10 @@ def _measured(sampling: Sampling, work: _Work) -> Measured:
             spread = pixel_variance(work.train.pixels(real))
             variance[label] = pixel_variance(pictures[own]) / spread if spread else None
             copies.append(float(is_copy[own].mean()))
-            some = own[:kept]
-            images.append(reduced(pictures[some]))
-            labels.append(given[some])
-            scores.append(score[some])
-            copied.append(is_copy[some])
+        images.append(reduced(pictures))
+        labels.append(given)
+        scores.append(score)
+        copied.append(is_copy)
     return Measured(
         sampling,
         agreement,
@@ -312,8 +328,8 @@ def _measured(sampling: Sampling, work: _Work) -> Measured:
 
 def _measured_per_class(work: _Work) -> int:
     """Images of a label that a sampler is measured on: fewer of many labels, and of large ones."""
-    of_many = max(FEWEST_MEASURED, MEASURED_IMAGES // len(work.known))
-    return min(of_many, _most_at_once(work))
+    shared = work.steps * BATCH // PASSES // len(work.known)
+    return min(max(FEWEST_MEASURED, shared), _most_at_once(work))
 
 
 def _most_at_once(work: _Work) -> int:
@@ -344,12 +360,23 @@ def _drawn(
     return smooth, with_grain(smooth, Grain.of(work.model.config), work.seed, number, none)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Classifiers:
-    """Classifiers that learn from generated images, or from real ones, and the images that test."""
+    """Classifiers that learn from generated images, or from real ones, and the images that test.
+
+    Attributes:
+        work: the model that they are for.
+        tests: images and labels of each set that they are tested on.
+        planned: classifiers that will learn.
+        learnt: what each way of drawing images came to, so that none is measured twice.
+    """
 
     work: _Work
     tests: Sequence[tuple[np.ndarray, np.ndarray]]
+    planned: int
+    learnt: dict[tuple[Sampling, bool], tuple[Measured, Accuracy]] = field(default_factory=dict)
+    _done: int = 0
+    _began: float = field(default_factory=time.monotonic)
 
     @classmethod
     def of(cls, work: _Work) -> _Classifiers:
@@ -357,12 +384,22 @@ class _Classifiers:
         sets = [work.parts.validation]
         if work.parts.test is not work.parts.validation:
             sets.append(work.parts.test)
-        return cls(work, [as_arrays(data, TESTED_PER_CLASS) for data in sets])
+        # One without the grain, one through a gate that asks for no score, one of real images.
+        planned = len(_samplings(work)) + bool(work.model.config.grain) + 2
+        return cls(work, [as_arrays(data, TESTED_PER_CLASS) for data in sets], planned)
 
     @property
     def held_out(self) -> int:
         """Images for validation that they are tested on."""
         return len(self.tests[0][1])
+
+    def compare(self, sampling: Sampling) -> tuple[Measured, Accuracy]:
+        """What images of a sampler are like, and what is learnt from them through their gate."""
+        key = (sampling, bool(self.work.model.config.grain))
+        if key not in self.learnt:
+            own = _measured(sampling, self.work)
+            self.learnt[key] = (own, self.learn_through(gate_for(own.agreement), own))
+        return self.learnt[key]
 
     def learn_through(self, gate: Gate, measured: Measured) -> Accuracy:
         """Learn from the images of a sampler that a gate lets pass."""
@@ -376,12 +413,29 @@ class _Classifiers:
             labels,
             self.tests,
             self.work.model.config.class_count,
-            steps=TSTR_STEPS,
+            steps=self.work.steps,
             seed=self.work.seed,
             device=self.work.train.device,
             check=self.work.check,
         )
+        self._done += 1
+        self._notify()
         return Accuracy(values[0], values[-1])
+
+    def _notify(self) -> None:
+        seconds = max(1e-9, time.monotonic() - self._began)
+        steps, left = self.work.steps, max(0, self.planned - self._done)
+        self.work.on_progress(
+            {
+                "stage": EVALUATION,
+                "epoch": self._done,
+                "epochs": self.planned,
+                "step": self._done * steps,
+                "steps": self.planned * steps,
+                "images_per_second": round(self._done * steps * BATCH / seconds, 1),
+                "seconds_left": round(left * seconds / self._done, 1),
+            }
+        )
 
 
 def best_first(

@@ -28,14 +28,14 @@ from datagen.model.grain import missing_grain
 from datagen.model.header import CheckpointHeader
 from datagen.model.refinement import Refinement
 from datagen.model.state import TrainingState
-from datagen.model.training import Stage, Watch, run_stage
+from datagen.model.training import MOST_TOLD, Stage, Watch, run_stage
 from datagen.model.warm_start import start_from
 from datagen.quality.judge import Judge, JudgeFit, calibrate
 from datagen.quality.training_index import TrainingIndex, index_of, save_index
 from datagen.work.budget import (
     EPOCHS_OF,
     measured_pace,
-    planned_epochs,
+    planned,
     seconds_after,
     seconds_an_epoch,
 )
@@ -122,9 +122,7 @@ def train(
     # Kept: a training that goes on keeps to the plan of the stage that it is in.
     state.pace = state.pace or measured_pace(model, judge, parts.train, options)
     if options.time_budget is not None:
-        state.plan = state.plan or planned_epochs(
-            options.time_budget, state.pace, given, options.judge_epochs
-        )
+        state.plan = state.plan or planned(options.time_budget, state.pace, given, options)
         options = options.model_copy(update=state.plan)
     if giving_way is not None:
         giving_way.begin()
@@ -139,7 +137,11 @@ def train(
     model.config = grain.kept_in(model.config)
     index = _training_index(parts.train, model.config.class_count)
     save_index(folder / INDEX, index)
-    metrics = fitted | evaluate(model, judge, parts, options, examples, index, check)
+
+    def tell(progress: dict[str, Any]) -> None:
+        on_progress(progress | {"history": state.history[-MOST_TOLD:]})
+
+    metrics = fitted | evaluate(model, judge, parts, options, examples, index, check, tell)
     metrics |= {"judge_temperature": temperature, "history": state.history}
     metrics[TRAINING_COUNTS] = counts.tolist()
     shared = {
@@ -273,7 +275,7 @@ def _planned_anew(
         return options
     state.pace[trial.name] = seconds_an_epoch(trial)
     name = EPOCHS_OF[trial.name]
-    plan = planned_epochs(options.time_budget, state.pace, given, options.judge_epochs)
+    plan = planned(options.time_budget, state.pace, given, options)
     state.plan[name] = plan[name]
     return options.model_copy(update=state.plan)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from tiny import CPU, striped_data, striped_images
 
-from datagen.quality.tstr import as_arrays, images_per_class, reduced, spread_over_classes, tstr
+from datagen.quality.tstr import as_arrays, reduced, spread_over_classes, tstr
 
 
 def accuracies(images, labels, *, steps=40, seed=0):
@@ -94,13 +94,3 @@ def test_images_of_a_training_are_taken_with_their_labels():
     for image, label in zip(images, labels, strict=True):
         same = (pixels * 255).round().to(torch.uint8).numpy() == image
         assert own[np.flatnonzero(same.all(axis=(1, 2, 3)))[0]] == label
-
-
-def test_images_that_are_learnt_from_have_a_limit_over_all_classes():
-    assert [images_per_class(count) for count in (1, 10, 40, 500, 5000)] == [
-        1000,
-        1000,
-        250,
-        20,
-        20,
-    ]

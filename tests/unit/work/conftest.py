@@ -129,7 +129,6 @@ def work_off(engine: Engine, queue: MemoryQueue) -> Callable[..., int]:
 def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[bool, Path]]:
     """Runs the recipe: whether it has finished, and the folder of what it left."""
     monkeypatch.setattr(evaluation, "MEASURED_PER_CLASS", 20)
-    monkeypatch.setattr(evaluation, "TSTR_STEPS", 5)
 
     def run(
         name: str = "one",

@@ -207,3 +207,49 @@ def test_few_images_of_many_labels_are_drawn_together(monkeypatch):
 
     assert [len(group) for group in evaluation._groups(work, 100)] == [1] * 10
     assert [len(group) for group in evaluation._groups(work, 30)] == [3, 3, 3, 1]
+
+
+@pytest.mark.parametrize(
+    ("steps", "labels", "shape", "expected"),
+    [
+        (300, 10, (1, 8, 8), 480),
+        (300, 2, (1, 8, 8), 1000),
+        (300, 500, (1, 8, 8), 20),
+        (5, 10, (1, 8, 8), 20),
+        (300, 2, (3, 1024, 1024), 21),
+    ],
+)
+def test_images_that_are_measured_are_worth_the_steps_of_a_classifier(
+    steps, labels, shape, expected
+):
+    work = SimpleNamespace(
+        steps=steps, known=list(range(labels)), train=SimpleNamespace(image_shape=shape)
+    )
+    assert evaluation._measured_per_class(work) == expected
+
+
+def test_evaluation_shows_how_far_it_is(train):
+    told = []
+    train(told=told)
+    own = [progress for progress in told if progress["stage"] == "evaluation"]
+
+    assert [progress["epoch"] for progress in own] == list(range(1, len(own) + 1))
+    assert all(progress["epoch"] <= progress["epochs"] for progress in own)
+    assert all(progress["step"] <= progress["steps"] for progress in own)
+    # The curves stay on the page.
+    assert own[-1]["history"]
+
+
+def test_nothing_is_measured_twice(train, monkeypatch):
+    drawn = []
+    measure = evaluation._measured
+
+    def measured(sampling, work):
+        drawn.append((sampling, bool(work.model.config.grain)))
+        return measure(sampling, work)
+
+    monkeypatch.setattr(recipe, "missing_grain", lambda *_: Grain((4.5,)))
+    monkeypatch.setattr(evaluation, "_measured", measured)
+    train(levels=1, flow_epochs=1, flow_width=8)
+
+    assert len(drawn) == len(set(drawn)) >= 4

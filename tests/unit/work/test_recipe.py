@@ -225,7 +225,7 @@ def test_time_budget_is_planned_once_a_stage_and_kept_over_slices(train):
         assert all(plan == own[0] for plan in own)
     last = plans[-1][1]
     # Classes so small are not refined.
-    assert set(last) == {"epochs", "judge_epochs"}
+    assert set(last) == {"epochs", "judge_epochs", "evaluation_steps"}
     header = read_header(folder / GENERATOR)
     assert {name: header.options[name] for name in last} == last
 
@@ -246,7 +246,7 @@ def test_longer_budget_plans_more_epochs_of_what_is_not_given(train):
         _, folder = train(name, only=free, time_budget=seconds, slice_seconds=0.0)
         plans.append(TrainingState.load(folder / STATE).plan)
 
-    assert set(plans[0]) == {"epochs"}
+    assert set(plans[0]) == {"epochs", "evaluation_steps"}
     assert plans[1]["epochs"] > 4 * plans[0]["epochs"]
 
 

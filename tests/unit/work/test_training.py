@@ -50,7 +50,6 @@ class InterruptedStorage(FileStorage):
 @pytest.fixture(autouse=True)
 def _few_are_measured(monkeypatch):
     monkeypatch.setattr(evaluation, "MEASURED_PER_CLASS", 20)
-    monkeypatch.setattr(evaluation, "TSTR_STEPS", 5)
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import pytest
+
+from datagen.model.config import TrainingOptions
+from datagen.work.budget import planned, seconds_after
+
+OPTIONS = TrainingOptions(judge_epochs=8, evaluation_steps=300)
+PACE = {"judge": 1.0, "fit": 2.0, "evaluation": 0.01}
+
+
+def test_plan_leaves_time_for_the_evaluation():
+    plan = planned(1000.0, PACE, set(), OPTIONS)
+    seconds = sum(
+        (plan["judge_epochs"] * 1.0, plan["epochs"] * 2.0, plan["evaluation_steps"] * 0.01)
+    )
+
+    assert plan["evaluation_steps"] == 300
+    assert 880.0 < seconds <= 900.0
+
+
+@pytest.mark.parametrize(("budget", "steps"), [(1000.0, 300), (10.0, 150), (0.1, 20)])
+def test_evaluation_has_a_share_of_the_budget_at_most_but_enough_steps_to_tell(budget, steps):
+    assert planned(budget, PACE, set(), OPTIONS)["evaluation_steps"] == steps
+
+
+def test_what_is_given_is_not_planned():
+    given = {"evaluation_steps", "judge_epochs"}
+    assert set(planned(100.0, PACE, given, OPTIONS)) == {"epochs"}
+
+
+def test_judge_gets_no_more_epochs_than_it_takes_to_be_good():
+    assert planned(10_000.0, PACE, set(), OPTIONS)["judge_epochs"] == 8
+
+
+def test_each_stage_has_an_epoch_however_short_the_budget():
+    plan = planned(0.001, PACE, set(), OPTIONS)
+    assert (plan["judge_epochs"], plan["epochs"]) == (1, 1)
+
+
+def test_pace_of_before_that_says_nothing_of_the_evaluation_still_plans():
+    assert planned(100.0, {"judge": 1.0, "fit": 2.0}, set(), OPTIONS)["evaluation_steps"] == 300
+
+
+def test_time_that_is_left_counts_the_stages_after_and_the_evaluation():
+    options = TrainingOptions(judge_epochs=2, epochs=5, evaluation_steps=100)
+    assert seconds_after("judge", PACE, options) == pytest.approx(5 * 2.0 + 100 * 0.01)
+    assert seconds_after("fit", PACE, options) == pytest.approx(1.0)
