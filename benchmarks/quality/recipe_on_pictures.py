@@ -11,6 +11,8 @@ it (`dataset-fashion-mnist`), read from `--fashion`. Each is registered, trained
 by the project's own commands, in a state folder of its own. What a CNN learns from the generated
 images alone is set beside what it learns from the real ones (TSTR); 60,000 images and ten epochs of
 the protocol's CNN for *fashion*, 1,000 of each class and 2,000 steps of a small CNN for the others.
+Fréchet distance and coverage are of the features of a network that learnt from the real images, as
+the report on a job has them, with the same figures of real training images beside them.
 
 Prints a table, writes `benchmarks/results/quality-pictures.json` and contact sheets with real
 images above generated ones, and as its last line prints JSON.
@@ -38,11 +40,19 @@ from benchmarks.quality.classifiers import tested
 from benchmarks.quality.generator import CPU
 from benchmarks.quality.results import RESULTS, commit
 from datagen.images import LabelledImages, contact_sheet, decode_pngs
-from datagen.quality.learning import Learning, Part
+from datagen.model.config import JudgeConfig
+from datagen.quality.distance import frechet_distance
+from datagen.quality.evaluator import EVALUATOR_SEED
+from datagen.quality.features import Features
+from datagen.quality.judge import Judge
+from datagen.quality.learning import Learning, Part, learn
+from datagen.quality.prdc import prdc
 
 PICTURES = RESULTS.parents[1] / "docs" / "images"
 PER_CLASS = 1000
 SHOWN = 12
+# Images on each side of a distance, and steps of the network whose features it is measured in.
+COMPARED, FEATURE_STEPS = 2000, 600
 SETS = ("shapes", "things", "grey", "fashion")
 # Of *grey*: kinds of *things*, how many of each there are, and the noise of a camera.
 GREY = {"house": 1136, "tree": 500, "umbrella": 249, "car": 83}
@@ -125,6 +135,42 @@ def agreement(job: Any) -> float:
     return float(np.mean([label["agreement"] or 0.0 for label in job["labels"]]))
 
 
+def distances(
+    real: LabelledImages, held_out: LabelledImages, made: LabelledImages
+) -> dict[str, float]:
+    """Fréchet distance and coverage of generated images, and of training images, to held-out ones.
+
+    As many images on every side, in the features of a network that learnt from the training images.
+    """
+    network = Judge(JudgeConfig(image_shape=real.image_shape, class_count=len(real.class_names)))
+    part = Part(real.images, real.labels, balanced=True)
+    learn(network, [part], Learning(steps=FEATURE_STEPS), seed=EVALUATOR_SEED, device=CPU)
+    features = Features.of(network, real.images[_spread(real, COMPARED)], CPU)
+    counts = np.bincount(held_out.labels, minlength=len(real.class_names))
+    count = min(COMPARED, len(held_out), len(made))
+
+    def points(images: LabelledImages) -> np.ndarray:
+        # Classes in the proportion of the held-out images, on every side.
+        share = (counts * count // counts.sum()).tolist()
+        rows = [
+            np.resize(np.flatnonzero(images.labels == label), own)
+            for label, own in enumerate(share)
+        ]
+        return features(images.images[np.concatenate(rows)])
+
+    known, own, ours = points(held_out), points(real), points(made)
+    return {
+        "frechet": frechet_distance(ours, known),
+        "frechet_of_real": frechet_distance(own, known),
+        "coverage": prdc(known, ours).coverage,
+        "coverage_of_real": prdc(known, own).coverage,
+    }
+
+
+def _spread(images: LabelledImages, count: int) -> np.ndarray:
+    return np.linspace(0, len(images) - 1, min(count, len(images))).astype(np.int64)
+
+
 def run(which: str, given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """All figures of one set."""
     seed, fashion = given.seed, given.fashion
@@ -179,6 +225,7 @@ def run(which: str, given: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "images_per_second": job["images_per_second"],
         "tstr": learnt(made),
         "trtr": learnt(real),
+        "distances": distances(real, held_out, made),
         "chance": 1.0 / len(names),
         "options": model["options"],
         "config": model["config"],
@@ -200,17 +247,20 @@ def table(found: list[dict[str, Any]]) -> list[str]:
     """The figures as lines of Markdown."""
     heads = (
         "set", "TSTR", "from real images", "of real, above chance", "sampler",
-        "agreement, no gate", "judge on real", "coverage, of real",
+        "agreement, no gate", "judge on real", "Fréchet distance, of real", "coverage, of real",
+        "images/s",
     )  # fmt: skip
     lines = [f"| {' | '.join(heads)} |", f"|---|{'---:|' * (len(heads) - 1)}"]
     for one in found:
         share = (one["tstr"] - one["chance"]) / (one["trtr"] - one["chance"])
-        covered = [one["metrics"].get(name) for name in ("coverage", "coverage_of_real")]
-        told = ", ".join("-" if value is None else f"{value:.2f}" for value in covered)
+        apart = one["distances"]
+        frechet = f"{apart['frechet']:.3f}, {apart['frechet_of_real']:.3f}"
+        covered = f"{apart['coverage']:.2f}, {apart['coverage_of_real']:.2f}"
         lines.append(
             f"| {one['set']}, {one['image_shape'][1]} x {one['image_shape'][2]} "
             f"| {one['tstr']:.1%} | {one['trtr']:.1%} | {share:.2f} | `{one['sampler']}` "
-            f"| {one['agreement_without_gate']:.1%} | {one['judge_on_real']:.1%} | {told} |"
+            f"| {one['agreement_without_gate']:.1%} | {one['judge_on_real']:.1%} "
+            f"| {frechet} | {covered} | {one['images_per_second']:,.0f} |"
         )
     return lines
 

@@ -131,8 +131,8 @@ class GeneratorConfig(BaseModel):
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Self:
-        if not self.levels and (self.detail_width or self.transform_condition):
-            raise ValueError("detail_width and transform_condition need levels of 1 or more")
+        if not self.levels and self.detail_width:
+            raise ValueError("detail_width needs levels of 1 or more")
         if self.detail_width and self.stride % 2:
             raise ValueError(f"a stride of {self.stride} has no half for detail_width")
         if self.grain and len(self.grain) != self.image_shape[0]:
@@ -226,6 +226,8 @@ FINEST_GRID, COARSEST_GRID = 16, 8
 STRIDE_WITH_DETAIL, DETAIL_WIDTH = 4, 24
 # More steps of few images: each of Muon's teaches much.
 MULTI_SCALE_BATCH = 48
+# Each of its steps teaches much, so the average of the weights is what settles them.
+MUON: dict[str, Any] = {"optimizer": "muon", "learning_rate": 1.5e-3, "average": 0.995}
 # Beside networks that take all the time they can get, the judge is good after fewer steps.
 MULTI_SCALE_JUDGE_STEPS = 800
 # What a model has from the one that its training starts from.
@@ -334,6 +336,14 @@ class TrainingOptions(BaseModel):
     evaluation_steps: int = Field(default=EVALUATION_STEPS, ge=1, le=100_000)
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
 
+    @property
+    def tells_transforms(self) -> bool:
+        """Whether the networks are conditioned on transforms: those for pictures, if they see any.
+
+        Strokes on black look the same a little turned, and more of them teach more.
+        """
+        return self.augment != "none" and (self.levels > 0 or self.prior == "flow")
+
     def for_images(
         self, counts: Sequence[int], image_shape: tuple[int, int, int], mid_tones: float = 0.0
     ) -> TrainingOptions:
@@ -356,7 +366,8 @@ class TrainingOptions(BaseModel):
         while max(height, width) * 4 > SIDE_OF_STRIDE_4 * stride and stride < MAX_STRIDE:
             stride *= 2
         is_small = min(there, default=0) < SMALL_CLASS
-        if wants_levels and "batch_size" not in self.model_fields_set:
+        is_picture = wants_levels or channels == COLOUR
+        if is_picture and "batch_size" not in self.model_fields_set:
             batch_size = MULTI_SCALE_BATCH if is_large else SMALL_BATCH
         fitting: dict[str, Any] = {
             "batch_size": batch_size,
@@ -382,9 +393,11 @@ class TrainingOptions(BaseModel):
         judge_epochs = self.judge_epochs if "judge_epochs" in given else fitting["judge_epochs"]
         judge_steps = judge_epochs * max(1, count // min(judge_batch, max(1, count)))
         fitting["evaluation_steps"] = min(EVALUATION_STEPS, judge_steps)
+        if is_picture:
+            fitting |= MUON
         if wants_levels:
             fitting |= _multi_scale(image_shape, self.family)
-        is_refined = not (is_small or channels == COLOUR or wants_levels)
+        is_refined = not (is_small or is_picture)
         if not (is_refined or self.refine):
             fitting["refine_epochs"] = 0
         usual_latents: int = fitting["latent_dim"]
@@ -476,9 +489,6 @@ def _multi_scale(image_shape: tuple[int, int, int], family: Family) -> dict[str,
         "blocks": 2,
         "encoder_blocks": 2,
         "likelihood": "laplace",
-        "optimizer": "muon",
-        "learning_rate": 1.5e-3,
-        "average": 0.995,
         "kl_warmup": 0.2,
         "prior": None if family == "autoencoder" else "flow",
     }

@@ -46,6 +46,7 @@ class Encoder(nn.Module):
         wide = config.encoder_width
         self.fold = nn.Conv2d(channels * config.stride**2, wide, 3, padding=1)
         self.label = nn.Embedding(config.label_count, wide) if config.is_conditional else None
+        self.transform = _of_transform(config, wide)
         self.blocks = nn.Sequential(*(ResidualBlock(wide) for _ in range(config.encoder_blocks)))
         self.answers = 1 if config.family == "autoencoder" else 2
         self.head = nn.Linear(wide * rows * columns, self.answers * config.latent_dim)
@@ -53,13 +54,20 @@ class Encoder(nn.Module):
     def forward(
         self, image: Tensor, label: Tensor, transform: Tensor | None = None
     ) -> tuple[Tensor, ...]:
-        """(B, C, H, W) in [0, 1] and (B,) to mean and logvar, or the mean alone, (B, d) each."""
-        del transform
+        """Images (B, C, H, W) in [0, 1] to mean and logvar, or the mean alone, (B, d) each.
+
+        Args:
+            image: pixels.
+            label: int64 (B,).
+            transform: how each image was transformed, (B, 5); None where none was.
+        """
         folded = F.pixel_unshuffle(F.pad(image, self.padding), self.stride)  # (B, C s^2, h, w)
         hidden = self.fold(folded)  # (B, width, h, w)
         if self.label is not None:
             # In the type of the sum's other part: else all that follows would be in float32.
             hidden = hidden + self.label(label).to(hidden.dtype)[:, :, None, None]
+        if self.transform is not None and transform is not None:
+            hidden = hidden + self.transform(transform).to(hidden.dtype)[:, :, None, None]
         hidden = F.relu(self.blocks(hidden))
         answers: tuple[Tensor, ...] = self.head(hidden.flatten(1)).chunk(self.answers, dim=1)
         return answers
@@ -77,19 +85,32 @@ class Decoder(nn.Module):
         self.latent = nn.Linear(config.latent_dim, config.width * positions)
         wide = config.width * positions
         self.label = nn.Embedding(config.label_count, wide) if config.is_conditional else None
+        self.transform = _of_transform(config, wide)
         self.blocks = nn.Sequential(*(ResidualBlock(config.width) for _ in range(config.blocks)))
         self.unfold = nn.Conv2d(config.width, channels * config.stride**2, 3, padding=1)
 
     def forward(self, latent: Tensor, label: Tensor, transform: Tensor | None = None) -> Tensor:
-        """(B, d) and (B,) to logits, (B, C, H, W)."""
-        del transform
+        """Latents (B, d) to logits, (B, C, H, W).
+
+        Args:
+            latent: what is decoded.
+            label: int64 (B,).
+            transform: how the image is to be transformed, (B, 5); None where it is not.
+        """
         hidden = self.latent(latent)  # (B, width h w)
         if self.label is not None:
             hidden = hidden + self.label(label).to(hidden.dtype)
+        if self.transform is not None and transform is not None:
+            hidden = hidden + self.transform(transform).to(hidden.dtype)
         hidden = hidden.view(-1, self.rows, self.columns, self.wide).permute(0, 3, 1, 2)
         hidden = F.relu(self.blocks(hidden))  # (B, width, h, w), channels last in memory
         pixels = F.pixel_shuffle(self.unfold(hidden), self.stride)
         return pixels[:, :, : self.height, : self.width]
+
+
+def _of_transform(config: GeneratorConfig, width: int) -> nn.Linear | None:
+    """What a transform adds to so many hidden values; None where nothing depends on it."""
+    return nn.Linear(TRANSFORM_VALUES, width, bias=False) if config.transform_condition else None
 
 
 class Conditions(nn.Module):
@@ -98,9 +119,7 @@ class Conditions(nn.Module):
     def __init__(self, config: GeneratorConfig, width: int) -> None:
         super().__init__()
         self.label = nn.Embedding(config.label_count, width) if config.is_conditional else None
-        self.transform = (
-            nn.Linear(TRANSFORM_VALUES, width, bias=False) if config.transform_condition else None
-        )
+        self.transform = _of_transform(config, width)
 
     def forward(self, hidden: Tensor, label: Tensor, transform: Tensor | None) -> Tensor:
         """(B, width, h, w) with labels (B,) and transforms (B, 5) to the same; None transforms

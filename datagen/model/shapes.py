@@ -70,6 +70,9 @@ def _single_scale(config: GeneratorConfig) -> Iterator[tuple[str, Form]]:
     if config.label_count:
         yield "encoder.label.weight", Form(FLOAT, (config.label_count, wide))
         yield "decoder.label.weight", Form(FLOAT, (config.label_count, slim * positions))
+    if config.transform_condition:
+        yield "encoder.transform.weight", Form(FLOAT, (wide, TRANSFORM_VALUES))
+        yield "decoder.transform.weight", Form(FLOAT, (slim * positions, TRANSFORM_VALUES))
     yield from _blocks("encoder.blocks", config.encoder_blocks, wide)
     yield from _layer("encoder.head", _answers(config) * dims, wide * positions)
     yield from _layer("decoder.latent", slim * positions, dims)

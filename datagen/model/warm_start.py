@@ -53,7 +53,7 @@ def start_from(
                 own.copy_(_label_rows(theirs, own, sources, len(parent_class_names)))
         elif theirs is not None and theirs.shape == own.shape:
             own.copy_(theirs)
-        elif name.endswith("conditions.transform.weight"):
+        elif name.endswith("transform.weight"):
             # The parent saw no transforms; at first they change nothing.
             own.zero_()
     model.load_state_dict(weights)

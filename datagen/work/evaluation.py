@@ -48,6 +48,9 @@ PASSES = 8
 # Of a sampler's images: beyond, a gate that refuses copies is seldom passed, and what passes is no
 # longer what the sampler is for.
 MOST_COPIES = 0.75
+# Of the images of a label: below, most jobs would be short of that label, which may be the rare one
+# that the others are not needed for.
+LEAST_PASSED = 0.1
 # Of the label that the judge agrees with least: below, a gate leaves out too many images.
 LEAST_AGREEMENT = 0.25
 # Held-out images of each class that a classifier is tested on.
@@ -86,6 +89,13 @@ class Measured:
     def passed(self, gate: Gate) -> np.ndarray:
         """Which of the images a gate lets pass, bool (N,)."""
         return (self.scores >= gate.min_score) & ~(self.copied & gate.reject_copies)
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether few enough images are copies, and enough of each label pass the gate for them."""
+        passed = self.passed(gate_for(self.agreement))
+        shares = [passed[self.labels == label].mean() for label in np.unique(self.labels)]
+        return self.copy_rate <= MOST_COPIES and bool(min(shares) >= LEAST_PASSED)
 
 
 @dataclass(frozen=True)
@@ -168,7 +178,7 @@ def evaluate(
     if classifiers is not None and model.config.grain:
         _choose_grain(work, classifiers)
     found, accuracies = _compared(work, classifiers)
-    usable = [name for name, own in found.items() if own.copy_rate <= MOST_COPIES] or ["prior"]
+    usable = [name for name, own in found.items() if own.is_usable] or ["prior"]
     held_out = 0 if classifiers is None else classifiers.held_out
     samplers = best_first(usable, accuracies, held_out)
     best = found[samplers[0]]
@@ -237,8 +247,8 @@ def _compared(
             continue
         tried = {str(number): classifiers.compare(way) for number, way in enumerate(ways)}
         learnt = {number: accuracy for number, (_, accuracy) in tried.items()}
-        few_copies = [number for number, (own, _) in tried.items() if own.copy_rate <= MOST_COPIES]
-        best = best_first(few_copies or ["0"], learnt, classifiers.held_out)[0]
+        usable = [number for number, (own, _) in tried.items() if own.is_usable]
+        best = best_first(usable or ["0"], learnt, classifiers.held_out)[0]
         found[sampler], accuracies[sampler] = tried[best]
     return found, accuracies
 
@@ -454,7 +464,9 @@ def best_first(
     left, ordered = list(samplers), []
     while left and accuracies:
         best = max(accuracies[name].validation for name in left)
-        slack = math.sqrt(best * (1.0 - best) / max(1, held_out))
+        # Nobody is right for certain because of a handful of images (Agresti and Coull, 1998).
+        likely = (best * held_out + 2) / (held_out + 4)
+        slack = math.sqrt(likely * (1.0 - likely) / (held_out + 4))
         chosen = next(name for name in left if accuracies[name].validation >= best - slack)
         left.remove(chosen)
         ordered.append(chosen)

@@ -66,13 +66,17 @@ def test_multi_scale_networks_take_any_height_width_and_channels(
         assert weight.grad.isfinite().all(), name
 
 
-def test_no_transform_is_a_transform_by_nothing():
-    model = tiny_model(levels=2, stride=2, transform_condition=True)
+@pytest.mark.parametrize("levels", [0, 2])
+def test_no_transform_is_a_transform_by_nothing(levels):
+    model = tiny_model(levels=levels, stride=2, transform_condition=True)
     image, label = torch.full((2, 1, 9, 7), 0.5), torch.tensor([0, 1])
-
     plain = model.encode(image, label).mean
+    pixels = model.decode(plain, label)
+
     assert torch.equal(plain, model.encode(image, label, torch.zeros(2, 5)).mean)
     assert not torch.equal(plain, model.encode(image, label, torch.ones(2, 5)).mean)
+    assert torch.equal(pixels, model.decode(plain, label, torch.zeros(2, 5)))
+    assert not torch.equal(pixels, model.decode(plain, label, torch.ones(2, 5)))
 
 
 @settings(deadline=None, max_examples=20)

@@ -27,14 +27,14 @@ configs = st.builds(
     components=st.integers(0, 3),
     flow_width=st.sampled_from([0, 6]),
     flow_blocks=st.integers(1, 2),
+    transform_condition=st.booleans(),
 )
-multi_scale = st.tuples(configs, st.integers(1, 3), st.sampled_from([0, 4]), st.booleans()).map(
+multi_scale = st.tuples(configs, st.integers(1, 3), st.sampled_from([0, 4])).map(
     lambda drawn: drawn[0].model_copy(
         update={
             "levels": drawn[1],
             "stride": 2 * drawn[0].stride,
             "detail_width": drawn[2],
-            "transform_condition": drawn[3],
         }
     )
 )

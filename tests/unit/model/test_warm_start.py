@@ -58,9 +58,10 @@ def test_null_label_is_kept_where_both_have_one():
     assert torch.equal(model.decoder.label.weight[1], parent.decoder.label.weight[CLASSES])
 
 
-def test_transforms_that_the_parent_did_not_see_change_nothing_at_first():
-    parent = tiny_model(1, **MULTI_SCALE)
-    model = tiny_model(2, transform_condition=True, **MULTI_SCALE)
+@pytest.mark.parametrize("networks", [MULTI_SCALE, {}])
+def test_transforms_that_the_parent_did_not_see_change_nothing_at_first(networks):
+    parent = tiny_model(1, **networks)
+    model = tiny_model(2, transform_condition=True, **networks)
     start_from(model, parent, CLASS_NAMES, CLASS_NAMES)
 
     images, latents = inputs(count=3)

@@ -9,6 +9,7 @@ from tiny import CPU, striped_data, striped_images, tiny_judge, tiny_model
 
 from datagen.model.grain import Grain
 from datagen.model.header import read_header
+from datagen.model.samplers import Sampling
 from datagen.work import evaluation, recipe
 from datagen.work.evaluation import (
     Accuracy,
@@ -44,6 +45,38 @@ def test_samplers_come_in_the_order_of_what_they_teach(values, held_out, expecte
     samplers = ["prior", "neighbour", "density"]
     found = {name: Accuracy(value, 0.0) for name, value in zip(samplers, values, strict=False)}
     assert best_first(samplers, found, held_out) == expected
+
+
+@pytest.mark.parametrize(
+    ("copied", "scores", "expected"),
+    [
+        (np.zeros(40), np.ones(40), True),
+        # All of the second label are copies, and few of the first.
+        (np.repeat([0, 1], 20), np.ones(40), False),
+        (np.r_[np.zeros(20), np.ones(18), 0, 0], np.ones(40), True),
+        (np.ones(40), np.ones(40), False),
+        # The judge agrees with none of the second label, and often enough by name.
+        (np.zeros(40), np.repeat([1.0, 0.2], 20), False),
+    ],
+)
+def test_sampler_is_usable_where_enough_of_every_label_pass_its_gate(copied, scores, expected):
+    measured = evaluation.Measured(
+        sampling=Sampling("prior"),
+        agreement=[1.0, 0.9],
+        variance=[1.0, 1.0],
+        copy_rate=float(copied.mean()),
+        images=np.zeros((40, 1, 2, 2), dtype=np.uint8),
+        labels=np.repeat([0, 1], 20),
+        scores=scores,
+        copied=copied.astype(bool),
+    )
+    assert measured.is_usable is expected
+
+
+def test_sampler_is_not_first_for_being_right_about_a_handful_of_images():
+    found = {"prior": Accuracy(0.9, 0.0), "neighbour": Accuracy(1.0, 0.0)}
+    assert best_first(["prior", "neighbour"], found, 4)[0] == "prior"
+    assert best_first(["prior", "neighbour"], found, 400)[0] == "neighbour"
 
 
 def test_gate_asks_for_a_score_where_every_label_passes_often_enough():
@@ -124,8 +157,10 @@ def test_samplers_are_recommended_but_for_those_that_make_copies(train, monkeypa
     assert set(metrics["copy_rate_by_sampler"]) == set(known)
     assert set(metrics["judge_agreement_by_sampler"]) == set(known)
     rates = metrics["copy_rate_by_sampler"]
-    kept = {name for name in known if rates[name] <= evaluation.MOST_COPIES}
-    assert set(metrics["recommended"]["samplers"]) == (kept or {"prior"})
+    recommended = set(metrics["recommended"]["samplers"])
+    assert recommended <= {name for name in known if rates[name] <= evaluation.MOST_COPIES} | {
+        "prior"
+    }
 
     monkeypatch.setattr(evaluation, "MOST_COPIES", -1.0)
     strict = read_header(train("strict")[1] / GENERATOR).metrics
