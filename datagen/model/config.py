@@ -271,6 +271,8 @@ class TrainingOptions(BaseModel):
             last weights.
         balanced: draw every class equally often.
         augment: turn, scale, shear and shift each image a little, every time that it is seen.
+        transform_condition: condition the networks on those transforms, so that what they generate
+            is not transformed.
         levels: grids of the multi-scale networks; 0 means the single-scale ones.
         detail_width: channels of the decoder at half the stride; 0 leaves that level out.
         flow_width: hidden values of the flow.
@@ -311,6 +313,7 @@ class TrainingOptions(BaseModel):
     judge_batch_size: int | None = Field(default=None, ge=2, le=65_536)
     balanced: bool = False
     augment: Augmentation = "none"
+    transform_condition: bool = False
     learning_rate: float = Field(default=3e-3, gt=0, le=1)
     latent_dim: int = Field(default=16, ge=1, le=1024)
     width: int = Field(default=64, ge=8, le=2048)
@@ -335,14 +338,6 @@ class TrainingOptions(BaseModel):
     examples_per_class: int = Field(default=5000, ge=0, le=100_000)
     evaluation_steps: int = Field(default=EVALUATION_STEPS, ge=1, le=100_000)
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
-
-    @property
-    def tells_transforms(self) -> bool:
-        """Whether the networks are conditioned on transforms: those for pictures, if they see any.
-
-        Strokes on black look the same a little turned, and more of them teach more.
-        """
-        return self.augment != "none" and (self.levels > 0 or self.prior == "flow")
 
     def for_images(
         self, counts: Sequence[int], image_shape: tuple[int, int, int], mid_tones: float = 0.0
@@ -377,6 +372,8 @@ class TrainingOptions(BaseModel):
             "likelihood": "gaussian" if channels == COLOUR else "bernoulli",
             "balanced": max(there, default=0) > LOPSIDED * min(there, default=0),
             "augment": "affine" if is_small else "none",
+            # Strokes look the same a little turned, and more of them teach more.
+            "transform_condition": is_picture,
         }
         given = self.model_fields_set
         steps_of = STEPS

@@ -195,7 +195,7 @@ def _modules(
         stride=options.stride,
         levels=options.levels,
         detail_width=options.detail_width,
-        transform_condition=options.tells_transforms,
+        transform_condition=options.transform_condition and options.augment != "none",
         flow_width=options.flow_width if options.prior == "flow" else 0,
         flow_blocks=options.flow_blocks,
         likelihood=options.likelihood,

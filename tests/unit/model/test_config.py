@@ -103,6 +103,7 @@ def test_small_classes_are_transformed_and_not_learnt_by_heart():
     small, large = filled_in([5000, 40]), filled_in([5000, 4000])
 
     assert (small.augment, small.refine_epochs) == ("affine", 0)
+    assert not small.transform_condition
     assert (large.augment, large.refine_epochs > 0) == ("none", True)
 
 
@@ -148,7 +149,8 @@ def test_multi_scale_networks_are_for_what_is_large(image_shape, levels, stride,
 
     assert (options.levels, options.stride, options.detail_width) == (levels, stride, detail_width)
     assert (options.prior == "flow") == (levels > 0)
-    assert (options.optimizer == "muon") == (levels > 0 or image_shape[0] == 3)
+    is_picture = levels > 0 or image_shape[0] == 3
+    assert (options.optimizer == "muon") == options.transform_condition == is_picture
 
 
 @pytest.mark.parametrize(
