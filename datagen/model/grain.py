@@ -1,14 +1,17 @@
-"""Grain: the noise of a camera, which the mean of a decoder's pixels does not have.
+"""Grain: the noise and the fine texture that the mean of a decoder's pixels does not have.
 
-A sensor adds noise to every pixel by itself. No latent tells it, so a decoder leaves it out, and a
-classifier that has learnt from such images alone has never seen any. Where real images have more
-noise than their reconstructions, generated ones get the difference: white, of one level a channel,
-as much the same in all channels as it is in real images, and from the counters of the image alone.
-Drawings, scans of strokes and other clean images have none, and get none.
+A sensor adds noise to every pixel by itself; the grains of a surface lie wherever they lie. No
+latent tells either, so a decoder leaves them out, and a classifier that has learnt from such images
+alone has never seen any. Where real images have more of it than their reconstructions, generated
+ones get the difference as Gaussian noise from the counters of the image alone: white, of the level
+of a sensor's noise, or with the spectrum of all that reconstructions lack, which is a texture. It
+is as much the same in all channels as it is in real images. Drawings, scans of strokes and other
+clean images have no noise, and get none unless a classifier learns more from them with it.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -23,20 +26,28 @@ _MEDIAN = 0.6744897501960817
 LEAST_GRAIN = 1.0
 # Images that are enough to tell the level.
 LOOKED_AT = 500
+# Beyond, a texture's structures are what a latent should tell.
+KERNEL_SIDE = 9
+# Spread of what reconstructions lack by its median, as a share of its standard deviation: 1 of a
+# normal that is the same everywhere (gravel 0.85), and far less of edges (photographs 0.6).
+LEAST_EVENNESS = 0.75
 _LEAST = 1e-12
 
 
 @dataclass(frozen=True)
 class Grain:
-    """White noise of pixels.
+    """Stationary Gaussian noise of pixels.
 
     Attributes:
         levels: standard deviation of each channel, in grey levels; empty means no noise.
         correlation: between any two channels, 0 to 1.
+        kernel: square of an odd side that white noise is filtered by, row by row, the sum of whose
+            squares is 1; empty leaves it white.
     """
 
     levels: tuple[float, ...] = ()
     correlation: float = 0.0
+    kernel: tuple[float, ...] = ()
 
     def __bool__(self) -> bool:
         """Whether there is any."""
@@ -45,11 +56,15 @@ class Grain:
     @classmethod
     def of(cls, config: GeneratorConfig) -> Grain:
         """That of a model."""
-        return cls(config.grain, config.grain_correlation)
+        return cls(config.grain, config.grain_correlation, config.grain_kernel)
 
     def kept_in(self, config: GeneratorConfig) -> GeneratorConfig:
         """The configuration with this grain."""
-        changes = {"grain": self.levels, "grain_correlation": self.correlation}
+        changes = {
+            "grain": self.levels,
+            "grain_correlation": self.correlation,
+            "grain_kernel": self.kernel,
+        }
         return config.model_copy(update=changes)
 
 
@@ -107,6 +122,49 @@ def missing_grain(real: np.ndarray, reconstructed: np.ndarray) -> Grain:
     return Grain(tuple(levels.tolist()), round(noise_correlation(real), 2))
 
 
+def missing_texture(real: np.ndarray, reconstructed: np.ndarray) -> Grain:
+    """All that reconstructions lack, where it is alike everywhere: its level and its spectrum.
+
+    Where it is not, it is mostly edges, which as noise would hide what the images show.
+
+    The kernel is the zero-phase one of the mean power spectrum (Galerne, Gousseau and Morel,
+    "Random phase textures", 2011), cut to a few pixels around its middle.
+
+    Args:
+        real: uint8 (N, C, H, W).
+        reconstructed: the same images, as posterior means decode to.
+    """
+    side = min(KERNEL_SIDE, *(length - 1 + length % 2 for length in real.shape[2:]))
+    if not len(real):
+        return Grain()
+    power = np.zeros((real.shape[1], real.shape[2], real.shape[3] // 2 + 1))
+    mixed = np.zeros((real.shape[1], real.shape[1]))
+    robust = plain = 0.0
+    for image, own in zip(real, reconstructed, strict=True):
+        apart = image.astype(np.float64) - own
+        apart -= apart.mean(axis=(1, 2), keepdims=True)
+        power += np.abs(np.fft.rfft2(apart)) ** 2
+        flat = apart.reshape(len(apart), -1)
+        mixed += flat @ flat.T
+        robust += float(np.median(np.abs(flat))) / _MEDIAN
+        plain += float(flat.std())
+    variances = np.diag(mixed) / (len(real) * math.prod(real.shape[2:]))
+    levels = np.sqrt(variances).round(2)
+    if levels.max(initial=0.0) < LEAST_GRAIN or robust < LEAST_EVENNESS * plain:
+        return Grain()
+    whole = np.fft.fftshift(np.fft.irfft2(np.sqrt(power.sum(axis=0)), s=real.shape[2:]))
+    middle = [length // 2 for length in real.shape[2:]]
+    rows, columns = (slice(at - side // 2, at + side // 2 + 1) for at in middle)
+    kernel = whole[rows, columns]
+    kernel = (kernel / max(np.sqrt(np.square(kernel).sum()), _LEAST)).round(4)
+    pairs = [
+        mixed[one, other] / max(math.sqrt(mixed[one, one] * mixed[other, other]), _LEAST)
+        for one, other in combinations(range(len(mixed)), 2)
+    ]
+    correlation = round(float(np.clip(np.mean(pairs), 0.0, 1.0)), 2) if pairs else 0.0
+    return Grain(tuple(levels.tolist()), correlation, tuple(kernel.ravel().tolist()))
+
+
 def with_grain(
     images: np.ndarray, grain: Grain, seed: int, index: np.ndarray, attempt: np.ndarray
 ) -> np.ndarray:
@@ -125,12 +183,25 @@ def with_grain(
     channels, height, width = images.shape[1:]
     levels = np.asarray(grain.levels, dtype=np.float32)[:, None, None]
     shared, own = (np.float32(share**0.5) for share in (grain.correlation, 1 - grain.correlation))
+    spectrum = _spectrum(grain.kernel, height, width)
     # One by one: the noise of a tile of large images would not fit into memory.
     for number, image in enumerate(images):
         row = slice(number, number + 1)
         count = (channels + 1) * height * width
         noise = pixel_normals(seed, index[row], attempt[row], count)
         planes = noise.reshape(channels + 1, height, width)
+        if spectrum is not None:
+            planes = np.fft.irfft2(np.fft.rfft2(planes) * spectrum, s=(height, width))
         mixed = shared * planes[:1] + own * planes[1:]
         noisy[number] = np.rint(image + levels * mixed).clip(0, 255)
     return noisy
+
+
+def _spectrum(kernel: tuple[float, ...], height: int, width: int) -> np.ndarray | None:
+    """What a kernel multiplies the Fourier transform of (height, width) by; None where none is."""
+    if not kernel:
+        return None
+    side = math.isqrt(len(kernel))
+    taps = np.zeros((height, width))
+    taps[:side, :side] = np.reshape(kernel, (side, side))
+    return np.fft.rfft2(np.roll(taps, (-(side // 2), -(side // 2)), axis=(0, 1)))

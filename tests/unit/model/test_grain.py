@@ -3,7 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from datagen.model.grain import Grain, missing_grain, noise_correlation, noise_level, with_grain
+from datagen.model.grain import (
+    Grain,
+    missing_grain,
+    missing_texture,
+    noise_correlation,
+    noise_level,
+    with_grain,
+)
 from datagen.model.random import normals, pixel_normals
 
 COUNT = 40
@@ -94,3 +101,69 @@ def test_channels_have_as_much_of_their_noise_in_common_as_in_real_images(correl
 def test_grey_and_clean_images_have_no_correlation():
     assert noise_correlation(pictures(noise=8.0)) == 0.0
     assert noise_correlation(pictures(channels=3)) == 0.0
+
+
+def textured(count=COUNT, channels=1, shape=(32, 30), seed=0):
+    """Grey surfaces whose noise is alike along a row, uint8 (N, C, H, W)."""
+    white = np.random.default_rng(seed).normal(0.0, 8.0, (count, channels, *shape))
+    rough = sum(np.roll(white, shift, axis=-1) for shift in (-1, 0, 1))
+    return (120.0 + rough).clip(0, 255).round().astype(np.uint8)
+
+
+def along(images, shift, axis):
+    """Mean correlation of pixels that are so far apart."""
+    centred = images.astype(float) - images.mean(axis=(2, 3), keepdims=True)
+    return float((centred * np.roll(centred, shift, axis=axis)).mean() / np.square(centred).mean())
+
+
+def test_texture_has_the_level_and_the_spectrum_of_what_reconstructions_lack():
+    real, flat = textured(), np.full_like(textured(), 120)
+    grain = missing_texture(real, flat)
+    number = np.arange(COUNT)
+    made = with_grain(flat, grain, 3, number, np.zeros_like(number))
+
+    assert made.std() == pytest.approx(real.std(), rel=0.05)
+    for shift, axis in ((1, -1), (2, -1), (1, -2), (4, -1)):
+        assert along(made, shift, axis) == pytest.approx(along(real, shift, axis), abs=0.08)
+
+
+def test_texture_of_channels_that_are_alike_is_alike():
+    real = np.repeat(textured(), 3, axis=1)
+    grain = missing_texture(real, np.full_like(real, 120))
+
+    assert grain.correlation == pytest.approx(1.0, abs=0.01)
+    assert len(set(grain.levels)) == 1
+    apart = textured(channels=3)
+    assert missing_texture(apart, np.full_like(apart, 120)).correlation < 0.05
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 3, 2, 5), (3, 1, 8, 40), (2, 3, 33, 9)])
+def test_texture_of_any_height_and_width_is_added(shape):
+    real = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    grain = missing_texture(real, np.full_like(real, 120))
+    number = np.arange(len(real))
+
+    assert with_grain(real, grain, 3, number, number).shape == shape
+
+
+def test_reconstructions_that_lack_nothing_have_no_texture():
+    assert missing_texture(textured(), textured()) == Grain()
+    assert missing_texture(textured(0), textured(0)) == Grain()
+
+
+def test_texture_of_an_image_depends_on_its_own_counters_alone():
+    images, grain = textured(), missing_texture(textured(), np.full_like(textured(), 120))
+    index, attempt = np.arange(COUNT) + 7, np.arange(COUNT) % 3
+    whole = with_grain(images, grain, 9, index, attempt)
+    for rows in (np.array([5]), np.arange(30)[::-1]):
+        part = with_grain(images[rows], grain, 9, index[rows], attempt[rows])
+        assert np.array_equal(part, whole[rows])
+
+
+def test_edges_that_reconstructions_lack_are_no_texture():
+    real = pictures()
+    soft = ((real.astype(int) + np.roll(real, 1, axis=-1) + np.roll(real, 1, axis=-2)) // 3).astype(
+        np.uint8
+    )
+    assert np.abs(real.astype(int) - soft).mean() > 1.0
+    assert missing_texture(real, soft) == Grain()
