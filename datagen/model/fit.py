@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any
+from dataclasses import replace
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +28,18 @@ HOLD = 0.5
 LARGEST_GRADIENT = 200.0
 
 
+class Perceptual(Protocol):
+    """How far reconstructions are from their images in what a network sees of both."""
+
+    def __call__(self, image: Tensor, reconstruction: Tensor, step: int) -> Tensor:
+        """Distances (B,) of images (B, C, H, W) to reconstructions, at a step of the training."""
+
+
 class Fit:
     """Maximise the ELBO: AdamW, one cycle of the learning rate, the KL warmed up.
+
+    With `perceptual`, its distance is minimised beside the bound; what is reported and what
+    decides is the bound alone.
 
     Attributes:
         kept: the generator that the stage is for: its best epoch where `patience` is set, else the
@@ -43,7 +54,9 @@ class Fit:
         data: TrainingData,
         held_out: TrainingData,
         options: TrainingOptions,
+        perceptual: Perceptual | None = None,
     ) -> None:
+        self._perceptual = perceptual
         self._model, self._data, self._held_out, self._options = model, data, held_out, options
         self.batch_size = min(options.batch_size, len(data))
         labels = data.all_labels if options.balanced else None
@@ -121,7 +134,7 @@ class Fit:
         with fast_precision(image.device):
             likelihood, posterior = self._model(image, label, noise, transform)
         weight = kl_weight(options.kl_schedule, number, self.steps, options.kl_warmup)
-        return negative_elbo(
+        terms = negative_elbo(
             likelihood,
             image,
             posterior,
@@ -131,6 +144,12 @@ class Fit:
             no_kl=options.no_kl,
             no_reconstruction=options.no_reconstruction,
         )
+        if self._perceptual is None or options.no_reconstruction:
+            return terms
+        apart = self._perceptual(image, likelihood.mean, number).mean()
+        # In nats, as many as there are values: so it counts the same whatever the size of images.
+        values = image[0].numel()
+        return replace(terms, loss=terms.loss + options.feature_weight * values * apart)
 
     def end_epoch(self, history: list[dict[str, Any]]) -> Numbers:
         """The same terms on images that are held out; keeps the weights if they are the best."""

@@ -87,17 +87,22 @@ class JudgeFit:
     name = "judge"
 
     def __init__(
-        self, judge: Judge, data: TrainingData, held_out: TrainingData, options: TrainingOptions
+        self,
+        judge: Judge,
+        data: TrainingData,
+        held_out: TrainingData,
+        options: TrainingOptions,
+        epochs: int | None = None,
     ) -> None:
         self._judge, self._data, self._held_out, self._options = judge, data, held_out, options
         self.batch_size = min(options.judge_batch_size or options.batch_size, len(data))
         labels = data.all_labels if options.balanced else None
         self._batches = Batches(len(data), self.batch_size, options.seed, self.name, labels)
         self.steps_per_epoch = self._batches.per_epoch
-        self.steps = options.judge_epochs * self.steps_per_epoch
-        self.modules: dict[str, nn.Module] = {"judge": judge}
+        self.steps = (options.judge_epochs if epochs is None else epochs) * self.steps_per_epoch
+        self.modules: dict[str, nn.Module] = {self.name: judge}
         self._optimizer = torch.optim.AdamW(judge.parameters(), LEARNING_RATE, weight_decay=1e-2)
-        self.optimizers: dict[str, torch.optim.Optimizer] = {"judge": self._optimizer}
+        self.optimizers: dict[str, torch.optim.Optimizer] = {self.name: self._optimizer}
         self._pieces = Pieces()
         self._device = data.device
         self._is_fast = gains_from_fast_precision(judge.config, data.device)

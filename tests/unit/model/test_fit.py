@@ -205,3 +205,29 @@ def test_augmented_training_sees_other_images_every_time(data, held_out):
     assert_same_weights(bent, again)
     with pytest.raises(AssertionError):
         assert_same_weights(plain, bent)
+
+
+def test_perceptual_distance_is_minimised_beside_the_bound_and_not_reported(data, held_out):
+    seen = []
+
+    def apart(image, reconstruction, step):
+        seen.append((image.shape, step))
+        return (image - reconstruction).square().mean(dim=(1, 2, 3))
+
+    plain, weighted = (
+        Fit(tiny_model().requires_grad_(), data, held_out, OPTIONS.model_copy(update=own), apart)
+        for own in ({}, {"feature_weight": 9.0})
+    )
+    first, second = plain.step(0), weighted.step(0)
+
+    for name, value in first.items():
+        torch.testing.assert_close(second[name], value)
+    assert [step for _, step in seen] == [0, 0]
+    assert any(
+        not torch.equal(mine, theirs)
+        for mine, theirs in zip(
+            plain.modules["generator"].parameters(),
+            weighted.modules["generator"].parameters(),
+            strict=True,
+        )
+    )
