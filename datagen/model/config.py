@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
@@ -72,6 +73,8 @@ class GeneratorConfig(BaseModel):
             empty adds none.
         grain_correlation: how far the channels' noise is the same: of a sensor's own noise 0, of
             fine texture nearly 1.
+        grain_kernel: square of an odd side that the noise is filtered by, row by row; empty leaves
+            it white.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -96,6 +99,7 @@ class GeneratorConfig(BaseModel):
     components: int = Field(default=0, ge=0, le=MAX_COMPONENTS)
     grain: tuple[Annotated[float, Field(ge=0, le=255, allow_inf_nan=False)], ...] = ()
     grain_correlation: float = Field(default=0.0, ge=0, le=1, allow_inf_nan=False)
+    grain_kernel: tuple[Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)], ...] = ()
 
     @property
     def is_conditional(self) -> bool:
@@ -137,6 +141,11 @@ class GeneratorConfig(BaseModel):
             raise ValueError(f"a stride of {self.stride} has no half for detail_width")
         if self.grain and len(self.grain) != self.image_shape[0]:
             raise ValueError(f"a grain of {len(self.grain)} values is not one a channel")
+        side = math.isqrt(taps := len(self.grain_kernel))
+        if taps and not (side * side == taps and side % 2 and side <= min(self.image_shape[1:])):
+            raise ValueError(
+                f"a grain_kernel of {taps} values is no square of an odd side within the image"
+            )
         return self
 
 
@@ -167,8 +176,8 @@ class JudgeConfig(BaseModel):
 
 # Steps that a stage takes where its epochs are not given, and epochs that it takes at least: a few
 # hundred images make an epoch of one or two steps, of which eight teach nothing.
-STEPS = {"epochs": 4000, "refine_epochs": 1200, "judge_epochs": 1500}
-LEAST_EPOCHS = {"epochs": 8, "refine_epochs": 2, "judge_epochs": 4}
+STEPS = {"epochs": 4000, "refine_epochs": 1200, "judge_epochs": 1500, "feature_epochs": 300}
+LEAST_EPOCHS = {"epochs": 8, "refine_epochs": 2, "judge_epochs": 4, "feature_epochs": 1}
 # Steps of the flow that count as an epoch, whatever the number of images: they are cheap.
 FLOW_EPOCH = 100
 FLOW_EPOCHS = 40
@@ -228,6 +237,8 @@ STRIDE_WITH_DETAIL, DETAIL_WIDTH = 4, 24
 MULTI_SCALE_BATCH = 48
 # Each of its steps teaches much, so the average of the weights is what settles them.
 MUON: dict[str, Any] = {"optimizer": "muon", "learning_rate": 1.5e-3, "average": 0.995}
+# Of the perceptual distance, beside a nat a value.
+FEATURE_WEIGHT = 0.3
 # Beside networks that take all the time they can get, the judge is good after fewer steps.
 MULTI_SCALE_JUDGE_STEPS = 800
 # What a model has from the one that its training starts from.
@@ -273,6 +284,8 @@ class TrainingOptions(BaseModel):
         augment: turn, scale, shear and shift each image a little, every time that it is seen.
         transform_condition: condition the networks on those transforms, so that what they generate
             is not transformed.
+        feature_weight: weight of the perceptual distance beside the bound; 0 leaves it out.
+        feature_epochs: passes of the network whose hidden values it compares.
         levels: grids of the multi-scale networks; 0 means the single-scale ones.
         detail_width: channels of the decoder at half the stride; 0 leaves that level out.
         flow_width: hidden values of the flow.
@@ -291,7 +304,7 @@ class TrainingOptions(BaseModel):
         examples_per_class: posteriors of real images that are kept for `neighbour` and
             `interpolate`.
         evaluation_steps: steps of each classifier by which samplers are compared at the end; as
-            many images as are worth so many steps are generated for it.
+            many images are generated for it as make eight passes in those steps.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -314,6 +327,8 @@ class TrainingOptions(BaseModel):
     balanced: bool = False
     augment: Augmentation = "none"
     transform_condition: bool = False
+    feature_weight: float = Field(default=0.0, ge=0, le=100, allow_inf_nan=False)
+    feature_epochs: int = Field(default=4, ge=1, le=10_000)
     learning_rate: float = Field(default=3e-3, gt=0, le=1)
     latent_dim: int = Field(default=16, ge=1, le=1024)
     width: int = Field(default=64, ge=8, le=2048)
@@ -364,6 +379,8 @@ class TrainingOptions(BaseModel):
         is_picture = wants_levels or channels == COLOUR
         if is_picture and "batch_size" not in self.model_fields_set:
             batch_size = MULTI_SCALE_BATCH if is_large else SMALL_BATCH
+        # What tells labels apart is what is compared: one label tells nothing.
+        is_compared = wants_levels and is_large and channels != COLOUR and len(there) > 1
         fitting: dict[str, Any] = {
             "batch_size": batch_size,
             "judge_batch_size": judge_batch,
@@ -374,13 +391,14 @@ class TrainingOptions(BaseModel):
             "augment": "affine" if is_small else "none",
             # Strokes look the same a little turned, and more of them teach more.
             "transform_condition": is_picture,
+            "feature_weight": FEATURE_WEIGHT if is_compared else 0.0,
         }
         given = self.model_fields_set
         steps_of = STEPS
         if wants_levels and is_large:
             steps_of = STEPS | {"judge_epochs": MULTI_SCALE_JUDGE_STEPS}
         for name, steps in steps_of.items():
-            images = judge_batch if name == "judge_epochs" else batch_size
+            images = judge_batch if name in {"judge_epochs", "feature_epochs"} else batch_size
             passes = -(-steps // max(1, count // min(images, max(1, count))))
             fitting[name] = max(LEAST_EPOCHS[name], passes)
         per_epoch = max(1, count // min(batch_size, max(1, count)))
@@ -388,12 +406,13 @@ class TrainingOptions(BaseModel):
         steps = (self.epochs if "epochs" in given else fitting["epochs"]) * per_epoch
         fitting["flow_epochs"] = min(FLOW_EPOCHS, -(-steps // FLOW_EPOCH))
         judge_epochs = self.judge_epochs if "judge_epochs" in given else fitting["judge_epochs"]
-        judge_steps = judge_epochs * max(1, count // min(judge_batch, max(1, count)))
+        judge_images = self.judge_batch_size or judge_batch
+        judge_steps = judge_epochs * max(1, count // min(judge_images, max(1, count)))
         fitting["evaluation_steps"] = min(EVALUATION_STEPS, judge_steps)
-        if is_picture:
-            fitting |= MUON
         if wants_levels:
             fitting |= _multi_scale(image_shape, self.family)
+        if is_picture and not ("optimizer" in given and self.optimizer != "muon"):
+            fitting |= MUON
         is_refined = not (is_small or is_picture)
         if not (is_refined or self.refine):
             fitting["refine_epochs"] = 0

@@ -16,7 +16,9 @@ from datagen.errors import InvalidFile
 from datagen.model.checkpoint import read_tensors
 
 STATE_KEY = "datagen-training"
-_DOCUMENT = ("stage", "step", "history", "dataset", "plan", "pace")
+_DOCUMENT = ("stage", "step", "history", "dataset", "plan", "pace", "options")
+# States of earlier versions have none.
+_MAY_BE_MISSING = {"options"}
 # What a stage keeps for itself; the modules are for those that follow too.
 _OF_A_STAGE = ("optimizer.", "average.", "best.", "flow_average.", "flow_best.")
 
@@ -41,6 +43,7 @@ class TrainingState:
         dataset: digest of the dataset that it began with.
         plan: epochs that a time budget came to.
         pace: seconds an epoch of each stage, as measured when it began.
+        options: how it trains, with all that the recipe filled in.
     """
 
     stage: str = ""
@@ -50,6 +53,7 @@ class TrainingState:
     dataset: str = ""
     plan: dict[str, int] = field(default_factory=dict)
     pace: dict[str, float] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write whole or not at all."""
@@ -69,7 +73,12 @@ class TrainingState:
             raise InvalidFile(f"{path.name} holds no training.")
         try:
             document = json.loads(metadata[STATE_KEY])
-            return cls(tensors=tensors, **{name: document[name] for name in _DOCUMENT})
+            kept = {
+                name: document[name]
+                for name in _DOCUMENT
+                if name in document or name not in _MAY_BE_MISSING
+            }
+            return cls(tensors=tensors, **kept)
         except (ValueError, KeyError, TypeError):
             raise InvalidFile(f"{path.name} holds a training that cannot be read.") from None
 

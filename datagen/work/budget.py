@@ -18,6 +18,7 @@ from datagen.model.flow_fit import FlowFit
 from datagen.model.refinement import Refinement
 from datagen.model.training import Stage
 from datagen.quality.judge import Judge, JudgeFit
+from datagen.quality.perceptual import FeatureFit, PerceptualDistance
 from datagen.quality.tstr import BATCH, LARGEST_SIDE
 from datagen.work.evaluation import (
     EVALUATION,
@@ -35,13 +36,20 @@ SHARE_FOR_STAGES = 0.9
 # Of a budget, at most, for comparing samplers at the end; and steps of a classifier that tell
 # anything at all.
 SHARE_FOR_EVALUATION, FEWEST_STEPS = 0.15, 20
-# Of an image that the generator learns from, what generating one takes.
+# Cost of generating an image, as a share of learning from one.
 SHARE_OF_GENERATING = 0.3
 # Of that: a judge is good after a while, and a generator takes all it can get.
-SHARES = {"judge_epochs": 0.2, "epochs": 0.5, "flow_epochs": 0.1, "refine_epochs": 0.2}
+SHARES = {
+    "judge_epochs": 0.2,
+    "feature_epochs": 0.05,
+    "epochs": 0.5,
+    "flow_epochs": 0.1,
+    "refine_epochs": 0.2,
+}
 # By name, as a training's history has them.
 STAGES = {
     "judge_epochs": JudgeFit.name,
+    "feature_epochs": FeatureFit.name,
     "epochs": Fit.name,
     "flow_epochs": FlowFit.name,
     "refine_epochs": Refinement.name,
@@ -50,13 +58,30 @@ EPOCHS_OF = {stage: name for name, stage in STAGES.items()}
 
 
 def measured_pace(
-    model: Autoencoder, judge: Judge, data: TrainingData, options: TrainingOptions
+    model: Autoencoder,
+    judge: Judge,
+    data: TrainingData,
+    options: TrainingOptions,
+    *,
+    is_compared: bool,
 ) -> dict[str, float]:
-    """Seconds that an epoch of each stage takes here; a few steps of each are timed, on copies."""
+    """Seconds that an epoch of each stage takes here; a few steps of each are timed, on copies.
+
+    Args:
+        model: what is to be trained.
+        judge: its judge.
+        data: what they learn from.
+        options: how.
+        is_compared: whether classifiers will compare samplers: images are held out for that.
+    """
     nothing = data.subset(torch.arange(0))
+    perceptual = None
+    if options.feature_weight:
+        # As fast as what it will be, which is of the same network.
+        perceptual = PerceptualDistance.of(copy.deepcopy(judge), data, options.seed)
     stages: list[Stage] = [
         JudgeFit(copy.deepcopy(judge), data, nothing, options),
-        Fit(copy.deepcopy(model), data, nothing, options),
+        Fit(copy.deepcopy(model), data, nothing, options, perceptual),
     ]
     if model.flow is not None:
         # Its pace does not depend on the images, which would all have to be encoded first.
@@ -65,10 +90,12 @@ def measured_pace(
     if options.refine_epochs:
         stages.append(Refinement(copy.deepcopy(model), data, nothing, options))
     pace = {stage.name: seconds_an_epoch(stage) for stage in stages}
+    if perceptual is not None:
+        pace[FeatureFit.name] = pace[JudgeFit.name]
     an_image = {stage.name: pace[stage.name] / images_an_epoch(stage) for stage in stages[:2]}
     # Classifiers look at pictures that are averaged down.
     smaller = min(1.0, LARGEST_SIDE**2 / math.prod(data.image_shape[1:]))
-    learnt_from = PLANNED_CLASSIFIERS * BATCH * smaller * an_image[JudgeFit.name]
+    learnt_from = PLANNED_CLASSIFIERS * BATCH * smaller * an_image[JudgeFit.name] * is_compared
     generated = PLANNED_SAMPLERS * BATCH / PASSES * SHARE_OF_GENERATING * an_image[Fit.name]
     return pace | {EVALUATION: learnt_from + generated}
 
@@ -92,7 +119,8 @@ def planned(
             continue
         seconds = left * waiting[name] / sum(waiting.values())
         epochs = max(1, int(seconds / pace[stage]))
-        plan[name] = min(epochs, options.judge_epochs) if name == "judge_epochs" else epochs
+        most = {"judge_epochs": options.judge_epochs, "feature_epochs": options.feature_epochs}
+        plan[name] = min(epochs, most.get(name, epochs))
         left -= plan[name] * pace[stage]
         del waiting[name]
     return {name: number for name, number in plan.items() if name not in given}

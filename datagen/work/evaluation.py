@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
@@ -36,25 +36,25 @@ from datagen.work.splits import Parts
 
 # What a training's progress calls it.
 EVALUATION = "evaluation"
-# Images of each label that are measured, at most, and the values that they may have, so that large
-# pictures fit into memory.
-MEASURED_PER_CLASS, MEASURED_VALUES = 1000, 1 << 26
-FEWEST_MEASURED = 20
+# Images that are measured of each label and of all, at most, and the values that those of a label
+# may have, so that large pictures fit into memory.
+MEASURED_PER_CLASS, MEASURED_IMAGES, MEASURED_VALUES = 1000, 20_000, 1 << 26
+FEWEST_MEASURED = 8
 # What a training usually compares, for the plan of its time: samplers, and classifiers for them,
 # for the grain, for the gate and for real images.
-PLANNED_SAMPLERS, PLANNED_CLASSIFIERS = 5, 7
-# Passes of a classifier over the images that it learns from: so many images are worth its steps.
+PLANNED_SAMPLERS, PLANNED_CLASSIFIERS = 8, 9
+# Passes of a classifier over the images that it learns from: its steps determine their number.
 PASSES = 8
 # Of a sampler's images: beyond, a gate that refuses copies is seldom passed, and what passes is no
 # longer what the sampler is for.
 MOST_COPIES = 0.75
-# Of the images of a label: below, most jobs would be short of that label, which may be the rare one
-# that the others are not needed for.
+# Of the images of a label: below, most jobs would be short of that label, and the rare label may be
+# the very one that images are wanted for.
 LEAST_PASSED = 0.1
 # Of the label that the judge agrees with least: below, a gate leaves out too many images.
 LEAST_AGREEMENT = 0.25
-# Held-out images of each class that a classifier is tested on.
-TESTED_PER_CLASS = 500
+# Held-out images that a classifier is tested on: of each class, of all, and of each at least.
+TESTED_PER_CLASS, TESTED, FEWEST_TESTED = 500, 4000, 8
 # Strengths of `neighbour` with a flow that are tried: the farther from real images first, which
 # gives fewer copies of them.
 STRENGTHS = (STRENGTH, 0.4)
@@ -71,7 +71,7 @@ class Measured:
         agreement: of each class, how often the judge agrees; None of a class that was not learnt.
         variance: of each class, how much images vary, as a share of real ones.
         copy_rate: share of copies of training images.
-        images: uint8 (N, C, H, W), reduced.
+        images: uint8 (N, C, H, W), reduced; none where a classifier has learnt from them.
         labels: int64 (N,); the judge's where the networks see no label.
         scores: the judge's probability of the label, float32 (N,).
         copied: which are copies of training images, bool (N,).
@@ -94,8 +94,16 @@ class Measured:
     def is_usable(self) -> bool:
         """Whether few enough images are copies, and enough of each label pass the gate for them."""
         passed = self.passed(gate_for(self.agreement))
-        shares = [passed[self.labels == label].mean() for label in np.unique(self.labels)]
-        return self.copy_rate <= MOST_COPIES and bool(min(shares) >= LEAST_PASSED)
+        numbers, counts = np.unique(self.labels, return_counts=True)
+        # Where the judge gives the labels, one that it seldom gives says nothing of the sampler.
+        often = numbers[counts >= min(FEWEST_MEASURED, counts.max())]
+        shares = [passed[self.labels == label].mean() for label in often]
+        return self.has_few_copies and bool(min(shares) >= LEAST_PASSED)
+
+    @property
+    def has_few_copies(self) -> bool:
+        """Whether few enough images are copies, all labels together."""
+        return self.copy_rate <= MOST_COPIES
 
 
 @dataclass(frozen=True)
@@ -147,6 +155,7 @@ def evaluate(
     index: TrainingIndex,
     check: Callable[[], None],
     on_progress: Callable[[dict[str, Any]], None] = lambda _progress: None,
+    grains: Sequence[Grain] = (),
 ) -> dict[str, Any]:
     """The metrics of a trained model, `recommended` among them; `docs/quality.md` explains each.
 
@@ -159,6 +168,8 @@ def evaluate(
         index: what copies of training images are known by.
         check: called now and then; raises to stop.
         on_progress: notified after each classifier, in the fields of a stage of training.
+        grains: noise that generated images may get, in order of preference; the model gets the one
+            with which they teach most.
     """
     device = parts.train.device
     work = _Work(
@@ -174,11 +185,14 @@ def evaluate(
         check,
         on_progress,
     )
-    classifiers = _Classifiers.of(work) if len(parts.validation) else None
-    if classifiers is not None and model.config.grain:
-        _choose_grain(work, classifiers)
+    grains = list(dict.fromkeys(grains))
+    if grains:
+        model.config = grains[0].kept_in(model.config)
+    classifiers = _Classifiers.of(work, len(grains)) if len(parts.validation) else None
+    if classifiers is not None and len(grains) > 1:
+        _choose_grain(work, classifiers, grains)
     found, accuracies = _compared(work, classifiers)
-    usable = [name for name, own in found.items() if own.is_usable] or ["prior"]
+    usable = _usable(found) or ["prior"]
     held_out = 0 if classifiers is None else classifiers.held_out
     samplers = best_first(usable, accuracies, held_out)
     best = found[samplers[0]]
@@ -219,16 +233,19 @@ def evaluate(
     }
 
 
-def _choose_grain(work: _Work, classifiers: _Classifiers) -> None:
-    """Take the grain from a model whose images teach more without it."""
-    grained = work.model.config
-    sampling = _samplings(work)[0]
+def _choose_grain(work: _Work, classifiers: _Classifiers, grains: Sequence[Grain]) -> None:
+    """Give the model the grain with which its images teach most.
+
+    By the images that are nearest to real ones: what they lack is the grain, and no more.
+    """
+    ways = _samplings(work)
+    sampling = ([way for way in ways if way.sampler == "neighbour"] or ways)[-1]
     learnt = {}
-    for name, grain in (("grained", Grain.of(grained)), ("smooth", Grain())):
-        work.model.config = grain.kept_in(grained)
-        learnt[name] = classifiers.compare(sampling)[1]
-    if best_first(["grained", "smooth"], learnt, classifiers.held_out)[0] == "grained":
-        work.model.config = grained
+    for number, grain in enumerate(grains):
+        work.model.config = grain.kept_in(work.model.config)
+        learnt[str(number)] = classifiers.compare(sampling)[1]
+    best = best_first(list(learnt), learnt, classifiers.held_out)[0]
+    work.model.config = grains[int(best)].kept_in(work.model.config)
 
 
 def _compared(
@@ -247,10 +264,16 @@ def _compared(
             continue
         tried = {str(number): classifiers.compare(way) for number, way in enumerate(ways)}
         learnt = {number: accuracy for number, (_, accuracy) in tried.items()}
-        usable = [number for number, (own, _) in tried.items() if own.is_usable]
+        usable = _usable({number: own for number, (own, _) in tried.items()})
         best = best_first(usable or ["0"], learnt, classifiers.held_out)[0]
         found[sampler], accuracies[sampler] = tried[best]
     return found, accuracies
+
+
+def _usable(found: Mapping[str, Measured]) -> list[str]:
+    """Those that are usable; where none is, for want of one label, those with few copies in all."""
+    usable = [name for name, own in found.items() if own.is_usable]
+    return usable or [name for name, own in found.items() if own.has_few_copies]
 
 
 def _best_gate(
@@ -261,9 +284,11 @@ def _best_gate(
     The judge is sure of the easy images; the others may be what a classifier needs.
     """
     if not gate.min_score:
+        classifiers.planned -= 1
         return gate, gated
     no_score = gate.model_copy(update={"min_score": 0.0})
-    learnt = {"gated": gated, "free": classifiers.learn_through(no_score, best)}
+    again = _measured(best.sampling, classifiers.work)
+    learnt = {"gated": gated, "free": classifiers.learn_through(no_score, again)}
     is_gated = best_first(["gated", "free"], learnt, classifiers.held_out)[0] == "gated"
     return (gate, gated) if is_gated else (no_score, learnt["free"])
 
@@ -339,7 +364,8 @@ def _measured(sampling: Sampling, work: _Work) -> Measured:
 def _measured_per_class(work: _Work) -> int:
     """Images of a label that a sampler is measured on: fewer of many labels, and of large ones."""
     shared = work.steps * BATCH // PASSES // len(work.known)
-    return min(max(FEWEST_MEASURED, shared), _most_at_once(work))
+    shared = min(max(FEWEST_MEASURED, shared), max(1, MEASURED_IMAGES // len(work.known)))
+    return min(shared, _most_at_once(work))
 
 
 def _most_at_once(work: _Work) -> int:
@@ -384,19 +410,20 @@ class _Classifiers:
     work: _Work
     tests: Sequence[tuple[np.ndarray, np.ndarray]]
     planned: int
-    learnt: dict[tuple[Sampling, bool], tuple[Measured, Accuracy]] = field(default_factory=dict)
+    learnt: dict[tuple[Sampling, Grain], tuple[Measured, Accuracy]] = field(default_factory=dict)
     _done: int = 0
     _began: float = field(default_factory=time.monotonic)
 
     @classmethod
-    def of(cls, work: _Work) -> _Classifiers:
-        """For the images of a training."""
+    def of(cls, work: _Work, grains: int) -> _Classifiers:
+        """For the images of a training, which may get one of so many grains."""
         sets = [work.parts.validation]
         if work.parts.test is not work.parts.validation:
             sets.append(work.parts.test)
-        # One without the grain, one through a gate that asks for no score, one of real images.
-        planned = len(_samplings(work)) + bool(work.model.config.grain) + 2
-        return cls(work, [as_arrays(data, TESTED_PER_CLASS) for data in sets], planned)
+        # One for each other grain, one through a gate that asks for no score, one of real images.
+        planned = len(_samplings(work)) + max(0, grains - 1) + 2
+        per_class = min(TESTED_PER_CLASS, max(FEWEST_TESTED, TESTED // len(work.known)))
+        return cls(work, [as_arrays(data, per_class) for data in sets], planned)
 
     @property
     def held_out(self) -> int:
@@ -405,10 +432,12 @@ class _Classifiers:
 
     def compare(self, sampling: Sampling) -> tuple[Measured, Accuracy]:
         """What images of a sampler are like, and what is learnt from them through their gate."""
-        key = (sampling, bool(self.work.model.config.grain))
+        key = (sampling, Grain.of(self.work.model.config))
         if key not in self.learnt:
             own = _measured(sampling, self.work)
-            self.learnt[key] = (own, self.learn_through(gate_for(own.agreement), own))
+            found = self.learn_through(gate_for(own.agreement), own)
+            # Of all ways together the images would not fit into memory.
+            self.learnt[key] = (replace(own, images=own.images[:0]), found)
         return self.learnt[key]
 
     def learn_through(self, gate: Gate, measured: Measured) -> Accuracy:
@@ -464,7 +493,7 @@ def best_first(
     left, ordered = list(samplers), []
     while left and accuracies:
         best = max(accuracies[name].validation for name in left)
-        # Nobody is right for certain because of a handful of images (Agresti and Coull, 1998).
+        # A few images prove nothing, even if all of them are right (Agresti and Coull, 1998).
         likely = (best * held_out + 2) / (held_out + 4)
         slack = math.sqrt(likely * (1.0 - likely) / (held_out + 4))
         chosen = next(name for name in left if accuracies[name].validation >= best - slack)

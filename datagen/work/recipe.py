@@ -24,13 +24,14 @@ from datagen.model.examples import Examples, save_examples
 from datagen.model.fit import Fit
 from datagen.model.fitting import examples_of, fit_density, fit_prior, posteriors
 from datagen.model.flow_fit import FlowFit
-from datagen.model.grain import missing_grain
+from datagen.model.grain import Grain, missing_grain, missing_texture
 from datagen.model.header import CheckpointHeader
 from datagen.model.refinement import Refinement
 from datagen.model.state import TrainingState
 from datagen.model.training import MOST_TOLD, Stage, Watch, run_stage
 from datagen.model.warm_start import start_from
 from datagen.quality.judge import Judge, JudgeFit, calibrate
+from datagen.quality.perceptual import FeatureFit, PerceptualDistance
 from datagen.quality.training_index import TrainingIndex, index_of, save_index
 from datagen.work.budget import (
     EPOCHS_OF,
@@ -111,8 +112,12 @@ def train(
     counts = np.bincount(parts.train.all_labels.numpy(), minlength=len(images.class_names))
     if parent is not None:
         options = options.starting_from(parent.model.config, images.image_shape)
-    options = options.for_images(counts.tolist(), images.image_shape, mid_tones(parts.train))
     state = _state(folder / STATE, training_digest)
+    if not state.options:
+        options = options.for_images(counts.tolist(), images.image_shape, mid_tones(parts.train))
+        state.options = options.model_dump(mode="json")
+    # Those that it began with, whatever another version of the recipe would choose.
+    options = TrainingOptions.model_validate(state.options)
     watch = Watch(on_progress, check, time.monotonic() + slice_seconds)
     if giving_way is not None:
         watch = replace(watch, gives_way=giving_way.should_yield)
@@ -120,7 +125,9 @@ def train(
     if parent is not None:
         start_from(model, parent.model, images.class_names, parent.class_names)
     # Kept: a training that goes on keeps to the plan of the stage that it is in.
-    state.pace = state.pace or measured_pace(model, judge, parts.train, options)
+    state.pace = state.pace or measured_pace(
+        model, judge, parts.train, options, is_compared=len(parts.validation) > 0
+    )
     if options.time_budget is not None:
         state.plan = state.plan or planned(options.time_budget, state.pace, given, options)
         options = options.model_copy(update=state.plan)
@@ -133,15 +140,15 @@ def train(
     check()
     temperature = calibrate(judge, parts.validation)
     fitted, examples = _fit_samplers(model, parts, options, folder)
-    grain = missing_grain(*looked_at(model, parts.train, options.seed))
-    model.config = grain.kept_in(model.config)
+    pairs = looked_at(model, parts.train, options.seed)
+    grains = [missing_grain(*pairs), Grain(), missing_texture(*pairs)]
     index = _training_index(parts.train, model.config.class_count)
     save_index(folder / INDEX, index)
 
     def tell(progress: dict[str, Any]) -> None:
         on_progress(progress | {"history": state.history[-MOST_TOLD:]})
 
-    metrics = fitted | evaluate(model, judge, parts, options, examples, index, check, tell)
+    metrics = fitted | evaluate(model, judge, parts, options, examples, index, check, tell, grains)
     metrics |= {"judge_temperature": temperature, "history": state.history}
     metrics[TRAINING_COUNTS] = counts.tolist()
     shared = {
@@ -174,7 +181,8 @@ def _state(path: Path, dataset: str) -> TrainingState:
             f"The training began on the dataset {state.dataset[:16]}… and would go on with "
             f"{dataset[:16]}…; its images were changed, so train again."
         )
-    return state
+    # A version that kept no options chose others: its weights are of no use to this one.
+    return state if state.options else TrainingState(dataset=dataset)
 
 
 def _modules(
@@ -235,22 +243,10 @@ def _run_stages(
         JudgeFit(judge, parts.train, parts.validation, options)
     ):
         return False
-    if reached in {JudgeFit.name, Fit.name}:
-        if reached == JudgeFit.name:
-            nothing = parts.train.subset(torch.arange(0))
-            trial = Fit(copy.deepcopy(model), parts.train, nothing, options)
-            options = _planned_anew(trial, options, state, given)
-        fit = Fit(model, parts.train, parts.validation, options)
-        if not run(fit):
-            return False
-        model.load_state_dict(fit.kept.state_dict())
-        # The refinement draws from it.
-        fit_prior(
-            model,
-            posteriors(model, parts.train, options.seed),
-            posteriors(model, parts.validation, options.seed),
-            options.prior,
-        )
+    if reached in {JudgeFit.name, FeatureFit.name, Fit.name} and not _run_fit(
+        model, judge.config, parts, options, state, given, run
+    ):
+        return False
     if model.flow is not None and reached != Refinement.name:
         flow = FlowFit(model, parts.train, parts.validation, options)
         if not run(flow):
@@ -261,6 +257,45 @@ def _run_stages(
         if not run(refinement):
             return False
         model.load_state_dict(refinement.average.state_dict())
+    return True
+
+
+def _run_fit(
+    model: Autoencoder,
+    judge: JudgeConfig,
+    parts: Parts,
+    options: TrainingOptions,
+    state: TrainingState,
+    given: AbstractSet[str],
+    run: Callable[[Stage], bool],
+) -> bool:
+    """Run what is left of features and fit; False where the slice is over."""
+    train, validation = parts.train, parts.validation
+    perceptual, is_begun = None, state.stage == Fit.name
+    if options.feature_weight:
+        with torch.random.fork_rng(devices=[]):
+            # Of the judge's kind, with none of its weights.
+            torch.manual_seed(options.seed + 3)
+            features = Judge(judge).to(train.device).to(memory_format=torch.channels_last)
+        state.restore_module(FeatureFit.name, features)
+        if not (is_begun or run(FeatureFit(features, train, validation, options))):
+            return False
+        perceptual = PerceptualDistance.of(features, train, options.seed)
+    if not is_begun:
+        nothing = train.subset(torch.arange(0))
+        trial = Fit(copy.deepcopy(model), train, nothing, options, perceptual)
+        options = _planned_anew(trial, options, state, given)
+    fit = Fit(model, train, validation, options, perceptual)
+    if not run(fit):
+        return False
+    model.load_state_dict(fit.kept.state_dict())
+    # The refinement draws from it.
+    fit_prior(
+        model,
+        posteriors(model, train, options.seed),
+        posteriors(model, validation, options.seed),
+        options.prior,
+    )
     return True
 
 

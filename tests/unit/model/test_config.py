@@ -266,3 +266,25 @@ def test_model_to_start_from_with_other_images_or_networks_is_refused(options, s
     with pytest.raises(InvalidRequest, match=words) as error:
         TrainingOptions(**options).starting_from(parent, shape)
     assert error.value.field == field
+
+
+@pytest.mark.parametrize("taps", [2, 4, 16, 33 * 33])
+def test_kernel_of_grain_is_a_square_of_an_odd_side(taps):
+    with pytest.raises(ValidationError, match="grain_kernel"):
+        GeneratorConfig(image_shape=(1, 8, 8), class_count=2, grain_kernel=(0.1,) * taps)
+
+
+@pytest.mark.parametrize(
+    ("counts", "image_shape", "weight"),
+    [
+        ([900] * 2, (1, 64, 64), 0.3),
+        ([900, 0], (1, 64, 64), 0.0),
+        ([900] * 2, (3, 64, 64), 0.0),
+        ([900] * 2, (1, 28, 28), 0.0),
+    ],
+)
+def test_perceptual_distance_is_for_large_grey_pictures_of_several_labels(
+    counts, image_shape, weight
+):
+    assert filled_in(counts, image_shape).feature_weight == weight
+    assert filled_in(counts, image_shape, feature_weight=0.5).feature_weight == 0.5

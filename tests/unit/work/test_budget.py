@@ -46,3 +46,12 @@ def test_time_that_is_left_counts_the_stages_after_and_the_evaluation():
     options = TrainingOptions(judge_epochs=2, epochs=5, evaluation_steps=100)
     assert seconds_after("judge", PACE, options) == pytest.approx(5 * 2.0 + 100 * 0.01)
     assert seconds_after("fit", PACE, options) == pytest.approx(1.0)
+
+
+def test_features_get_a_small_share_and_no_more_than_they_need():
+    pace = PACE | {"features": 1.0}
+    options = OPTIONS.model_copy(update={"feature_epochs": 3})
+
+    assert planned(1000.0, pace, set(), options)["feature_epochs"] == 3
+    short = planned(20.0, pace, set(), options)
+    assert (short["feature_epochs"], short["epochs"]) == (1, 5)

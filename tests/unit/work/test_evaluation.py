@@ -181,13 +181,13 @@ def test_gate_is_recommended_by_agreement_and_by_what_its_images_teach(
     train, monkeypatch, least, gated, open_, expected
 ):
     def tstr(images, labels, tests, *_, **__):
-        return [gated if len(images) < 60 else open_ for _ in tests]
+        return [gated if len(images) < 36 else open_ for _ in tests]
 
     monkeypatch.setattr(evaluation, "LEAST_AGREEMENT", least)
     monkeypatch.setattr(
         evaluation.Measured,
         "passed",
-        lambda own, gate: np.arange(len(own.images)) < (30 if gate.min_score else 60),
+        lambda own, gate: np.arange(len(own.labels)) % (2 if gate.min_score else 1) == 0,
     )
     monkeypatch.setattr(evaluation, "tstr", tstr)
     metrics = read_header(train()[1] / GENERATOR).metrics
@@ -249,8 +249,9 @@ def test_few_images_of_many_labels_are_drawn_together(monkeypatch):
     [
         (300, 10, (1, 8, 8), 480),
         (300, 2, (1, 8, 8), 1000),
-        (300, 500, (1, 8, 8), 20),
-        (5, 10, (1, 8, 8), 20),
+        (300, 500, (1, 8, 8), 9),
+        (300, 5000, (1, 8, 8), 4),
+        (5, 10, (1, 8, 8), 8),
         (300, 2, (3, 1024, 1024), 21),
     ],
 )
@@ -280,7 +281,7 @@ def test_nothing_is_measured_twice(train, monkeypatch):
     measure = evaluation._measured
 
     def measured(sampling, work):
-        drawn.append((sampling, bool(work.model.config.grain)))
+        drawn.append((sampling, Grain.of(work.model.config)))
         return measure(sampling, work)
 
     monkeypatch.setattr(recipe, "missing_grain", lambda *_: Grain((4.5,)))
@@ -288,3 +289,31 @@ def test_nothing_is_measured_twice(train, monkeypatch):
     train(levels=1, flow_epochs=1, flow_width=8)
 
     assert len(drawn) == len(set(drawn)) >= 4
+
+
+@pytest.mark.parametrize("best", [0, 1, 2])
+def test_model_gets_the_grain_with_which_its_images_teach_most(train, monkeypatch, best):
+    grains = [
+        Grain((4.5,)),
+        Grain(),
+        Grain((9.5,), 0.0, (0.0, 0.6, 0.0, 0.6, 0.0, 0.0, 0.0, 0.5, 0.2)),
+    ]
+    accuracies = {}
+    measure = evaluation._measured
+
+    def measured(sampling, work):
+        found = measure(sampling, work)
+        value = 0.9 if Grain.of(work.model.config) == grains[best] else 0.5
+        accuracies[id(found)] = (found, Accuracy(value, value))
+        return found
+
+    monkeypatch.setattr(recipe, "missing_grain", lambda *_: grains[0])
+    monkeypatch.setattr(recipe, "missing_texture", lambda *_: grains[2])
+    monkeypatch.setattr(evaluation, "_measured", measured)
+    monkeypatch.setattr(
+        evaluation._Classifiers, "learn_through", lambda _, _gate, found: accuracies[id(found)][1]
+    )
+    config = read_header(train()[1] / GENERATOR).config
+
+    assert tuple(config["grain"]) == grains[best].levels
+    assert tuple(config["grain_kernel"]) == grains[best].kernel

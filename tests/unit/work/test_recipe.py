@@ -9,6 +9,7 @@ from tiny import CPU, SHAPE, striped_images
 
 from datagen.errors import Cancelled, InvalidFile, InvalidRequest
 from datagen.model.checkpoint import load_generator
+from datagen.model.config import TrainingOptions
 from datagen.model.examples import load_examples
 from datagen.model.header import read_header
 from datagen.model.state import TrainingState
@@ -33,6 +34,7 @@ def test_slices_give_the_same_files_as_one_go(train):
 
 def test_slices_of_multi_scale_networks_and_their_flow_give_the_same_files_as_one_go(train):
     changes = {"levels": 2, "augment": "affine", "flow_epochs": 1, "flow_width": 8, "stride": 2}
+    changes |= {"feature_weight": 0.5, "feature_epochs": 2}
     _, whole = train("whole", **changes)
     done = False
     while not done:
@@ -46,7 +48,7 @@ def test_slices_of_multi_scale_networks_and_their_flow_give_the_same_files_as_on
     assert header.metrics["prior"] == "flow"
     assert header.metrics["recommended"]["samplers"][0] == "prior"
     stages = [entry["stage"] for entry in header.metrics["history"]]
-    assert sorted(set(stages), key=stages.index) == ["judge", "fit", "flow", "refine"]
+    assert sorted(set(stages), key=stages.index) == ["judge", "features", "fit", "flow", "refine"]
 
 
 @pytest.mark.parametrize("family", ["autoencoder", "vae"])
@@ -233,7 +235,7 @@ def test_time_budget_is_planned_once_a_stage_and_kept_over_slices(train):
 def test_epochs_follow_the_pace_at_which_their_stage_begins(train, monkeypatch):
     free = {name: OPTIONS[name] for name in ("batch_size", "width", "latent_dim")}
     # Somebody else uses the machine while the training begins, and has gone when it fits.
-    monkeypatch.setattr(recipe, "measured_pace", lambda *_: {"judge": 0.01, "fit": 100.0})
+    monkeypatch.setattr(recipe, "measured_pace", lambda *_, **__: {"judge": 0.01, "fit": 100.0})
     _, folder = train(only=free, time_budget=0.5)
 
     assert read_header(folder / GENERATOR).options["epochs"] > 1
@@ -323,8 +325,41 @@ def test_state_of_another_architecture_is_refused(train):
     while not any(part.startswith("generator") for part in _parts(train)):
         pass
 
+    state = TrainingState.load(folder_of(train) / STATE)
+    state.options["width"] = 16
+    state.save(folder_of(train) / STATE)
     with pytest.raises(InvalidFile, match="another generator"):
-        train(width=16)
+        train()
+
+
+def test_training_goes_on_with_the_options_that_it_began_with(train, monkeypatch):
+    _, whole = train("whole")
+    train("parts", slice_seconds=0.0)
+    # Another version of the recipe would choose other networks.
+    monkeypatch.setattr(
+        TrainingOptions, "for_images", lambda own, *_: own.model_copy(update={"width": 16})
+    )
+    done = False
+    while not done:
+        done, parts = train("parts", slice_seconds=0.0)
+
+    assert (whole / GENERATOR).read_bytes() == (parts / GENERATOR).read_bytes()
+
+
+def test_training_of_a_version_that_kept_no_options_begins_again(train):
+    _, whole = train("whole")
+    _, folder = train("parts", slice_seconds=0.0)
+    state = TrainingState.load(folder / STATE)
+    state.options, state.stage, state.step = {}, "fit", 3
+    state.save(folder / STATE)
+    _, parts = train("parts")
+
+    assert (whole / GENERATOR).read_bytes() == (parts / GENERATOR).read_bytes()
+
+
+def folder_of(train):
+    """Where the slices of `train` leave what they have."""
+    return train(slice_seconds=0.0)[1]
 
 
 def _parts(train):
