@@ -27,6 +27,7 @@ import os
 import tempfile
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -152,10 +153,11 @@ def distances(
     def points(images: LabelledImages) -> np.ndarray:
         # Classes in the proportion of the held-out images, on every side.
         share = (counts * count // counts.sum()).tolist()
-        rows = [
-            np.resize(np.flatnonzero(images.labels == label), own)
-            for label, own in enumerate(share)
-        ]
+        rows = []
+        for label, wanted in enumerate(share):
+            there = np.flatnonzero(images.labels == label)
+            # A class of which nothing was stored is missing here too.
+            rows.append(np.resize(there, wanted) if len(there) else there)
         return features(images.images[np.concatenate(rows)])
 
     known, own, ours = points(held_out), points(real), points(made)
@@ -169,6 +171,12 @@ def distances(
 
 def _spread(images: LabelledImages, count: int) -> np.ndarray:
     return np.linspace(0, len(images) - 1, min(count, len(images))).astype(np.int64)
+
+
+def images_per_second(job: Any) -> float:
+    """Images that were stored a second, from the start of the job to its end."""
+    began, ended = (datetime.fromisoformat(job[name]) for name in ("started_at", "ended_at"))
+    return float(job["images_stored"] / max(1e-3, (ended - began).total_seconds()))
 
 
 def run(which: str, given: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -222,7 +230,7 @@ def run(which: str, given: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "sampler": job["sampler"],
         "gate": job["gate"],
         "images_short": job["images_short"],
-        "images_per_second": job["images_per_second"],
+        "images_per_second": round(images_per_second(job), 1),
         "tstr": learnt(made),
         "trtr": learnt(real),
         "distances": distances(real, held_out, made),
