@@ -23,11 +23,16 @@ def sampler_of(model: Model, owner_id: UUID, *, labelled: bool = True) -> str:
         model: a trained one.
         owner_id: who asks.
         labelled: whether images of labels are wanted; else what starts from images of a label
-            cannot be used.
+            cannot be used. Of a model that knows no labels nothing else can be used for them.
     """
-    for sampler in _recommended(model).samplers:
-        if not labelled and sampler in STARTING_FROM_IMAGES:
-            continue
+    samplers = list(_recommended(model).samplers)
+    family = (model.config or model.options).get("family", "cvae")
+    if not labelled:
+        samplers = [sampler for sampler in samplers if sampler not in STARTING_FROM_IMAGES]
+    elif family != "cvae":
+        near = [sampler for sampler in samplers if sampler in STARTING_FROM_IMAGES]
+        samplers = near or ["neighbour", "interpolate"]
+    for sampler in samplers:
         with suppress(DatagenError):
             refuse_unfit_sampler(owner_id, sampler, model)
             return sampler

@@ -91,14 +91,24 @@ class Measured:
         return (self.scores >= gate.min_score) & ~(self.copied & gate.reject_copies)
 
     @property
+    def gate(self) -> Gate:
+        """The gate for the images: without a score where too few of some label would have it."""
+        gate = gate_for(self.agreement)
+        has_enough = self._least_share(self.scores >= gate.min_score) >= LEAST_PASSED
+        return gate if has_enough else gate.model_copy(update={"min_score": 0.0})
+
+    @property
     def is_usable(self) -> bool:
         """Whether few enough images are copies, and enough of each label pass the gate for them."""
-        passed = self.passed(gate_for(self.agreement))
+        passed = self.passed(self.gate)
+        return self.has_few_copies and self._least_share(passed) >= LEAST_PASSED
+
+    def _least_share(self, rows: np.ndarray) -> float:
+        """Of the labels, the least share of images that are among the rows, bool (N,)."""
         numbers, counts = np.unique(self.labels, return_counts=True)
         # Where the judge gives the labels, one that it seldom gives says nothing of the sampler.
         often = numbers[counts >= min(FEWEST_MEASURED, counts.max())]
-        shares = [passed[self.labels == label].mean() for label in often]
-        return self.has_few_copies and bool(min(shares) >= LEAST_PASSED)
+        return min(float(rows[self.labels == label].mean()) for label in often)
 
     @property
     def has_few_copies(self) -> bool:
@@ -196,7 +206,7 @@ def evaluate(
     held_out = 0 if classifiers is None else classifiers.held_out
     samplers = best_first(usable, accuracies, held_out)
     best = found[samplers[0]]
-    gate = gate_for(best.agreement)
+    gate = best.gate
     real = None
     if classifiers is not None:
         gate, accuracies[samplers[0]] = _best_gate(best, gate, accuracies[samplers[0]], classifiers)
@@ -435,7 +445,7 @@ class _Classifiers:
         key = (sampling, Grain.of(self.work.model.config))
         if key not in self.learnt:
             own = _measured(sampling, self.work)
-            found = self.learn_through(gate_for(own.agreement), own)
+            found = self.learn_through(own.gate, own)
             # Of all ways together the images would not fit into memory.
             self.learnt[key] = (replace(own, images=own.images[:0]), found)
         return self.learnt[key]

@@ -136,3 +136,16 @@ def test_model_that_recommends_no_strength_leaves_it_to_the_sampler(
 ):
     recommending()
     assert made(engine, settings, owner, all=1, sampler="neighbour").strength is None
+
+
+@pytest.mark.parametrize(
+    ("samplers", "expected"),
+    [(["density", "prior", "interpolate"], "interpolate"), (["density", "prior"], "neighbour")],
+)
+def test_labels_of_a_model_that_knows_none_start_from_real_images_whatever_comes_first(
+    engine, settings, owner, recommending, samplers, expected
+):
+    recommending(samplers=samplers, config={"family": "vae"})
+
+    assert made(engine, settings, owner, all=1).sampler == expected
+    assert made(engine, settings, owner, count=2).sampler == "density"

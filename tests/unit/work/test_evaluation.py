@@ -55,8 +55,8 @@ def test_samplers_come_in_the_order_of_what_they_teach(values, held_out, expecte
         (np.repeat([0, 1], 20), np.ones(40), False),
         (np.r_[np.zeros(20), np.ones(18), 0, 0], np.ones(40), True),
         (np.ones(40), np.ones(40), False),
-        # The judge agrees with none of the second label, and often enough by name.
-        (np.zeros(40), np.repeat([1.0, 0.2], 20), False),
+        # The judge is sure of none of the second label: the gate asks for no score.
+        (np.zeros(40), np.repeat([1.0, 0.2], 20), True),
     ],
 )
 def test_sampler_is_usable_where_enough_of_every_label_pass_its_gate(copied, scores, expected):
@@ -71,6 +71,7 @@ def test_sampler_is_usable_where_enough_of_every_label_pass_its_gate(copied, sco
         copied=copied.astype(bool),
     )
     assert measured.is_usable is expected
+    assert (measured.gate.min_score == 0.5) == (scores.min() >= 0.5 or scores[-3] == 1.0)
 
 
 def test_sampler_is_not_first_for_being_right_about_a_handful_of_images():
@@ -184,6 +185,7 @@ def test_gate_is_recommended_by_agreement_and_by_what_its_images_teach(
         return [gated if len(images) < 36 else open_ for _ in tests]
 
     monkeypatch.setattr(evaluation, "LEAST_AGREEMENT", least)
+    monkeypatch.setattr(evaluation, "LEAST_PASSED", 0.0)
     monkeypatch.setattr(
         evaluation.Measured,
         "passed",
