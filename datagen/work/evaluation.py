@@ -23,8 +23,7 @@ from datagen.model.data import TrainingData, looked_at_once
 from datagen.model.decoding import Decoder
 from datagen.model.examples import Examples
 from datagen.model.fit import held_out_elbo
-from datagen.model.fitting import posteriors
-from datagen.model.grain import LOOKED_AT, Grain, with_grain
+from datagen.model.grain import Grain, with_grain
 from datagen.model.networks import count_parameters
 from datagen.model.samplers import STRENGTH, Sampling, draw_latents
 from datagen.quality.judge import Judge, Scorer, accuracy
@@ -32,6 +31,7 @@ from datagen.quality.prdc import NEIGHBOURS, prdc
 from datagen.quality.training_index import TrainingIndex
 from datagen.quality.tstr import BATCH, as_arrays, reduced, tstr
 from datagen.schemas import STARTING_FROM_IMAGES, Gate, Recommended
+from datagen.work.reconstructions import reconstruction_error
 from datagen.work.splits import Parts
 
 # What a training's progress calls it.
@@ -562,36 +562,6 @@ def hidden(judge: Judge, images: np.ndarray, device: torch.device) -> np.ndarray
         image = torch.tensor(images[start : start + size]).to(device).float().div_(255.0)
         found.append(judge.hidden(image).float().cpu().numpy())
     return np.concatenate(found)
-
-
-@torch.no_grad()
-def looked_at(model: Autoencoder, data: TrainingData, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Some images uint8 (N, C, H, W), and what their posterior means decode to."""
-    count = min(LOOKED_AT, len(data), max(1, MEASURED_VALUES // math.prod(data.image_shape)))
-    some = data.subset(torch.linspace(0, len(data) - 1, count).long())
-    means = posteriors(model, some, seed).mean.float().numpy()
-    decoder = Decoder(model, data.device)
-    pictures = np.concatenate(list(decoder.tiles(means, some.all_labels.numpy())))
-    return some.pixels(torch.arange(count)), pictures
-
-
-@torch.no_grad()
-def reconstruction_error(model: Autoencoder, data: TrainingData, seed: int) -> float | None:
-    """Mean absolute difference of images to what their posterior means decode to, of a range of 1.
-
-    None where there are no images.
-    """
-    if not len(data):
-        return None
-    means = posteriors(model, data, seed).mean.float().numpy()
-    labels = data.all_labels.numpy()
-    decoder, total = Decoder(model, data.device), 0.0
-    for rows in data.pieces():
-        at = rows.numpy()
-        pictures = np.concatenate(list(decoder.tiles(means[at], labels[at])))
-        apart = np.abs(pictures.astype(np.int16) - data.pixels(rows))
-        total += float(apart.mean(dtype=np.float64)) * len(rows)
-    return total / len(data) / 255.0
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

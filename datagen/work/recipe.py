@@ -40,8 +40,9 @@ from datagen.work.budget import (
     seconds_after,
     seconds_an_epoch,
 )
-from datagen.work.evaluation import evaluate, looked_at
+from datagen.work.evaluation import evaluate
 from datagen.work.giving_way import GivingWay
+from datagen.work.reconstructions import looked_at
 from datagen.work.splits import Parts, split_up
 
 # In this order: what is learnt from, what decides, what measures.

@@ -67,6 +67,14 @@ def test_latent_explorer_follows_pointer_and_keys(visit: Visit) -> None:
     assert len(seen) == 3
 
 
+def trained_a_little(service: Service, name: str, folder: Path) -> None:
+    """A dataset of a folder, and a small model of it, by the same name."""
+    service.client.datasets.add(name, folder)
+    options = {"preset": "small", "epochs": 1, "judge_epochs": 1, "refine": False}
+    models = service.client.models
+    models.wait(models.create(name, name, **options).id)
+
+
 def test_latent_explorer_leaves_out_what_the_model_has_not_learnt(
     service: Service, visit: Visit, tmp_path: Path
 ) -> None:
@@ -75,10 +83,7 @@ def test_latent_explorer_leaves_out_what_the_model_has_not_learnt(
         file = tmp_path / ("test" if name.startswith("0/") else "train") / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(png)
-    service.client.datasets.add("letters", tmp_path)
-    options = {"preset": "small", "epochs": 1, "judge_epochs": 1, "refine": False}
-    models = service.client.models
-    models.wait(models.create("letters", "letters", **options).id)
+    trained_a_little(service, "letters", tmp_path)
     page = explored(visit, "/models/letters")
     expect(page.locator("main")).to_contain_text("had no training images of '0'")
     expect(page.locator("#judged")).to_contain_text("for 1", timeout=60_000)
@@ -93,10 +98,7 @@ def test_strength_of_a_job_is_chosen_where_its_sampler_takes_one(
         file = tmp_path / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(png)
-    service.client.datasets.add("near", tmp_path)
-    options = {"preset": "small", "epochs": 1, "judge_epochs": 1, "refine": False}
-    models = service.client.models
-    models.wait(models.create("near", "near", **options).id)
+    trained_a_little(service, "near", tmp_path)
     page = visit.go("/jobs/new?model=near&all=2")
     strength = page.get_by_label("Strength")
     expect(strength).to_be_hidden()

@@ -4,8 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
-from tiny import CPU, striped_data, striped_images, tiny_judge, tiny_model
+from tiny import CPU, striped_images, tiny_judge
 
 from datagen.model.grain import Grain
 from datagen.model.header import read_header
@@ -17,7 +16,6 @@ from datagen.work.evaluation import (
     gate_for,
     hidden,
     pixel_variance,
-    reconstruction_error,
 )
 from datagen.work.recipe import GENERATOR
 
@@ -94,16 +92,6 @@ def test_features_do_not_depend_on_how_many_images_are_looked_at(monkeypatch):
 
     assert whole.shape == (20, judge.config.feature_count)
     np.testing.assert_allclose(hidden(judge, images, CPU), whole, atol=1e-5)
-
-
-def test_reconstruction_error_is_the_mean_difference_to_what_posterior_means_decode_to():
-    data, model = striped_data(30), tiny_model()
-    image, label = data.rows(torch.arange(30))
-    mean = model.encode(image, label).mean
-    expected = float((torch.sigmoid(model.decode(mean, label)) - image).abs().mean())
-
-    assert reconstruction_error(model, data, 0) == pytest.approx(expected, abs=2e-3)
-    assert reconstruction_error(model, data.subset(torch.arange(0)), 0) is None
 
 
 @pytest.mark.parametrize(("near", "expected"), [(0.9, 0.4), (0.5, 0.8)])
