@@ -23,7 +23,7 @@ from datagen.model.data import TrainingData, generator_at, looked_at_once
 from datagen.model.devices import fast_precision
 from datagen.quality.judge import Judge, JudgeFit, gains_from_fast_precision
 
-# Pixels by which both images are shifted, another time at every step: the network folds and pools
+# Pixels by which both images are shifted, chosen again at every step: the network folds and pools
 # its input, and what only shows at one phase of that would be a chequered pattern in the image.
 LARGEST_SHIFT = 3
 SCALED_BY = 256

@@ -285,7 +285,7 @@ def _run_fit(
     if not is_begun:
         nothing = train.subset(torch.arange(0))
         trial = Fit(copy.deepcopy(model), train, nothing, options, perceptual)
-        options = _planned_anew(trial, options, state, given)
+        options = _planned_again(trial, options, state, given)
     fit = Fit(model, train, validation, options, perceptual)
     if not run(fit):
         return False
@@ -300,7 +300,7 @@ def _run_fit(
     return True
 
 
-def _planned_anew(
+def _planned_again(
     trial: Stage, options: TrainingOptions, state: TrainingState, given: AbstractSet[str]
 ) -> TrainingOptions:
     """The options with as many epochs of a stage that begins as its time has room for now.
