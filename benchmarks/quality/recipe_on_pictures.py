@@ -220,6 +220,7 @@ def run(which: str, given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return {
         "set": which,
         "seed": seed,
+        "budget": given.budget,
         "image_shape": list(real.image_shape),
         "images": len(real),
         "train_seconds": round(seconds, 1),
@@ -254,7 +255,7 @@ def _draw(path: Path, real: LabelledImages, made: LabelledImages) -> None:
 def table(found: list[dict[str, Any]]) -> list[str]:
     """The figures as lines of Markdown."""
     heads = (
-        "set", "TSTR", "from real images", "of real, above chance", "sampler",
+        "set", "budget", "TSTR", "from real images", "of real, above chance", "sampler",
         "agreement, no gate", "judge on real", "Fréchet distance, of real", "coverage, of real",
         "images/s",
     )  # fmt: skip
@@ -266,11 +267,15 @@ def table(found: list[dict[str, Any]]) -> list[str]:
         covered = f"{apart['coverage']:.2f}, {apart['coverage_of_real']:.2f}"
         lines.append(
             f"| {one['set']}, {one['image_shape'][1]} x {one['image_shape'][2]} "
-            f"| {one['tstr']:.1%} | {one['trtr']:.1%} | {share:.2f} | `{one['sampler']}` "
+            f"| {one['budget']} | {one['tstr']:.1%} | {one['trtr']:.1%} | {share:.2f} | `{one['sampler']}` "
             f"| {one['agreement_without_gate']:.1%} | {one['judge_on_real']:.1%} "
             f"| {frechet} | {covered} | {one['images_per_second']:,.0f} |"
         )
     return lines
+
+
+def _which(measured: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(measured[name] for name in ("set", "seed", "budget"))
 
 
 def main() -> None:
@@ -293,9 +298,9 @@ def main() -> None:
             found.append(run(which, given, Path(folder)))
     path = RESULTS / "quality-pictures.json"
     kept = json.loads(path.read_text())["sets"] if path.exists() else []
-    again = {(one["set"], one["seed"]) for one in found}
-    found = [*(one for one in kept if (one["set"], one.get("seed")) not in again), *found]
-    document = {"budget": given.budget, "machine": machine(os.cpu_count() or 1), "sets": found}
+    again = {_which(one) for one in found}
+    found = [*(one for one in kept if _which(one) not in again), *found]
+    document = {"machine": machine(os.cpu_count() or 1), "sets": found}
     path.write_text(json.dumps(document, indent=1) + "\n")
     print("\n".join(table(found)))
     print(json.dumps(document))
