@@ -267,7 +267,8 @@ def table(found: list[dict[str, Any]]) -> list[str]:
         covered = f"{apart['coverage']:.2f}, {apart['coverage_of_real']:.2f}"
         lines.append(
             f"| {one['set']}, {one['image_shape'][1]} x {one['image_shape'][2]} "
-            f"| {one['budget']} | {one['tstr']:.1%} | {one['trtr']:.1%} | {share:.2f} | `{one['sampler']}` "
+            f"| {one['budget']} | {one['tstr']:.1%} | {one['trtr']:.1%} | {share:.2f} "
+            f"| `{one['sampler']}` "
             f"| {one['agreement_without_gate']:.1%} | {one['judge_on_real']:.1%} "
             f"| {frechet} | {covered} | {one['images_per_second']:,.0f} |"
         )
