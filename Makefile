@@ -56,8 +56,8 @@ imports: $(TEST_STAMP) ## The import contract alone: which room may import which
 unit: $(TEST_STAMP) ## The unit tests alone
 	$(TEST_ENV) $(BIN)/python -m pytest tests/unit -n $(WORKERS)
 
-bench-throughput: $(DEMO_STAMP) ## Images per second: bare loop, service and a plain script, in one run
-	$(BIN)/python benchmarks/throughput.py
+bench-throughput: $(DEMO_STAMP) ## Images per second: bare loop, service and a plain script, in one run (BENCH_FLAGS=--pictures for colour pictures)
+	$(BIN)/python benchmarks/throughput.py $(BENCH_FLAGS)
 
 bench-ingest: $(DEMO_STAMP) ## Images per second that datasets are read at, from files of several kinds
 	$(BIN)/python benchmarks/ingest.py
