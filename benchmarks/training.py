@@ -39,7 +39,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from datagen.datasets.opening import open_dataset
 from datagen.datasets.reading import ReadOptions
 from datagen.model.autoencoders import VAE, make_generator
-from datagen.model.config import PRESETS, GeneratorConfig, TrainingOptions
+from datagen.model.config import GeneratorConfig
 from datagen.model.data import TrainingData
 from datagen.model.devices import kind_of, resolve_device
 from datagen.model.fit import Fit, held_out_elbo
@@ -47,6 +47,7 @@ from datagen.model.networks import count_parameters
 from datagen.model.shapes import generator_forms, size_of
 from datagen.model.state import TrainingState
 from datagen.model.training import Watch, run_stage
+from datagen.model.training_options import PRESETS, TrainingOptions
 
 TRAINED_ON = 50_000
 LATENT = 16

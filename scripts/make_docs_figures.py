@@ -28,7 +28,7 @@ from datagen.datasets.opening import open_dataset
 from datagen.datasets.reading import ReadOptions
 from datagen.model.analysis import decoded, latent_space
 from datagen.model.autoencoders import Autoencoder, make_generator
-from datagen.model.config import GeneratorConfig, TrainingOptions
+from datagen.model.config import GeneratorConfig
 from datagen.model.data import TrainingData
 from datagen.model.decoding import Decoder
 from datagen.model.devices import resolve_device
@@ -38,6 +38,7 @@ from datagen.model.priors import ClassPrior
 from datagen.model.samplers import Sampling, draw_latents
 from datagen.model.state import TrainingState
 from datagen.model.training import Watch, run_stage
+from datagen.model.training_options import TrainingOptions
 from datagen.plots import Row, render
 from datagen.quality.distance import frechet_distance
 from datagen.quality.judge import load_judge

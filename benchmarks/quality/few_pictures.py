@@ -32,7 +32,7 @@ from benchmarks.quality.paired import gain, in_words, mean
 from benchmarks.quality.recipe_on_pictures import real_images
 from benchmarks.quality.results import RESULTS, commit
 from datagen.images import LabelledImages
-from datagen.model.config import TrainingOptions
+from datagen.model.training_options import TrainingOptions
 from datagen.quality.learning import Learning, Part
 
 SETS = ("things", "fashion")

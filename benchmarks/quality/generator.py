@@ -13,11 +13,11 @@ import torch
 from datagen.bundled import INDEX, JUDGE, MODEL
 from datagen.images import LabelledImages, decode_pngs
 from datagen.model.checkpoint import load_generator
-from datagen.model.config import TrainingOptions
 from datagen.model.decoding import Decoder
 from datagen.model.examples import load_examples
 from datagen.model.header import read_header
 from datagen.model.samplers import Sampling
+from datagen.model.training_options import TrainingOptions
 from datagen.quality.judge import Scorer, load_judge
 from datagen.quality.training_index import load_index
 from datagen.schemas import STARTING_FROM_IMAGES, Recommended

@@ -19,7 +19,7 @@ from benchmarks.quality.generator import drawn, told, trained
 from benchmarks.quality.mnist import CLASS_NAMES, Mnist
 from benchmarks.quality.paired import mean
 from datagen.images import LabelledImages
-from datagen.model.config import TrainingOptions
+from datagen.model.training_options import TrainingOptions
 from datagen.quality.learning import Learning, Part
 from datagen.quality.report import FULL, MEASURE, Subject, run_step
 

@@ -19,7 +19,7 @@ from benchmarks.quality.generator import drawn, told, trained
 from benchmarks.quality.mnist import CLASS_NAMES, Mnist
 from benchmarks.quality.paired import gain, in_words, mean
 from datagen.images import LabelledImages
-from datagen.model.config import TrainingOptions
+from datagen.model.training_options import TrainingOptions
 from datagen.quality.learning import Learning, Part
 
 COUNTS = (4000, 2000, 1000, 750, 500, 350, 200, 100, 60, 40)

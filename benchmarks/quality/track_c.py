@@ -18,7 +18,7 @@ from benchmarks.quality.generator import drawn, told, trained
 from benchmarks.quality.mnist import CLASS_NAMES, Mnist
 from benchmarks.quality.paired import gain, in_words, mean
 from datagen.images import LabelledImages
-from datagen.model.config import TrainingOptions
+from datagen.model.training_options import TrainingOptions
 from datagen.quality.learning import Learning, Part
 
 EXAMPLES = (10, 20, 50, 100, 500)

@@ -23,9 +23,10 @@ from benchmarks.machine import machine
 from benchmarks.quality import colour
 from benchmarks.quality.results import commit
 from datagen.model.autoencoders import Autoencoder, make_generator
-from datagen.model.config import GeneratorConfig, TrainingOptions
+from datagen.model.config import GeneratorConfig
 from datagen.model.data import TrainingData, mid_tones
 from datagen.model.fit import Fit, held_out_elbo
+from datagen.model.training_options import TrainingOptions
 from datagen.model.warm_start import start_from
 
 CPU = torch.device("cpu")

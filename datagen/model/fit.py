@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from datagen.model.autoencoders import Autoencoder
 from datagen.model.bending import random_transforms, transformed
-from datagen.model.config import TrainingOptions
 from datagen.model.data import Batches, TrainingData, generator_at
 from datagen.model.devices import fast_precision
 from datagen.model.networks import standard_noise
@@ -20,6 +19,7 @@ from datagen.model.objective import Objective, kl_weight, negative_elbo
 from datagen.model.optimizers import Optimizers
 from datagen.model.pieces import Pieces
 from datagen.model.training import Numbers, one_cycle, trapezoid
+from datagen.model.training_options import TrainingOptions
 
 # Share of the images that are left as they are where the model is conditioned on transforms.
 UNTRANSFORMED = 0.5

@@ -12,12 +12,13 @@ from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from datagen.model.autoencoders import Autoencoder
-from datagen.model.config import GeneratorConfig, PriorName
+from datagen.model.config import GeneratorConfig
 from datagen.model.data import TrainingData, generator_at
 from datagen.model.distributions import DiagonalGaussian
 from datagen.model.examples import Examples
 from datagen.model.networks import standard_noise
 from datagen.model.priors import ClassPrior
+from datagen.model.training_options import PriorName
 
 # Tried in this order while each is better than the one before on images that are held out.
 COMPONENTS = (1, 4, 16, 32)

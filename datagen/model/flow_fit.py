@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from datagen.model.autoencoders import Autoencoder
-from datagen.model.config import FLOW_EPOCH, TrainingOptions
 from datagen.model.data import TrainingData, balanced_rows, generator_at
 from datagen.model.devices import fast_precision
 from datagen.model.fit import follow
 from datagen.model.fitting import Posteriors, posteriors
 from datagen.model.flow import FlowPrior
 from datagen.model.training import Numbers, trapezoid
+from datagen.model.training_options import FLOW_EPOCH, TrainingOptions
 
 BATCH = 512
 LEARNING_RATE = 1e-3

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from datagen.model.config import OptimizerName
+from datagen.model.training_options import OptimizerName
 
 ADAMW, MUON = "fit", "muon"
 # Of Muon, for each of AdamW's.

@@ -18,7 +18,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from datagen.model.autoencoders import Autoencoder
 from datagen.model.bending import bent
-from datagen.model.config import GeneratorConfig, TrainingOptions
+from datagen.model.config import GeneratorConfig
 from datagen.model.data import Batches, TrainingData, generator_at
 from datagen.model.devices import fast_precision
 from datagen.model.distributions import DiagonalGaussian
@@ -30,6 +30,7 @@ from datagen.model.objective import negative_elbo
 from datagen.model.pieces import Pieces
 from datagen.model.priors import ClassPrior
 from datagen.model.training import Numbers
+from datagen.model.training_options import TrainingOptions
 
 GENERATOR_RATE = 4e-4
 DISCRIMINATOR_RATE = 8e-4

@@ -18,13 +18,14 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from datagen.model.bending import bent
 from datagen.model.checking import check_judge
 from datagen.model.checkpoint import load_weights
-from datagen.model.config import JudgeConfig, TrainingOptions
+from datagen.model.config import JudgeConfig
 from datagen.model.data import Batches, TrainingData, generator_at
 from datagen.model.decoding import tile_of
 from datagen.model.devices import fast_precision
 from datagen.model.header import CheckpointHeader
 from datagen.model.pieces import Pieces
 from datagen.model.training import Numbers, one_cycle
+from datagen.model.training_options import TrainingOptions
 
 LEARNING_RATE = 4e-3
 # From this side on a CPU may learn and score in bfloat16. The strided convolution of smaller

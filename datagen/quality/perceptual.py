@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's own abbreviation
 from torch import Tensor, nn
 
-from datagen.model.config import TrainingOptions
 from datagen.model.data import TrainingData, generator_at, looked_at_once
 from datagen.model.devices import fast_precision
+from datagen.model.training_options import TrainingOptions
 from datagen.quality.judge import Judge, JudgeFit, gains_from_fast_precision
 
 # Pixels by which both images are shifted, chosen again at every step: the network folds and pools

@@ -16,8 +16,9 @@ from datagen import bundled, schemas
 from datagen.db.session import now
 from datagen.db.tables import Dataset, Figures, Job, Model, Owner, Report, new_id
 from datagen.errors import Conflict, Forbidden, InvalidFile, InvalidRequest, NotFound
-from datagen.model.config import MAX_SIDE, GeneratorConfig, TrainingOptions
+from datagen.model.config import MAX_SIDE, GeneratorConfig
 from datagen.model.header import CheckpointHeader, read_header
+from datagen.model.training_options import TrainingOptions
 from datagen.queue import Message
 from datagen.schemas import ENDED, ModelChange, ModelCreate, Page
 from datagen.schemas.base import first_problem

@@ -11,12 +11,12 @@ from collections.abc import Set as AbstractSet
 import torch
 
 from datagen.model.autoencoders import Autoencoder
-from datagen.model.config import TrainingOptions
 from datagen.model.data import TrainingData
 from datagen.model.fit import Fit
 from datagen.model.flow_fit import FlowFit
 from datagen.model.refinement import Refinement
 from datagen.model.training import Stage
+from datagen.model.training_options import TrainingOptions
 from datagen.quality.judge import Judge, JudgeFit
 from datagen.quality.perceptual import FeatureFit, PerceptualDistance
 from datagen.quality.tstr import BATCH, LARGEST_SIDE

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 
 from datagen.model.autoencoders import Autoencoder
-from datagen.model.config import TrainingOptions
 from datagen.model.data import TrainingData, looked_at_once
 from datagen.model.decoding import Decoder
 from datagen.model.examples import Examples
@@ -26,6 +25,7 @@ from datagen.model.fit import held_out_elbo
 from datagen.model.grain import Grain, with_grain
 from datagen.model.networks import count_parameters
 from datagen.model.samplers import STRENGTH, Sampling, draw_latents
+from datagen.model.training_options import TrainingOptions
 from datagen.quality.judge import Judge, Scorer, accuracy
 from datagen.quality.prdc import NEIGHBOURS, prdc
 from datagen.quality.training_index import TrainingIndex

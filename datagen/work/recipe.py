@@ -18,7 +18,7 @@ from datagen.errors import InvalidFile
 from datagen.images import LabelledImages
 from datagen.model.autoencoders import Autoencoder, make_generator
 from datagen.model.checkpoint import save_checkpoint
-from datagen.model.config import TRAINING_COUNTS, GeneratorConfig, JudgeConfig, TrainingOptions
+from datagen.model.config import TRAINING_COUNTS, GeneratorConfig, JudgeConfig
 from datagen.model.data import TrainingData, mid_tones
 from datagen.model.examples import Examples, save_examples
 from datagen.model.fit import Fit
@@ -29,6 +29,7 @@ from datagen.model.header import CheckpointHeader
 from datagen.model.refinement import Refinement
 from datagen.model.state import TrainingState
 from datagen.model.training import MOST_TOLD, Stage, Watch, run_stage
+from datagen.model.training_options import TrainingOptions
 from datagen.model.warm_start import start_from
 from datagen.quality.judge import Judge, JudgeFit, calibrate
 from datagen.quality.perceptual import FeatureFit, PerceptualDistance

@@ -10,8 +10,8 @@ import torch
 
 from datagen.errors import InvalidRequest
 from datagen.images import LabelledImages
-from datagen.model.config import TrainingOptions
 from datagen.model.data import TrainingData, generator_at
+from datagen.model.training_options import TrainingOptions
 
 FEWEST_IMAGES = 2
 # Of a class, for a share of it to be held out unasked.

@@ -19,9 +19,9 @@ from datagen.db.session import writing
 from datagen.db.tables import Model
 from datagen.images import LabelledImages
 from datagen.model.checkpoint import load_generator
-from datagen.model.config import TrainingOptions
 from datagen.model.devices import kind_of, resolve_device
 from datagen.model.header import read_header
+from datagen.model.training_options import TrainingOptions
 from datagen.queue import Message, Queue
 from datagen.scratch import scratch
 from datagen.service import trainings

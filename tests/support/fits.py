@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from tiny import tiny_model
 
-from datagen.model.config import TrainingOptions
 from datagen.model.fit import Fit
+from datagen.model.training_options import TrainingOptions
 
 OPTIONS = TrainingOptions(epochs=3, batch_size=16, latent_dim=5, seed=2)
 IMAGES = 52

@@ -9,13 +9,14 @@ import torch
 from tiny import striped_data
 
 from datagen.model.autoencoders import make_generator
-from datagen.model.config import GeneratorConfig, TrainingOptions
+from datagen.model.config import GeneratorConfig
 from datagen.model.data import TrainingData
 from datagen.model.distributions import DiagonalGaussian
 from datagen.model.fit import Fit
 from datagen.model.objective import negative_elbo
 from datagen.model.state import TrainingState
 from datagen.model.training import Watch, run_stage
+from datagen.model.training_options import TrainingOptions
 
 SHAPE = (1, 4, 3)
 IMAGES = 6

@@ -7,7 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from datagen.errors import InvalidRequest
-from datagen.model.config import GeneratorConfig, TrainingOptions
+from datagen.model.config import GeneratorConfig
+from datagen.model.training_options import TrainingOptions
 
 MNIST = {"image_shape": (1, 28, 28), "class_count": 10}
 

@@ -7,11 +7,11 @@ import torch
 from fits import IMAGES, OPTIONS, assert_same_weights, new_fit
 from tiny import striped_data, tiny_model
 
-from datagen.model.config import TrainingOptions
 from datagen.model.data import TrainingData
 from datagen.model.fit import Fit, held_out_elbo
 from datagen.model.state import TrainingState
 from datagen.model.training import Watch, run_stage
+from datagen.model.training_options import TrainingOptions
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,12 @@ import pytest
 import torch
 from tiny import striped_data, tiny_model
 
-from datagen.model.config import TrainingOptions
 from datagen.model.examples import Examples
 from datagen.model.flow_fit import FlowFit
 from datagen.model.samplers import TILE, Sampling, draw_latents
 from datagen.model.state import TrainingState
 from datagen.model.training import Watch, run_stage
+from datagen.model.training_options import TrainingOptions
 
 OPTIONS = TrainingOptions(flow_epochs=2, latent_dim=5)
 

@@ -4,9 +4,10 @@ import pytest
 import torch
 from tiny import CLASSES, SHAPE, striped_data, tiny_model
 
-from datagen.model.config import JudgeConfig, TrainingOptions
+from datagen.model.config import JudgeConfig
 from datagen.model.pieces import Pieces
 from datagen.model.refinement import Refinement
+from datagen.model.training_options import TrainingOptions
 from datagen.quality.judge import Judge, JudgeFit
 
 OPTIONS = TrainingOptions(batch_size=16, latent_dim=5, refine_epochs=1, judge_epochs=1, seed=2)

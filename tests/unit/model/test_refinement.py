@@ -7,10 +7,10 @@ import pytest
 import torch
 from tiny import striped_data, tiny_model
 
-from datagen.model.config import TrainingOptions
 from datagen.model.refinement import AVERAGE, ELBO_WEIGHT, Refinement, elbo_weight
 from datagen.model.state import TrainingState
 from datagen.model.training import Watch, run_stage
+from datagen.model.training_options import TrainingOptions
 
 OPTIONS = TrainingOptions(refine_epochs=2, batch_size=16, latent_dim=5, seed=2)
 

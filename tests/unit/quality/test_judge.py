@@ -13,10 +13,11 @@ from torch import nn
 from datagen.errors import InvalidFile
 from datagen.model.bending import bent
 from datagen.model.checkpoint import save_checkpoint
-from datagen.model.config import JudgeConfig, TrainingOptions
+from datagen.model.config import JudgeConfig
 from datagen.model.decoding import TILE
 from datagen.model.state import TrainingState
 from datagen.model.training import Watch, run_stage
+from datagen.model.training_options import TrainingOptions
 from datagen.quality.judge import Judge, JudgeFit, Scorer, accuracy, calibrate, folded, load_judge
 
 OPTIONS = TrainingOptions(judge_epochs=4, batch_size=16, seed=3)

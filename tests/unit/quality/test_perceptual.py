@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny import CPU, striped_data, tiny_judge
 
-from datagen.model.config import TrainingOptions
+from datagen.model.training_options import TrainingOptions
 from datagen.quality.perceptual import LARGEST_SHIFT, FeatureFit, PerceptualDistance, _shifted
 
 

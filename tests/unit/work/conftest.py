@@ -19,7 +19,7 @@ from datagen.db.session import writing
 from datagen.db.tables import Model, Owner, new_id
 from datagen.images import LabelledImages
 from datagen.model.checkpoint import save_checkpoint
-from datagen.model.config import TrainingOptions
+from datagen.model.training_options import TrainingOptions
 from datagen.quality.judge import Judge
 from datagen.queue import MAKE_BATCHES, RUN_BATCH, SETTLE_JOB, MemoryQueue
 from datagen.service import batches, settling

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from datagen.model.config import TrainingOptions
+from datagen.model.training_options import TrainingOptions
 from datagen.work.budget import planned, seconds_after
 
 OPTIONS = TrainingOptions(judge_epochs=8, evaluation_steps=300)

@@ -8,11 +8,12 @@ from tiny import CPU
 
 from datagen.datasets.sample import load_sample
 from datagen.model.autoencoders import make_generator
-from datagen.model.config import PRESETS, GeneratorConfig, TrainingOptions
+from datagen.model.config import GeneratorConfig
 from datagen.model.data import TrainingData
 from datagen.model.fit import Fit, held_out_elbo
 from datagen.model.state import TrainingState
 from datagen.model.training import Watch, run_stage
+from datagen.model.training_options import PRESETS, TrainingOptions
 
 # Nats on the 1,000 test images. Untrained, the Bernoulli bound is 543; a decoder that knows no more
 # than each pixel's mean comes to 206.

@@ -9,10 +9,10 @@ from tiny import CPU, SHAPE, striped_images
 
 from datagen.errors import Cancelled, InvalidFile, InvalidRequest
 from datagen.model.checkpoint import load_generator
-from datagen.model.config import TrainingOptions
 from datagen.model.examples import load_examples
 from datagen.model.header import read_header
 from datagen.model.state import TrainingState
+from datagen.model.training_options import TrainingOptions
 from datagen.quality.judge import load_judge
 from datagen.work import recipe
 from datagen.work.recipe import EXAMPLES, GENERATOR, JUDGE, STATE
