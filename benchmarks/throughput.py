@@ -70,9 +70,12 @@ PICTURES_PER_CLASS = 200
 class Subject:
     """The model that generates: its name on the server, and its files for the bare loop."""
 
-    name: str = "mnist"
-    model: Path = MODEL
-    judge: Path = JUDGE
+    name: str
+    model: Path
+    judge: Path
+
+
+DIGITS = Subject("mnist", MODEL, JUDGE)
 
 
 # --- the bare loop -----------------------------------------------------------------------------
@@ -133,7 +136,7 @@ def _bare_process(
 
 
 def best_bare(
-    cores: int, seconds: float, subject: Subject | None = None, *, score: bool
+    cores: int, seconds: float, subject: Subject = DIGITS, *, score: bool
 ) -> tuple[float, str]:
     """The best of one process with 1 … cores threads, and of one process a core."""
     spawn = multiprocessing.get_context("spawn")
@@ -145,7 +148,7 @@ def best_bare(
         running = [
             spawn.Process(
                 target=_bare_process,
-                args=(subject or Subject(), threads, seconds, score, start, answers),
+                args=(subject, threads, seconds, score, start, answers),
             )
             for _ in range(processes)
         ]
@@ -250,7 +253,7 @@ def run_job(
     images: int,
     seed: int,
     gate: dict[str, object] | None = None,
-    model: str = "mnist",
+    model: str = DIGITS.name,
     **options: Any,
 ) -> float:
     """Seconds from submitting a job until all of it is stored."""
@@ -297,9 +300,7 @@ def accept_seconds(dg: Client) -> float:
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """All parts, taking turns; medians over the rounds."""
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    cores = usable_cores()
     bare: list[tuple[float, str]] = []
     unscored: list[float] = []
     plain: list[float] = []
@@ -362,7 +363,14 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def trained_on_pictures(dg: Client, folder: Path, home: Path) -> Subject:
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def trained_on_pictures(dg: Client, folder: Path) -> Subject:
     """A model of *things*, trained for a minute."""
     from quality.colour import made  # noqa: PLC0415 - needs datagen's own image code
 
@@ -375,22 +383,26 @@ def trained_on_pictures(dg: Client, folder: Path, home: Path) -> Subject:
     model = dg.models.wait(model.id)
     if model.state != "succeeded":
         raise DatagenError(f"The training ended {model.state}: {model.error}")
-    (generator,) = home.rglob("generator.safetensors")
-    return Subject("things", generator, generator.with_name("judge.safetensors"))
+    with zipfile.ZipFile(dg.models.export(model.id, folder / "things.zip")) as archive:
+        archive.extractall(folder / "things")
+    return Subject(
+        "things",
+        folder / "things" / "generator.safetensors",
+        folder / "things" / "judge.safetensors",
+    )
 
 
 def measure_pictures(arguments: argparse.Namespace) -> dict[str, Any]:
     """The bare loop and the service on pictures, taking turns; medians over the rounds."""
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     bare: list[tuple[float, str]] = []
     service: list[float] = []
     memory = 0
     with tempfile.TemporaryDirectory(prefix="datagen-bench-") as folder:
-        home = Path(folder, "home")
-        settings = load_settings(home=home)
+        settings = load_settings(home=Path(folder, "home"))
         with EmbeddedStack(settings) as stack, Client(stack.url, stack.api_key) as dg:
             note("training")
-            subject = trained_on_pictures(dg, Path(folder), home)
+            subject = trained_on_pictures(dg, Path(folder))
             options = {"model": subject.name, "sampler": "prior"}
             run_job(dg, 2_000, seed=1, **options)
             for turn in range(arguments.rounds):

@@ -20,12 +20,8 @@ from datagen.model.training_options import TrainingOptions
 from datagen.quality.judge import Judge, JudgeFit
 from datagen.quality.perceptual import FeatureFit, PerceptualDistance
 from datagen.quality.tstr import BATCH, LARGEST_SIDE
-from datagen.work.evaluation import (
-    EVALUATION,
-    PASSES,
-    PLANNED_CLASSIFIERS,
-    PLANNED_SAMPLERS,
-)
+from datagen.work.sampler_choice import EVALUATION, PLANNED_CLASSIFIERS, PLANNED_SAMPLERS
+from datagen.work.sampler_measures import PASSES
 
 # The first steps allocate memory and choose algorithms.
 WARM_UP_STEPS = 3

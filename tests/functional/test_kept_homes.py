@@ -84,7 +84,7 @@ def assert_all_is_there(service: Service, expected: dict[str, object]) -> None:
 
 
 def run_of(client: Client, pipeline: str) -> Run:
-    """A run started now, after any that the schedule began: soon after two, one was missed."""
+    """A run started now, once the one that the schedule missed at two in the morning has ended."""
     client.pipelines.pause(pipeline)
     for run in client.pipelines.history(pipeline).items:
         client.runs.wait(run.id)

@@ -25,7 +25,7 @@ from datagen.queue import MAKE_BATCHES, RUN_BATCH, SETTLE_JOB, MemoryQueue
 from datagen.service import batches, settling
 from datagen.settings import Settings
 from datagen.storage import FileStorage
-from datagen.work import evaluation, recipe
+from datagen.work import recipe, sampler_measures
 from datagen.work.generation import Generation
 
 
@@ -128,7 +128,7 @@ def work_off(engine: Engine, queue: MemoryQueue) -> Callable[..., int]:
 @pytest.fixture
 def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[bool, Path]]:
     """Runs the recipe: whether it has finished, and the folder of what it left."""
-    monkeypatch.setattr(evaluation, "MEASURED_PER_CLASS", 20)
+    monkeypatch.setattr(sampler_measures, "MEASURED_PER_CLASS", 20)
 
     def run(
         name: str = "one",

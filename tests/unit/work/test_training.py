@@ -20,7 +20,7 @@ from datagen.schemas import JobCreate, ModelCreate
 from datagen.service import datasets, jobs, models, samples, trainings
 from datagen.service.stale import requeue_stale
 from datagen.storage import FileStorage
-from datagen.work import evaluation, giving_way
+from datagen.work import giving_way, sampler_measures
 from datagen.work.generators import use_threads
 from datagen.work.training import run_training
 
@@ -49,7 +49,7 @@ class InterruptedStorage(FileStorage):
 
 @pytest.fixture(autouse=True)
 def _few_are_measured(monkeypatch):
-    monkeypatch.setattr(evaluation, "MEASURED_PER_CLASS", 20)
+    monkeypatch.setattr(sampler_measures, "MEASURED_PER_CLASS", 20)
 
 
 @pytest.fixture(autouse=True)
