@@ -10,6 +10,9 @@ from datagen.model.config import TRANSFORM_VALUES
 
 # Largest changes of an augmented image: turn (radians), scale, shear, shift (of half a side).
 TURN, SCALE, SHEAR, SHIFT = 0.2, 0.1, 0.15, 0.125
+# Share of the images that are left as they are: bending averages neighbouring pixels, and who sees
+# bent images alone knows nothing of fine texture.
+UNBENT = 0.5
 
 
 def random_transforms(count: int, generator: torch.Generator) -> Tensor:
@@ -17,9 +20,16 @@ def random_transforms(count: int, generator: torch.Generator) -> Tensor:
     return torch.rand(count, TRANSFORM_VALUES, generator=generator) * 2 - 1
 
 
+def transforms_of_some(count: int, generator: torch.Generator) -> Tensor:
+    """Random transforms of so many images, (B, 5), of which half change nothing."""
+    change = random_transforms(count, generator)
+    change[torch.rand(count, generator=generator) < UNBENT] = 0.0
+    return change
+
+
 def bent(image: Tensor, generator: torch.Generator) -> Tensor:
-    """Images (B, C, H, W), each turned, scaled, sheared and shifted a little."""
-    return transformed(image, random_transforms(len(image), generator))
+    """Images (B, C, H, W), half of them turned, scaled, sheared and shifted a little."""
+    return transformed(image, transforms_of_some(len(image), generator))
 
 
 def transformed(image: Tensor, change: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from datagen.model.autoencoders import Autoencoder
-from datagen.model.bending import random_transforms, transformed
+from datagen.model.bending import random_transforms, transformed, transforms_of_some
 from datagen.model.data import Batches, TrainingData, generator_at
 from datagen.model.devices import fast_precision
 from datagen.model.networks import standard_noise
@@ -21,8 +21,6 @@ from datagen.model.pieces import Pieces
 from datagen.model.training import Numbers, one_cycle, trapezoid
 from datagen.model.training_options import TrainingOptions
 
-# Share of the images that are left as they are where the model is conditioned on transforms.
-UNTRANSFORMED = 0.5
 # Share of the steps before the learning rate begins to fall, with Muon.
 HOLD = 0.5
 LARGEST_GRADIENT = 200.0
@@ -89,10 +87,10 @@ class Fit:
             label = label.masked_fill(left_out.to(label.device), self._model.config.class_count)
         transform = None
         if self._options.augment == "affine":
-            transform = random_transforms(len(image), generator)
-            if self._model.config.transform_condition:
-                # Half of the images stay as they are: that is what will be asked for.
-                transform[torch.rand(len(image), generator=generator) < UNTRANSFORMED] = 0.0
+            is_told = self._model.config.transform_condition
+            # Where the model knows them, images as they are are what will be requested.
+            random = transforms_of_some if is_told else random_transforms
+            transform = random(len(image), generator)
             image = transformed(image, transform)
             transform = transform.to(image.device)
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from datagen.model.autoencoders import Autoencoder
-from datagen.model.bending import bent
+from datagen.model.bending import random_transforms, transformed
 from datagen.model.config import GeneratorConfig
 from datagen.model.data import Batches, TrainingData, generator_at
 from datagen.model.devices import fast_precision
@@ -136,7 +136,7 @@ class Refinement:
         noise = standard_noise(shape, generator)
         # Where the model tells transforms apart, the game is about images as they are.
         if self._options.augment == "affine" and not self._model.config.transform_condition:
-            image = bent(image, generator)
+            image = transformed(image, random_transforms(len(image), generator))
         latent = self.draw(image, label, generator)
 
         def teach(rows: Tensor, share: float) -> dict[str, Tensor]:

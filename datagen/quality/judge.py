@@ -83,7 +83,7 @@ def _convolution(channels: int, width: int, stride: int = 1) -> list[nn.Module]:
 
 
 class JudgeFit:
-    """The training of a judge, as a stage: cross-entropy on images that are bent a little."""
+    """The training of a judge, as a stage: cross-entropy on images, half of them bent a little."""
 
     name = "judge"
 

@@ -31,7 +31,7 @@ class Part:
         labels: int64 (N,).
         share: of the batch; the shares of all parts add up to 1.
         balanced: draw every class equally often, and not every image.
-        affine: turn, scale, shear and shift each image a little.
+        affine: turn, scale, shear and shift half of the images a little.
         weights: of each class in the loss, float (K,); None weighs all alike.
     """
 

@@ -11,7 +11,6 @@ from tiny import CLASSES, CPU, SHAPE, striped_data, striped_images, tiny_header,
 from torch import nn
 
 from datagen.errors import InvalidFile
-from datagen.model.bending import bent
 from datagen.model.checkpoint import save_checkpoint
 from datagen.model.config import JudgeConfig
 from datagen.model.decoding import TILE
@@ -134,18 +133,6 @@ def test_training_leaves_the_global_random_state_alone():
 
 def test_accuracy_on_no_images_is_not_measured():
     assert accuracy(tiny_judge(), striped_data(0)) is None
-
-
-def test_bent_images_keep_shape_and_range_and_follow_their_generator():
-    image, _ = striped_data(20).rows(torch.arange(20))
-
-    first, second = (bent(image, torch.Generator().manual_seed(2)) for _ in range(2))
-
-    assert torch.equal(first, second)
-    assert first.shape == image.shape
-    assert first.min() >= 0
-    assert first.max() <= 1
-    assert not torch.equal(first, image)
 
 
 @settings(deadline=None, max_examples=30)
