@@ -132,14 +132,18 @@ def main() -> None:
             with tempfile.TemporaryDirectory(prefix="datagen-few-") as folder:
                 found.setdefault(which, []).append(run(which, seed, given, Path(folder)))
                 print(which, seed, found[which][-1], flush=True)
-    document: dict[str, Any] = {
-        "per_class": given.per_class,
-        "budget": given.budget,
-        "machine": machine(os.cpu_count() or 1),
-        "commit": commit(),
-        "sets": found,
-    }
-    (RESULTS / "quality-few-pictures.json").write_text(json.dumps(document, indent=1) + "\n")
+    path = RESULTS / "quality-few-pictures.json"
+    document: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    for which, seeds in found.items():
+        # Sets that were measured before are kept.
+        document[which] = {
+            "per_class": given.per_class,
+            "budget": given.budget,
+            "machine": machine(os.cpu_count() or 1),
+            "commit": commit(),
+            "seeds": seeds,
+        }
+    path.write_text(json.dumps(document, indent=1) + "\n")
     print("\n".join(table(found)))
     print(json.dumps(document))
 
