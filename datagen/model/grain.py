@@ -31,6 +31,8 @@ KERNEL_SIDE = 9
 # Spread of what reconstructions lack by its median, as a share of its standard deviation: 1 of a
 # normal that is the same everywhere (gravel 0.85), and far less of edges (photographs 0.6).
 LEAST_EVENNESS = 0.75
+# A texture is most of what is missing if its level is beyond so many times that of white noise.
+TEXTURE_BEYOND = 2.0
 _LEAST = 1e-12
 
 
@@ -163,6 +165,24 @@ def missing_texture(real: np.ndarray, reconstructed: np.ndarray) -> Grain:
     ]
     correlation = round(float(np.clip(np.mean(pairs), 0.0, 1.0)), 2) if pairs else 0.0
     return Grain(tuple(levels.tolist()), correlation, tuple(kernel.ravel().tolist()))
+
+
+def grains_to_try(real: np.ndarray, reconstructed: np.ndarray) -> list[Grain]:
+    """Noise that generated images may get: what is usually right comes first.
+
+    That is white noise, unless most of what reconstructions lack is a texture: a short comparison
+    of classifiers may not see that one is missing.
+
+    Args:
+        real: uint8 (N, C, H, W).
+        reconstructed: the same images, as posterior means decode to.
+    """
+    white, texture = missing_grain(real, reconstructed), missing_texture(real, reconstructed)
+    is_mostly_texture = max(texture.levels, default=0.0) > TEXTURE_BEYOND * max(
+        white.levels, default=0.0
+    )
+    ordered = [texture, white, Grain()] if is_mostly_texture else [white, Grain(), texture]
+    return list(dict.fromkeys(ordered))
 
 
 def with_grain(

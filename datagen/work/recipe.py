@@ -24,7 +24,7 @@ from datagen.model.examples import Examples, save_examples
 from datagen.model.fit import Fit
 from datagen.model.fitting import examples_of, fit_density, fit_prior, posteriors
 from datagen.model.flow_fit import FlowFit
-from datagen.model.grain import Grain, missing_grain, missing_texture
+from datagen.model.grain import grains_to_try
 from datagen.model.header import CheckpointHeader
 from datagen.model.refinement import Refinement
 from datagen.model.state import TrainingState
@@ -143,7 +143,7 @@ def train(
     temperature = calibrate(judge, parts.validation)
     fitted, examples = _fit_samplers(model, parts, options, folder)
     pairs = looked_at(model, parts.train, options.seed)
-    grains = [missing_grain(*pairs), Grain(), missing_texture(*pairs)]
+    grains = grains_to_try(*pairs)
     index = _training_index(parts.train, model.config.class_count)
     save_index(folder / INDEX, index)
 

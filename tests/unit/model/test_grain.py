@@ -5,6 +5,7 @@ import pytest
 
 from datagen.model.grain import (
     Grain,
+    grains_to_try,
     missing_grain,
     missing_texture,
     noise_correlation,
@@ -125,6 +126,17 @@ def test_texture_has_the_level_and_the_spectrum_of_what_reconstructions_lack():
     assert made.std() == pytest.approx(real.std(), rel=0.05)
     for shift, axis in ((1, -1), (2, -1), (1, -2), (4, -1)):
         assert along(made, shift, axis) == pytest.approx(along(real, shift, axis), abs=0.08)
+
+
+def test_texture_comes_first_where_more_than_white_noise_is_missing():
+    surface = textured().repeat(2, axis=2).repeat(2, axis=3)
+    flat = np.full_like(surface, 120)
+    assert grains_to_try(surface, flat)[0] == missing_texture(surface, flat)
+
+    noisy, smooth = pictures(noise=8.0), pictures()
+    assert missing_texture(noisy, smooth)
+    assert grains_to_try(noisy, smooth)[0] == missing_grain(noisy, smooth)
+    assert grains_to_try(smooth, smooth) == [Grain()]
 
 
 def test_texture_of_channels_that_are_alike_is_alike():

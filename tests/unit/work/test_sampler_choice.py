@@ -65,7 +65,7 @@ def test_grain_is_dropped_where_a_classifier_learns_more_without_it(train, monke
         accuracies[id(found)] = (found, Accuracy(value, value))
         return found
 
-    monkeypatch.setattr(recipe, "missing_grain", lambda *_: Grain((4.5,)))
+    monkeypatch.setattr(recipe, "grains_to_try", lambda *_: [Grain((4.5,)), Grain()])
     monkeypatch.setattr(sampler_choice, "measured", measured)
     monkeypatch.setattr(
         Classifiers, "learn_through", lambda _, _gate, found: accuracies[id(found)][1]
@@ -142,7 +142,7 @@ def test_nothing_is_measured_twice(train, monkeypatch):
         drawn.append((sampling, Grain.of(context.model.config)))
         return measure(sampling, context)
 
-    monkeypatch.setattr(recipe, "missing_grain", lambda *_: Grain((4.5,)))
+    monkeypatch.setattr(recipe, "grains_to_try", lambda *_: [Grain((4.5,)), Grain()])
     monkeypatch.setattr(sampler_choice, "measured", measured)
     train(levels=1, flow_epochs=1, flow_width=8)
 
@@ -165,8 +165,7 @@ def test_model_gets_the_grain_with_which_its_images_teach_most(train, monkeypatc
         accuracies[id(found)] = (found, Accuracy(value, value))
         return found
 
-    monkeypatch.setattr(recipe, "missing_grain", lambda *_: grains[0])
-    monkeypatch.setattr(recipe, "missing_texture", lambda *_: grains[2])
+    monkeypatch.setattr(recipe, "grains_to_try", lambda *_: grains)
     monkeypatch.setattr(sampler_choice, "measured", measured)
     monkeypatch.setattr(
         Classifiers, "learn_through", lambda _, _gate, found: accuracies[id(found)][1]
