@@ -87,10 +87,10 @@ class Fit:
             label = label.masked_fill(left_out.to(label.device), self._model.config.class_count)
         transform = None
         if self._options.augment == "affine":
-            is_told = self._model.config.transform_condition
-            # Where the model knows them, images as they are are what will be requested.
-            random = transforms_of_some if is_told else random_transforms
-            transform = random(len(image), generator)
+            # What such a model generates is untransformed: it must see untransformed images, too.
+            is_conditioned = self._model.config.transform_condition
+            choose = transforms_of_some if is_conditioned else random_transforms
+            transform = choose(len(image), generator)
             image = transformed(image, transform)
             transform = transform.to(image.device)
 
