@@ -87,7 +87,7 @@ class Fit:
             label = label.masked_fill(left_out.to(label.device), self._model.config.class_count)
         transform = None
         if self._options.augment == "affine":
-            # What such a model generates is untransformed: it must see untransformed images, too.
+            # A conditioned model generates untransformed images: it must have seen such ones, too.
             is_conditioned = self._model.config.transform_condition
             choose = transforms_of_some if is_conditioned else random_transforms
             transform = choose(len(image), generator)

@@ -113,6 +113,8 @@ def browser(playwright: Playwright) -> Iterator[Browser]:
     """Chromium; where there is none, its tests are left out and say how to get it."""
     path = next(filter(None, map(shutil.which, NAMES)), None)
     if path is None:
+        # Whoever has no browser, and may not install one, can still test a change of anything else;
+        # `.ci/run` installs one first.
         pytest.skip(
             "The pages are not tested: they need Chromium, which pip cannot install and which is "
             "not here. Install your system's package, such as by `apt-get install chromium`; "
