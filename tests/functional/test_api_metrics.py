@@ -6,28 +6,12 @@ from typing import Any
 
 import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 pytestmark = pytest.mark.xdist_group("stack")
 
 
-def metrics(stack: Any) -> dict[str, dict[tuple[str, ...], float]]:
-    answer = stack.http.get("/metrics")
-    assert answer.status_code == 200
-    assert answer.headers["content-type"].startswith("text/plain")
-    return {
-        sample.name: {
-            tuple(other.labels.values()): other.value
-            for other in family.samples
-            if other.name == sample.name
-        }
-        for family in text_string_to_metric_families(answer.text)
-        for sample in family.samples
-    }
-
-
 def test_metrics_tell_jobs_images_queues_and_requests(stack: Any, job: Any) -> None:
-    found = metrics(stack)
+    found = stack.metrics()
     assert found["datagen_jobs"]["succeeded",] >= 1
     assert set(found["datagen_jobs"]) == {
         (state,) for state in ("queued", "running", "succeeded", "failed", "cancelled")
@@ -48,7 +32,7 @@ def test_routes_are_counted_by_their_names_and_not_by_what_is_asked_for(stack: A
         stack.http.get(f"/v1/jobs/00000000-0000-7000-8000-00000000000{number}")
         stack.http.get(f"/nothing/{number}")
         stack.http.request(f"ODD{number}", "/v1/jobs")
-    routes = metrics(stack)["datagen_http_requests_total"]
+    routes = stack.metrics()["datagen_http_requests_total"]
     assert routes["GET", "/v1/jobs/{job_id}", "404"] >= 3
     assert not [route for _, route, _ in routes if "nothing" in route or "0000" in route]
     assert not [method for method, _, _ in routes if method.startswith("ODD")]

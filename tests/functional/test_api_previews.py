@@ -47,6 +47,7 @@ def test_preview_is_how_a_job_of_the_same_seed_begins(stack: Any) -> None:
 
 
 def test_preview_stores_nothing_and_leaves_nothing_in_the_broker(stack: Any) -> None:
+    stack.settle()
     before = stack.http.get("/v1/me").json()["images"]["used"]
     files = sorted((stack.home / "storage").rglob("*"))
     preview(stack, all=6, seed=3)

@@ -14,7 +14,8 @@ from typing import Any
 import httpx
 import pytest
 from environments import clean_environment
-from running import ended_of
+from prometheus_client.parser import text_string_to_metric_families
+from running import ended_of, wait_until
 
 DATAGEN = str(Path(sys.executable).with_name("datagen"))
 COMMAND_SECONDS = 180.0
@@ -102,6 +103,34 @@ class Stack:
     def ended(self, path: str) -> Any:
         """The resource at a path once it has ended."""
         return ended_of(self.http, path, COMMAND_SECONDS)
+
+    def metrics(self) -> dict[str, dict[tuple[str, ...], float]]:
+        """What Prometheus reads: values of each metric by its labels."""
+        answer = self.http.get("/metrics")
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/plain")
+        return {
+            sample.name: {
+                tuple(other.labels.values()): other.value
+                for other in family.samples
+                if other.name == sample.name
+            }
+            for family in text_string_to_metric_families(answer.text)
+            for sample in family.samples
+        }
+
+    def settle(self) -> None:
+        """Wait for what other tests have left at work, whoever's it is."""
+        wait_until(self._is_settled, COMMAND_SECONDS, pause=0.2)
+
+    def _is_settled(self) -> bool:
+        found = self.metrics()
+        unfinished = (
+            found[f"datagen_{kind}"][state,]
+            for kind in ("jobs", "exports", "reports")
+            for state in ("queued", "running")
+        )
+        return not any(unfinished) and not any(found["datagen_queue_messages"].values())
 
 
 @pytest.fixture(scope="session")
