@@ -54,6 +54,7 @@ PER_CLASS = 1000
 SHOWN = 12
 # Images on each side of a distance, and steps of the network whose features it is measured in.
 COMPARED, FEATURE_STEPS = 2000, 600
+BUDGET = "10m"
 SETS = ("shapes", "things", "grey", "fashion")
 # Of *grey*: kinds of *things*, how many of each there are, and the noise of a camera.
 GREY = {"house": 1136, "tree": 500, "umbrella": 249, "car": 83}
@@ -203,7 +204,8 @@ def run(which: str, given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     seconds = time.monotonic() - began
     plain, _ = generated(home, folder / "plain", names, PER_CLASS, "--no-gate")
     job, made = generated(home, folder / "made", names, protocol.per_class)
-    _draw(PICTURES / f"pictures-{which}.png", real, made)
+    ending = "" if given.budget == BUDGET else f"-{given.budget}"
+    _draw(PICTURES / f"pictures-{which}{ending}.png", real, made)
 
     def learnt(images: LabelledImages) -> float:
         parts = [Part(images.images, images.labels)]
@@ -246,9 +248,9 @@ def _draw(path: Path, real: LabelledImages, made: LabelledImages) -> None:
     """For each class a row of real images, and a row of generated ones below it."""
     rows, names = [], []
     for label, name in enumerate(real.class_names):
-        for images, word in ((real, "real"), (made, "generated")):
+        for images, words in ((real, name), (made, "generated")):
             rows.append(images.images[images.labels == label][:SHOWN])
-            names.append(f"{name} {word}"[:16])
+            names.append(words)
     path.write_bytes(contact_sheet(rows, names, scale=1))
 
 
@@ -282,7 +284,7 @@ def _which(measured: dict[str, Any]) -> tuple[Any, ...]:
 def main() -> None:
     """Run the sets one after the other."""
     parser = argparse.ArgumentParser(description="The recommended recipe on pictures.")
-    parser.add_argument("--budget", default="10m", help="As for datagen train.")
+    parser.add_argument("--budget", default=BUDGET, help="As for datagen train.")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
     parser.add_argument("--preset", default="base", help="Sizes; `large` for a GPU.")
     parser.add_argument("--seed", type=int, default=0, help="Of the training.")

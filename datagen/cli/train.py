@@ -51,7 +51,7 @@ def train(
         typer.Option(
             "--refine/--no-refine",
             help="Fine-tune the decoder against a discriminator afterwards, or not; by default "
-            "where classes are large and grey.",
+            "for strokes, such as digits, in large classes.",
         ),
     ] = None,
     refine_sampler: Annotated[

@@ -56,7 +56,8 @@ class Autoencoder(nn.Module):
     def encode(self, image: Tensor, label: Tensor, transform: Tensor | None = None) -> Posterior:
         """What is known of the latents of images (B, C, H, W) in [0, 1] with labels (B,).
 
-        Where the model is conditioned on them, `transform` (B, 5) says how images were transformed.
+        Where the model is conditioned on them, `transform` (B, 5) says how images were transformed:
+        turn, scale, shear and shifts across and down, as shares of the largest, -1 to 1.
         """
         return Point(self.encoder(image, label, transform)[0].float())
 

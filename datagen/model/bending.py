@@ -34,12 +34,15 @@ def bent(image: Tensor, generator: torch.Generator) -> Tensor:
 
 def transformed(image: Tensor, change: Tensor) -> Tensor:
     """Images (B, C, H, W), each transformed by its values (B, 5) in [-1, 1]; 0 changes nothing."""
-    count = len(image)
+    count, (height, width) = len(image), image.shape[-2:]
     turn, shear = change[:, 0] * TURN, change[:, 2] * SHEAR
     scale = 1 + change[:, 1] * SCALE
     matrix = torch.zeros(count, 2, 3)
     matrix[:, 0, 0], matrix[:, 0, 1] = scale * turn.cos(), -scale * turn.sin() + shear
     matrix[:, 1, 0], matrix[:, 1, 1] = scale * turn.sin(), scale * turn.cos()
     matrix[:, :, 2] = change[:, 3:] * SHIFT
+    # Coordinates are shares of a side: a turn is one in pixels, whatever the sides.
+    matrix[:, 0, 1] *= height / width
+    matrix[:, 1, 0] *= width / height
     grid = F.affine_grid(matrix.to(image.device), list(image.shape), align_corners=False)
     return F.grid_sample(image, grid, padding_mode="border", align_corners=False)

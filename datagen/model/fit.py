@@ -76,6 +76,9 @@ class Fit:
         self.optimizers = self._optimizers.by_name
         self._pieces = Pieces()
 
+    def prepare(self) -> None:
+        """Nothing: the state holds all."""
+
     def step(self, number: int) -> dict[str, Tensor]:
         """One step of gradient descent on a batch."""
         self._model.train()

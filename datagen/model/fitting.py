@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,13 +47,19 @@ class Posteriors:
 
 
 @torch.no_grad()
-def posteriors(model: Autoencoder, data: TrainingData, seed: int) -> Posteriors:
-    """The posteriors of all images, in float64 on the CPU; points have no spread."""
+def posteriors(
+    model: Autoencoder, data: TrainingData, seed: int, check: Callable[[], None] = lambda: None
+) -> Posteriors:
+    """The posteriors of all images, in float64 on the CPU; points have no spread.
+
+    `check` is called now and then; it raises to stop.
+    """
     model.eval()
     dims = model.config.latent_dim
     nothing = torch.empty(0, dims, dtype=torch.float64)
     means, spreads, samples = [nothing], [nothing], [nothing]
     for rows in data.pieces():
+        check()
         image, label = data.rows(rows)
         generator = generator_at(seed, "prior", int(rows[0]))
         noise = standard_noise(image.new_empty(len(image), dims), generator)
@@ -141,23 +148,32 @@ def _cost(prior: ClassPrior, found: Posteriors) -> float:
 
 
 def fit_density(
-    model: Autoencoder, found: Posteriors, held_out: Posteriors, seed: int
+    model: Autoencoder,
+    found: Posteriors,
+    held_out: Posteriors,
+    seed: int,
+    check: Callable[[], None] = lambda: None,
 ) -> dict[int, float]:
     """Fit a mixture a class, with as many components as held-out images ask for.
 
-    The model's configuration and its `density` are replaced.
+    The model's configuration and its `density` are replaced. `check` is called before each class;
+    it raises to stop.
 
     Returns:
         nats an image of each number of components that was tried, on held-out posterior samples.
     """
-    best, costs = density_of(model.config, found, held_out, seed)
+    best, costs = density_of(model.config, found, held_out, seed, check)
     model.config = model.config.model_copy(update={"components": best.component_count})
     model.density = best.to(model.prior.mean.device)
     return costs
 
 
 def density_of(
-    config: GeneratorConfig, found: Posteriors, held_out: Posteriors, seed: int
+    config: GeneratorConfig,
+    found: Posteriors,
+    held_out: Posteriors,
+    seed: int,
+    check: Callable[[], None] = lambda: None,
 ) -> tuple[ClassPrior, dict[int, float]]:
     """A mixture a class, and nats an image of each number of components that was tried."""
     judged = held_out if len(held_out) else found
@@ -165,7 +181,7 @@ def density_of(
     best = ClassPrior(config.prior_classes, 1, config.latent_dim)
     for components in COMPONENTS:
         tried = ClassPrior(config.prior_classes, components, config.latent_dim)
-        fit_mixtures(tried, found, seed)
+        fit_mixtures(tried, found, seed, check)
         costs[components] = -float(tried.log_prob(judged.samples, judged.labels).mean())
         if components != COMPONENTS[0] and costs[components] >= min(
             cost for number, cost in costs.items() if number != components
@@ -175,7 +191,9 @@ def density_of(
     return best, costs
 
 
-def fit_mixtures(prior: ClassPrior, found: Posteriors, seed: int) -> None:
+def fit_mixtures(
+    prior: ClassPrior, found: Posteriors, seed: int, check: Callable[[], None] = lambda: None
+) -> None:
     """Fit a mixture of full-covariance normals to each class's posterior samples, by EM.
 
     Where a class has too few samples for all components, it gets as many as it can feed; the others
@@ -186,6 +204,7 @@ def fit_mixtures(prior: ClassPrior, found: Posteriors, seed: int) -> None:
     fit_normals(one, found)
     rows = prior.rows(found.labels)
     for number in range(len(prior.share)):
+        check()
         own = found.samples[rows == number][:SAMPLES_A_CLASS].numpy()
         fed = min(prior.component_count, len(own) // (SAMPLES_A_DIMENSION * dims))
         prior.mean[number] = one.mean[number]

@@ -65,6 +65,10 @@ class FlowFit:
         self._found: Posteriors | None = None
         self._judged: Posteriors | None = None
 
+    def prepare(self) -> None:
+        """Encode the training images."""
+        self._posteriors()
+
     def step(self, number: int) -> dict[str, Tensor]:
         """One step of flow matching."""
         found = self._posteriors()

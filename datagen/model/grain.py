@@ -86,7 +86,7 @@ def noise_level(images: np.ndarray) -> np.ndarray:
 
 
 def noise_correlation(images: np.ndarray) -> float:
-    """Mean correlation of the channels' noise, 0 to 1; 0 of grey images.
+    """Mean correlation of the channels' noise in images uint8 (N, C, H, W), 0 to 1; 0 of grey ones.
 
     Of two channels scaled alike, from the medians of their sum and of their difference
     (Gnanadesikan and Kettenring, "Robust estimates, residuals, and outlier detection", 1972).

@@ -123,6 +123,11 @@ class Refinement:
         self._fitted: ClassPrior | None = None
         self._elbo_weight = elbo_weight(model)
 
+    def prepare(self) -> None:
+        """Fit the density, where latents are drawn from it."""
+        if self._options.refine_sampler == "density":
+            self._density()
+
     def step(self, number: int) -> dict[str, Tensor]:
         """One step of the discriminator, one of the decoder."""
         self._model.train()

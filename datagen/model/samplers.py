@@ -39,11 +39,12 @@ class Sampling:
             `density` from a mixture fitted to the posterior samples of the label's images;
             `neighbour` round a real image of the label, with a flow by going back towards noise
             and along the flow again; `interpolate` between two of them.
-        temperature: scales the spread; 0 gives the mean, the example, or the line between two.
+        temperature: scales the spread; 0 gives the mean, the example, or the line between two, and
+            with a flow what it makes of the middle of the noise.
         truncation: standard normals stay within this distance of 0; None sets no bound.
         strength: how far `neighbour` goes from the real image that it starts from: 0 gives its
-            latent, 1 a draw from the prior. None goes as far as was found to teach best; without a
-            flow, that is into the posterior, widened.
+            latent, 1 a draw from the prior. None goes as far as `STRENGTH` with a flow, and without
+            one into the posterior, widened.
 
     Raises:
         InvalidRequest: an unknown sampler, or a number that is no temperature, bound or strength.

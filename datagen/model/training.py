@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -20,6 +20,8 @@ from datagen.model.state import Kept, TrainingState
 WARM_UP = 0.3
 RISING_STEPS = 50
 TOLD_EVERY = 20
+# A slice lasts at least so many times as long as it took to prepare for it.
+PREPARATIONS = 2.0
 # Epochs that progress tells of, so that whoever comes late sees the curves too.
 MOST_TOLD = 500
 Numbers = dict[str, float]
@@ -55,6 +57,9 @@ class Stage(Kept, Protocol):
     steps: int
     steps_per_epoch: int
     batch_size: int
+
+    def prepare(self) -> None:
+        """Compute what the steps need and the state does not hold; called before each slice."""
 
     def step(self, number: int) -> dict[str, Tensor]:
         """Take a step; the terms that are worth showing, without gradients."""
@@ -102,7 +107,9 @@ def run_stage(stage: Stage, state: TrainingState, watch: Watch, later_seconds: f
     start = state.step if state.stage == stage.name else 0
     if start:
         state.restore(stage)
-    pace = _Pace(stage, start, later_seconds)
+    pace = _Pace(stage, start, later_seconds, time.monotonic())
+    stage.prepare()
+    prepared = pace.seconds
     for number in range(start, stage.steps):
         watch.check()
         terms = stage.step(number)
@@ -117,7 +124,8 @@ def run_stage(stage: Stage, state: TrainingState, watch: Watch, later_seconds: f
             watch.on_progress(pace.progress(done) | _latest(stage, state) | numbers | told)
             if done % stage.steps_per_epoch == 0 and stage.is_done(state.history):
                 break
-        if done < stage.steps and watch.is_over():
+        # A slice that only prepares, and the next one again, would come to nothing.
+        if done < stage.steps and pace.seconds >= PREPARATIONS * prepared and watch.is_over():
             state.keep(stage, done)
             return False
     state.keep(stage, stage.steps)
@@ -147,11 +155,15 @@ class _Pace:
     stage: Stage
     start: int
     later_seconds: float
-    began: float = field(default_factory=time.monotonic)
+    began: float
+
+    @property
+    def seconds(self) -> float:
+        """Since the slice began."""
+        return max(1e-9, time.monotonic() - self.began)
 
     def progress(self, done: int) -> dict[str, Any]:
-        seconds = max(1e-9, time.monotonic() - self.began)
-        rate = (done - self.start) / seconds
+        rate = (done - self.start) / self.seconds
         return {
             "stage": self.stage.name,
             "epoch": -(-done // self.stage.steps_per_epoch),

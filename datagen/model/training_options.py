@@ -104,6 +104,8 @@ class TrainingOptions(BaseModel):
     Attributes:
         preset: sizes of the networks; None means `base`. Sizes that are given count before it.
         time_budget: seconds that the training may take; it sets the epochs that are not given.
+        images: images that are learnt from, the same share of each class; None means all. A time
+            budget sets it where it is too short for one pass over all of them.
         family: autoencoder, vae or cvae.
         likelihood: distribution of a pixel given z.
         prior: what the sampler `prior` draws from: N(0, I), a normal a class fitted after training,
@@ -116,7 +118,8 @@ class TrainingOptions(BaseModel):
         refine_sampler: what the refinement draws latents from; it should be what images will be
             drawn from.
         flow_epochs: epochs of the flow, of 100 steps each.
-        batch_size: images a step of the generator.
+        batch_size: images a step of the generator; all of them where there are fewer.
+        learning_rate: of AdamW, at its peak; that of Muon, where it is used, is in proportion.
         judge_batch_size: images a step of the judge; None means as many.
         judge_epochs: passes of the judge.
         patience: epochs without a better bound on held-out images after which it stops; 0 never.
@@ -126,7 +129,8 @@ class TrainingOptions(BaseModel):
         augment: turn, scale, shear and shift each image a little, every time that it is seen.
         transform_condition: condition the networks on those transforms, so that what they generate
             is not transformed.
-        feature_weight: weight of the perceptual distance beside the bound; 0 leaves it out.
+        feature_weight: weight of the perceptual distance beside the bound, in nats a value of the
+            image; 0 leaves it out.
         feature_epochs: passes of the network whose hidden values it compares.
         levels: grids of the multi-scale networks; 0 means the single-scale ones.
         detail_width: channels of the decoder at half the stride; 0 leaves that level out.
@@ -153,6 +157,7 @@ class TrainingOptions(BaseModel):
 
     preset: PresetName | None = None
     time_budget: float | None = Field(default=None, gt=0, le=30 * 86_400, allow_inf_nan=False)
+    images: int | None = Field(default=None, ge=1)
     family: Family = "cvae"
     likelihood: LikelihoodName = "bernoulli"
     prior: PriorName | None = None

@@ -111,6 +111,9 @@ class JudgeFit:
     def _precision(self) -> AbstractContextManager[object]:
         return fast_precision(self._device) if self._is_fast else nullcontext()
 
+    def prepare(self) -> None:
+        """Nothing: the state holds all."""
+
     def step(self, number: int) -> dict[str, Tensor]:
         """One step of gradient descent on a batch."""
         self._judge.train()

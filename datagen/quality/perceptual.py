@@ -57,7 +57,13 @@ class PerceptualDistance:
 
     @classmethod
     def of(cls, network: Judge, data: TrainingData, seed: int) -> PerceptualDistance:
-        """For a network that has learnt from some images."""
+        """The distance by a network that has learnt the labels of some images.
+
+        Args:
+            network: its hidden values are compared; frozen here.
+            data: images (at least one) whose hidden values scale those of each layer.
+            seed: of the shifts.
+        """
         network.eval().requires_grad_(False)
         found = cls(network, (), seed)
         count = min(SCALED_BY, len(data), looked_at_once(data.images[0].numel()))

@@ -28,7 +28,8 @@ _LARGEST_WEIGHT = 32767
 # which are none, 1 in 3,000 is so near to a training image of its class; of training images under
 # noise of 8 grey levels 999 in 1,000 are, and 989 of those mixed with a tenth of another image.
 COPY_SHARE = 0.5
-_ROWS_AT_ONCE = 2048
+# Images that are looked at together, and the values that they may have: twice 8 bytes for each.
+_ROWS_AT_ONCE, _VALUES_AT_ONCE = 2048, 1 << 25
 # What varies less, in squared grey levels, is rounding.
 _NO_VARIANCE = 1e-6
 _NAMES = ("weights", "centre", "codes", "labels", "rows", "limits")
@@ -80,8 +81,9 @@ class TrainingIndex:
             first, last = np.searchsorted(self.labels, [label, label + 1])
             if first == last:
                 continue
-            for start in range(0, len(own), _ROWS_AT_ONCE):
-                part = own[start : start + _ROWS_AT_ONCE]
+            size = _rows_at_once(images[0].size)
+            for start in range(0, len(own), size):
+                part = own[start : start + size]
                 apart = code_distances(self.encode(images[part]), self.codes[first:last])
                 at = apart.argmin(axis=1)
                 distance[part] = apart[np.arange(len(part)), at]
@@ -118,17 +120,23 @@ def index_of(
         [np.flatnonzero(labels == label)[:per_class] for label in range(class_count)]
     )
     own = labels[rows]
-    fitted = max(1, min(_FITTED, _FITTED_VALUES // pixels(rows[:1]).size))
-    step = -(-len(rows) // fitted)
+    values = pixels(rows[:1]).size
+    fitted = max(1, min(_FITTED, _FITTED_VALUES // values))
+    step, size = -(-len(rows) // fitted), _rows_at_once(values)
     weights, centre, scale = _directions(_flat(pixels(rows[::step])).astype(np.float64))
     codes = np.concatenate(
         [
-            _encoded(pixels(rows[start : start + _ROWS_AT_ONCE]), weights, centre, scale)
-            for start in range(0, len(rows), _ROWS_AT_ONCE)
+            _encoded(pixels(rows[start : start + size]), weights, centre, scale)
+            for start in range(0, len(rows), size)
         ]
     )
     limits = _limits(codes, own, class_count)
     return TrainingIndex(weights, centre, scale, codes, own, rows, limits)
+
+
+def _rows_at_once(values: int) -> int:
+    """Images of so many values that are looked at together."""
+    return max(1, min(_ROWS_AT_ONCE, _VALUES_AT_ONCE // values))
 
 
 def _flat(images: np.ndarray) -> np.ndarray:
@@ -136,20 +144,22 @@ def _flat(images: np.ndarray) -> np.ndarray:
 
 
 def _directions(images: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Weights, centre and scale of the directions that images (N, D) are told apart by."""
+    """Weights, centre and scale of the directions that images (N, D) are told apart by.
+
+    The images are float64, and overwritten.
+    """
     count, size = images.shape
     mean = images.mean(axis=0)
-    centred = images - mean
+    images -= mean
+    centred = images
     # The smaller of the two products has the same values, and gives the same directions.
-    if count < size:
-        values, vectors = np.linalg.eigh(centred @ centred.T)
-        directions = centred.T @ vectors
-        directions /= np.maximum(np.linalg.norm(directions, axis=0), 1e-12)
-    else:
-        values, directions = np.linalg.eigh(centred.T @ centred)
+    values, vectors = np.linalg.eigh(centred @ centred.T if count < size else centred.T @ centred)
     # Largest first; what does not vary at all tells nothing.
     principal = min(PRINCIPAL, int((values > _NO_VARIANCE).sum()))
-    directions = directions[:, np.argsort(values)[::-1][:principal]]
+    directions = vectors[:, np.argsort(values)[::-1][:principal]]
+    if count < size:
+        directions = centred.T @ directions
+        directions /= np.maximum(np.linalg.norm(directions, axis=0), 1e-12)
     directions = np.concatenate([directions, _others(directions, min(COMPONENTS, size))], axis=1)
     reach = max(_TOP, float(np.abs(centred @ directions[:, :1]).max()))
     fine = _LARGEST_WEIGHT / max(float(np.abs(directions).max(initial=0.0)), 1e-12)

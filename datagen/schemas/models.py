@@ -27,8 +27,8 @@ class TrainingOptionsIn(Request):
         gt=0,
         le=30 * 86_400,
         allow_inf_nan=False,
-        description="Seconds that the training may take, or 90s, 15m, 1.5h; measuring aside. Sets "
-        "the epochs.",
+        description="Seconds that the training may take, or 90s, 15m, 1.5h, with the measurements "
+        "at its end. Sets the epochs.",
     )
     family: Literal["autoencoder", "vae", "cvae"] | None = None
     likelihood: Literal["bernoulli", "gaussian", "laplace", "discretized_logistic"] | None = None
@@ -51,7 +51,7 @@ class TrainingOptionsIn(Request):
     )
     refine: bool | None = Field(
         default=None,
-        description="True refines even where small classes or colours speak against it; "
+        description="True refines even where small classes or pictures speak against it; "
         "`refine_epochs` 0 refines nothing.",
     )
     refine_sampler: Literal["prior", "density", "neighbour"] | None = Field(

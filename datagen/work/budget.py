@@ -27,6 +27,8 @@ from datagen.work.sampler_measures import PASSES
 WARM_UP_STEPS = 3
 TIMED_STEPS = 5
 FEW_TO_ENCODE = 64
+# Images that are learnt from at least, however little time there is.
+FEWEST_IMAGES = 1000
 # What is left of a budget is for the looks at held-out images after every epoch.
 SHARE_FOR_STAGES = 0.9
 # Of a budget, at most, for comparing samplers at the end; and steps of a classifier that tell
@@ -120,6 +122,25 @@ def planned(
         left -= plan[name] * pace[stage]
         del waiting[name]
     return {name: number for name, number in plan.items() if name not in given}
+
+
+def affordable(
+    budget: float, pace: Mapping[str, float], given: AbstractSet[str], count: int
+) -> int | None:
+    """Of so many images, those that the fit has time to see once; None where it is all of them.
+
+    More would be read for nothing, and one pass over all of them would take longer than the budget.
+    """
+    shares = sum(share for name, share in SHARES.items() if STAGES[name] in pace)
+    seconds = SHARE_FOR_STAGES * budget * SHARES["epochs"] / shares
+    seen = max(FEWEST_IMAGES, int(count * seconds / pace[Fit.name]))
+    return None if "epochs" in given or seen >= count else seen
+
+
+def pace_of_fewer(pace: Mapping[str, float], share: float) -> dict[str, float]:
+    """The pace where only a share of the images is learnt from; not all epochs are passes."""
+    passes = {STAGES[name] for name in SHARES} - {FlowFit.name}
+    return {name: value * (share if name in passes else 1.0) for name, value in pace.items()}
 
 
 def seconds_after(stage: str, pace: Mapping[str, float], options: TrainingOptions) -> float:

@@ -106,10 +106,10 @@ def evaluate(
         "negative_elbo": _rounded(elbo.get("total"), 3),
         "reconstruction_error": _rounded(reconstruction_error(model, parts.test, options.seed), 5),
         "judge_test_accuracy": _rounded(accuracy(judge, parts.test), 5),
-        "judge_agreement": round(_mean(best.agreement), 5),
+        "judge_agreement": _rounded(_mean(best.agreement), 5),
         "judge_agreement_per_class": [_rounded(value, 4) for value in best.agreement],
         "judge_agreement_by_sampler": {
-            sampler: round(_mean(own.agreement), 5) for sampler, own in found.items()
+            sampler: _rounded(_mean(own.agreement), 5) for sampler, own in found.items()
         },
         "copy_rate_by_sampler": {
             sampler: round(own.copy_rate, 5) for sampler, own in found.items()
@@ -128,6 +128,7 @@ def _rounded(value: float | None, digits: int) -> float | None:
     return None if value is None else round(value, digits)
 
 
-def _mean(values: Sequence[float | None]) -> float:
-    """Mean of what was measured."""
-    return float(np.mean([value for value in values if value is not None]))
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Mean of what was measured, or None where nothing was."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None

@@ -36,7 +36,9 @@ from datagen.quality.perceptual import FeatureFit, PerceptualDistance
 from datagen.quality.training_index import TrainingIndex, index_of, save_index
 from datagen.work.budget import (
     EPOCHS_OF,
+    affordable,
     measured_pace,
+    pace_of_fewer,
     planned,
     seconds_after,
     seconds_an_epoch,
@@ -44,7 +46,7 @@ from datagen.work.budget import (
 from datagen.work.evaluation import evaluate
 from datagen.work.giving_way import GivingWay
 from datagen.work.reconstructions import looked_at
-from datagen.work.splits import Parts, split_up
+from datagen.work.splits import Parts, some_of, split_up
 
 # In this order: what is learnt from, what decides, what measures.
 SPLITS = ("train", "validation", "test")
@@ -130,9 +132,7 @@ def train(
     state.pace = state.pace or measured_pace(
         model, judge, parts.train, options, is_compared=len(parts.validation) > 0
     )
-    if options.time_budget is not None:
-        state.plan = state.plan or planned(options.time_budget, state.pace, given, options)
-        options = options.model_copy(update=state.plan)
+    options, parts = _within_budget(options, parts, state, given)
     if giving_way is not None:
         giving_way.begin()
     if not _run_stages(model, judge, parts, options, state, watch, given):
@@ -141,10 +141,10 @@ def train(
     options = options.model_copy(update=state.plan)
     check()
     temperature = calibrate(judge, parts.validation)
-    fitted, examples = _fit_samplers(model, parts, options, folder)
+    fitted, examples = _fit_samplers(model, parts, options, folder, check)
     pairs = looked_at(model, parts.train, options.seed)
     grains = grains_to_try(*pairs)
-    index = _training_index(parts.train, model.config.class_count)
+    index = _training_index(parts.train, model.config.class_count, check)
     save_index(folder / INDEX, index)
 
     def tell(progress: dict[str, Any]) -> None:
@@ -152,7 +152,8 @@ def train(
 
     metrics = fitted | evaluate(model, judge, parts, options, examples, index, check, tell, grains)
     metrics |= {"judge_temperature": temperature, "history": state.history}
-    metrics[TRAINING_COUNTS] = counts.tolist()
+    learnt = parts.train.all_labels.numpy()
+    metrics[TRAINING_COUNTS] = np.bincount(learnt, minlength=len(counts)).tolist()
     shared = {
         "class_names": images.class_names,
         "image_shape": images.image_shape,
@@ -171,6 +172,27 @@ def train(
         )
         save_checkpoint(folder / name, module, header)
     return True
+
+
+def _within_budget(
+    options: TrainingOptions, parts: Parts, state: TrainingState, given: AbstractSet[str]
+) -> tuple[TrainingOptions, Parts]:
+    """The options, and the images to learn from, that the time budget has room for.
+
+    The plan stays in the state, and the pace there is that of the images that are learnt from.
+    """
+    budget, count = options.time_budget, len(parts.train)
+    if budget is not None:
+        if not state.plan:
+            images = affordable(budget, state.pace, given, count)
+            if images is not None:
+                state.plan["images"] = images
+                state.pace = pace_of_fewer(state.pace, images / count)
+            state.plan |= planned(budget, state.pace, given, options)
+        options = options.model_copy(update=state.plan)
+    if options.images is not None:
+        parts = replace(parts, train=some_of(parts.train, options.images, options.seed))
+    return options, parts
 
 
 def _state(path: Path, dataset: str) -> TrainingState:
@@ -312,24 +334,27 @@ def _planned_again(
         return options
     state.pace[trial.name] = seconds_an_epoch(trial)
     name = EPOCHS_OF[trial.name]
-    plan = planned(options.time_budget, state.pace, given, options)
-    state.plan[name] = plan[name]
+    state.plan[name] = planned(options.time_budget, state.pace, given, options)[name]
     return options.model_copy(update=state.plan)
 
 
 def _fit_samplers(
-    model: Autoencoder, parts: Parts, options: TrainingOptions, folder: Path
+    model: Autoencoder,
+    parts: Parts,
+    options: TrainingOptions,
+    folder: Path,
+    check: Callable[[], None],
 ) -> tuple[dict[str, Any], Examples | None]:
     """Fit what the samplers draw from, and write the examples; what was found out about them."""
-    found = posteriors(model, parts.train, options.seed)
-    held_out = posteriors(model, parts.validation, options.seed)
+    found = posteriors(model, parts.train, options.seed, check)
+    held_out = posteriors(model, parts.validation, options.seed, check)
     costs = fit_prior(model, found, held_out, options.prior)
     metrics: dict[str, Any] = {
         "prior": next(iter(costs)) if model.flow is None else "flow",
         "prior_nats": {name: round(cost, 3) for name, cost in costs.items()},
     }
     if options.density:
-        tried = fit_density(model, found, held_out, options.seed)
+        tried = fit_density(model, found, held_out, options.seed, check)
         metrics["density_components"] = model.config.components
         metrics["density_nats"] = {str(number): round(cost, 3) for number, cost in tried.items()}
     examples = None
@@ -339,8 +364,12 @@ def _fit_samplers(
     return metrics, examples
 
 
-def _training_index(data: TrainingData, class_count: int) -> TrainingIndex:
-    found = index_of(
-        lambda rows: data.pixels(torch.from_numpy(rows)), data.all_labels.numpy(), class_count
-    )
+def _training_index(
+    data: TrainingData, class_count: int, check: Callable[[], None]
+) -> TrainingIndex:
+    def pixels(rows: np.ndarray) -> np.ndarray:
+        check()
+        return data.pixels(torch.from_numpy(rows))
+
+    found = index_of(pixels, data.all_labels.numpy(), class_count)
     return replace(found, rows=data.numbers(torch.from_numpy(found.rows)).numpy())

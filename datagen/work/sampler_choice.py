@@ -73,9 +73,13 @@ class Classifiers:
         return cls(context, [as_arrays(data, per_class) for data in sets], planned)
 
     @property
-    def held_out(self) -> int:
-        """Images for validation that they are tested on."""
-        return len(self.tests[0][1])
+    def held_out(self) -> float:
+        """Images for validation that they are tested on, as many of each class as are worth them.
+
+        Each class counts the same in a balanced accuracy, so the rarest says how sure it is.
+        """
+        _, counts = np.unique(self.tests[0][1], return_counts=True)
+        return float(len(counts) ** 2 / (1.0 / counts).sum())
 
     def compare(self, sampling: Sampling) -> tuple[Measured, Accuracy]:
         """What images of a sampler are like, and what is learnt from them through their gate."""
@@ -125,7 +129,7 @@ class Classifiers:
 
 
 def best_first(
-    samplers: Sequence[str], accuracies: Mapping[str, Accuracy], held_out: int
+    samplers: Sequence[str], accuracies: Mapping[str, Accuracy], held_out: float
 ) -> list[str]:
     """The samplers, those from which a classifier learns most first.
 
@@ -135,7 +139,7 @@ def best_first(
     Args:
         samplers: in the order that is usually right.
         accuracies: what was measured; empty where nothing could be.
-        held_out: images that it was measured on.
+        held_out: images that it was measured on, as many of each class.
     """
     left, ordered = list(samplers), []
     while left and accuracies:

@@ -88,7 +88,8 @@ class Measured:
 
     Attributes:
         sampling: how they were drawn.
-        agreement: of each class, how often the judge agrees; None of a class that was not learnt.
+        agreement: of each class, how often the judge agrees; None of a class that was not learnt,
+            and of all where the judge gives the labels itself.
         variance: of each class, how much images vary, as a share of real ones.
         copy_rate: share of copies of training images.
         images: uint8 (N, C, H, W), reduced; none where a classifier has learnt from them.
@@ -152,13 +153,14 @@ def measured(sampling: Sampling, context: EvaluationContext) -> Measured:
         requested = np.repeat(group, count)
         probabilities = context.scorer.score(pictures)
         judged = probabilities.argmax(axis=1)
-        is_copy = context.index.copies(smooth, requested)
         given = requested if is_labelled else judged
+        is_copy = context.index.copies(smooth, given)
         score = np.take_along_axis(probabilities, given[:, None], axis=1)[:, 0]
         for label in group.tolist():
             own = np.flatnonzero(requested == label)
             real = torch.nonzero(known == label)[:count, 0]
-            agreement[label] = float((judged[own] == label).mean())
+            if is_labelled:
+                agreement[label] = float((judged[own] == label).mean())
             spread = pixel_variance(context.train.pixels(real))
             variance[label] = pixel_variance(pictures[own]) / spread if spread else None
             copies.append(float(is_copy[own].mean()))
@@ -220,7 +222,7 @@ def gate_for(agreement: Sequence[float | None]) -> Gate:
 
     One that takes any score where the judge disagrees so often that it would leave many out.
     """
-    least = min(value for value in agreement if value is not None)
+    least = min((value for value in agreement if value is not None), default=1.0)
     gate = Gate(on_shortfall="keep")
     return gate if least >= LEAST_AGREEMENT else gate.model_copy(update={"min_score": 0.0})
 
@@ -270,5 +272,8 @@ def hidden(judge: Judge, images: np.ndarray, device: torch.device) -> np.ndarray
 
 
 def pixel_variance(images: np.ndarray) -> float:
-    """Mean over the pixels of their variance over the images uint8 (N, C, H, W); 0 without any."""
+    """Mean over the pixels of their variance over images uint8 (N, C, H, W); 0 without images.
+
+    In squared grey levels.
+    """
     return float(images.var(axis=0, dtype=np.float64).mean()) if len(images) else 0.0

@@ -16,6 +16,7 @@ from datagen.model.training_options import TrainingOptions
 FEWEST_IMAGES = 2
 # Of a class, for a share of it to be held out unasked.
 FEWEST_TO_HOLD_OUT = 50
+FEWEST_OF_A_CLASS = 100
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,22 @@ def split_up(
     if test is None or not len(test):
         return Parts(train, validation, validation, "validation")
     return Parts(train, validation, test, "test")
+
+
+def some_of(data: TrainingData, count: int, seed: int) -> TrainingData:
+    """About so many of the images, chosen by seed: the same share of each class.
+
+    A class that is rare keeps up to `FEWEST_OF_A_CLASS` of its images, as far as there is room.
+    """
+    labels = data.all_labels.numpy()
+    order = torch.randperm(len(labels), generator=generator_at(seed, "some", 0)).numpy()
+    known, counts = np.unique(labels, return_counts=True)
+    least = max(1, min(FEWEST_OF_A_CLASS, count // len(known)))
+    chosen = [
+        order[labels[order] == label][: max(least, int(total * count / len(labels)))]
+        for label, total in zip(known, counts, strict=True)
+    ]
+    return data.subset(torch.from_numpy(np.sort(np.concatenate(chosen))))
 
 
 def _learnt(data: TrainingData, train: TrainingData) -> TrainingData:

@@ -35,6 +35,7 @@ from datagen.storage import CHUNK_BYTES, Storage
 from datagen.work import recipe
 from datagen.work.generators import all_threads, fetched
 from datagen.work.giving_way import GivingWay
+from datagen.work.process_memory import return_freed_memory
 
 TOLD_SECONDS = 1.0
 
@@ -89,6 +90,7 @@ def run_training(
     ):
         messages = _slice(engine, storage, settings, work, lease, GivingWay(queue))
     queue.send(messages)
+    return_freed_memory()
     return True
 
 

@@ -34,3 +34,20 @@ def test_transform_by_nothing_changes_nothing():
     image = noise(3)
 
     torch.testing.assert_close(transformed(image, torch.zeros(3, 5)), image)
+
+
+@pytest.mark.parametrize("shape", [(25, 13), (13, 25)])
+def test_picture_that_is_not_square_is_turned_and_sheared_as_it_is_in_a_square(shape):
+    """A blob in the middle of a strip comes to the same as in the square that the strip is of."""
+    side, (height, width) = 25, shape
+    rows, columns = torch.meshgrid(torch.arange(25.0) - 12, torch.arange(25.0) - 12, indexing="ij")
+    square = torch.exp(-((rows / 2) ** 2 + (columns / 1.2 - rows / 6) ** 2)).expand(1, 1, 25, 25)
+    top, left = (side - height) // 2, (side - width) // 2
+
+    def cut(image):
+        return image[..., top : top + height, left : left + width]
+
+    change = torch.tensor([[0.9, 0.5, -0.7, 0.0, 0.0]])
+    expected = cut(transformed(square, change))
+    assert not torch.allclose(expected, cut(square), atol=0.1)
+    torch.testing.assert_close(transformed(cut(square), change), expected, atol=1e-2, rtol=0)

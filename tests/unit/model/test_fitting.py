@@ -5,7 +5,7 @@ import pytest
 import torch
 from tiny import striped_data, tiny_model
 
-from datagen.errors import InvalidFile
+from datagen.errors import Cancelled, InvalidFile
 from datagen.model.data import TrainingData
 from datagen.model.distributions import DiagonalGaussian
 from datagen.model.examples import load_examples, save_examples
@@ -185,3 +185,14 @@ def test_damaged_examples_are_refused(tmp_path):
     path.write_bytes(data[: len(data) // 2])
     with pytest.raises(InvalidFile, match="damaged"):
         load_examples(path, latent_dim=3)
+
+
+def test_long_looks_at_images_and_classes_can_be_stopped():
+    def check():
+        raise Cancelled("told to stop")
+
+    found = drawn_from([[4.0, 0, 0]], 30)
+    with pytest.raises(Cancelled):
+        posteriors(tiny_model(), striped_data(9), seed=1, check=check)
+    with pytest.raises(Cancelled):
+        fit_density(tiny_model(latent_dim=3, class_count=2), found, found, 7, check)

@@ -9,6 +9,7 @@ from fits import IMAGES, OPTIONS, assert_same_weights, new_fit, weights
 from tiny import striped_data
 
 from datagen.errors import Cancelled, TrainingDiverged
+from datagen.model import training
 from datagen.model.state import TrainingState
 from datagen.model.training import Watch, one_cycle, run_stage
 
@@ -39,6 +40,17 @@ def test_training_in_slices_gives_the_same_weights_as_in_one_go(data, held_out, 
     assert slices == whole.steps
     assert state.history == expected.history
     assert_same_weights(sliced, whole)
+
+
+def test_slice_that_takes_long_to_prepare_takes_steps_for_as_long(data, held_out, monkeypatch):
+    clock = iter(range(1000))
+    # Every look at the clock finds it a second on, and preparing takes two looks.
+    monkeypatch.setattr(training.time, "monotonic", lambda: float(next(clock)))
+    fit, state = new_fit(data, held_out), TrainingState()
+    fit.prepare = lambda: [next(clock) for _ in range(2)]
+
+    assert not run_stage(fit, state, Watch(deadline=0.0))
+    assert 1 < state.step < fit.steps
 
 
 def test_same_seed_trains_the_same_and_another_seed_does_not(data, held_out):

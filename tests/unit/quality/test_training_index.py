@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from datagen.errors import InvalidFile
+from datagen.quality import training_index
 from datagen.quality.training_index import PER_CLASS, index_of, load_index, save_index
 
 SHAPE = (1, 12, 10)
@@ -176,3 +177,22 @@ def test_index_that_contradicts_itself_or_the_model_is_refused(index, tmp_path, 
 
     with pytest.raises(InvalidFile, match="does not fit"):
         load_index(tmp_path / "index", SHAPE, 3)
+
+
+def test_large_pictures_are_looked_at_a_few_at_once_and_come_to_the_same(real, index, monkeypatch):
+    images, labels = real
+    sizes = []
+
+    def pixels(rows):
+        sizes.append(len(rows))
+        return images[rows]
+
+    monkeypatch.setattr(training_index, "_VALUES_AT_ONCE", 40 * images[0].size)
+    found = index_of(pixels, labels, 3)
+
+    # All others are those that the directions are fitted to.
+    assert sorted(sizes)[-2] == 40
+    np.testing.assert_array_equal(found.codes, index.codes)
+    others = blobs(100, seed=3), np.arange(100) % 3
+    for one, two in zip(found.nearest(*others), index.nearest(*others), strict=True):
+        np.testing.assert_array_equal(one, two)

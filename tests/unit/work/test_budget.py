@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from datagen.model.training_options import TrainingOptions
-from datagen.work.budget import planned, seconds_after
+from datagen.work.budget import affordable, pace_of_fewer, planned, seconds_after
 
 OPTIONS = TrainingOptions(judge_epochs=8, evaluation_steps=300)
 PACE = {"judge": 1.0, "fit": 2.0, "evaluation": 0.01}
@@ -55,3 +55,26 @@ def test_features_get_a_small_share_and_no_more_than_they_need():
     assert planned(1000.0, pace, set(), options)["feature_epochs"] == 3
     short = planned(20.0, pace, set(), options)
     assert (short["feature_epochs"], short["epochs"]) == (1, 5)
+
+
+@pytest.mark.parametrize(
+    ("budget", "given", "expected"),
+    [
+        # A pass over all takes 2 s, and the fit gets 0.9 * 5 / 7 of the budget.
+        (10.0, set(), None),
+        (0.31, set(), 9964),
+        (0.31, {"epochs"}, None),
+        (0.001, set(), 1000),
+    ],
+)
+def test_no_more_images_than_one_pass_has_time_for(budget, given, expected):
+    assert affordable(budget, PACE, given, 100_000) == expected
+
+
+def test_few_images_are_all_learnt_from():
+    assert affordable(0.001, PACE, set(), 900) is None
+
+
+def test_pace_of_fewer_images_is_that_of_shorter_passes():
+    pace = pace_of_fewer(PACE | {"flow": 0.5}, 0.25)
+    assert pace == {"judge": 0.25, "fit": 0.5, "flow": 0.5, "evaluation": 0.01}

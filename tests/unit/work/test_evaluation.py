@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from tiny import striped_images
 
 from datagen.model.header import read_header
@@ -51,3 +52,12 @@ def test_figures_do_not_depend_on_how_many_labels_are_drawn_together(train, monk
     _, apart = train("apart")
 
     assert (together / GENERATOR).read_bytes() == (apart / GENERATOR).read_bytes()
+
+
+@pytest.mark.parametrize("sampler", ["prior", "neighbour"])
+def test_agreement_of_images_whose_label_the_judge_gives_is_not_measured(train, sampler):
+    metrics = read_header(train(family="vae")[1] / GENERATOR).metrics
+    agreement = metrics["judge_agreement_by_sampler"][sampler]
+
+    # A real image that one starts from has a label of its own.
+    assert (agreement is None) == (sampler == "prior")

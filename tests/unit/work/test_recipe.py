@@ -14,7 +14,7 @@ from datagen.model.header import read_header
 from datagen.model.state import TrainingState
 from datagen.model.training_options import TrainingOptions
 from datagen.quality.judge import load_judge
-from datagen.work import recipe
+from datagen.work import budget, recipe
 from datagen.work.recipe import EXAMPLES, GENERATOR, JUDGE, STATE
 
 
@@ -418,3 +418,23 @@ def test_training_from_another_model_gives_the_same_files_in_slices_as_in_one_go
 
     for name in (GENERATOR, JUDGE):
         assert (whole / name).read_bytes() == (parts / name).read_bytes()
+
+
+def test_budget_too_short_for_a_pass_learns_from_as_many_images_as_it_has_time_for(
+    train, monkeypatch
+):
+    monkeypatch.setattr(budget, "FEWEST_IMAGES", 20)
+    pace = {"judge": 1.0, "fit": 100.0, "evaluation": 0.001}
+    monkeypatch.setattr(recipe, "measured_pace", lambda *_, **__: dict(pace))
+    free = {name: OPTIONS[name] for name in ("batch_size", "width", "latent_dim")}
+    done = False
+    while not done:
+        done, folder = train(only=free, count=300, time_budget=10.0, slice_seconds=0.0)
+
+    header = read_header(folder / GENERATOR)
+    # Of 270 images: 10 s * 0.9 * 5 / 7 of 100 s a pass.
+    assert header.options["images"] == 20
+    # As many of each of the three classes.
+    assert header.metrics["training_images_per_class"] == [6, 6, 6]
+    rows = load_examples(folder / EXAMPLES, latent_dim=3).rows
+    assert len(set(rows)) == 18

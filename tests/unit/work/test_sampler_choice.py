@@ -174,3 +174,13 @@ def test_model_gets_the_grain_with_which_its_images_teach_most(train, monkeypatc
 
     assert tuple(config["grain"]) == grains[best].levels
     assert tuple(config["grain_kernel"]) == grains[best].kernel
+
+
+def test_classes_count_alike_however_many_images_they_have():
+    def held_out(counts):
+        labels = np.repeat(np.arange(len(counts)), counts)
+        return Classifiers(None, [(np.zeros((len(labels), 1)), labels)], 0).held_out
+
+    assert held_out([50, 50]) == pytest.approx(100)
+    # The accuracy of the second class is that of eight images, and weighs half.
+    assert held_out([114, 8]) == pytest.approx(4 / (1 / 114 + 1 / 8))
