@@ -150,7 +150,7 @@ class TrainingOptions(BaseModel):
         examples_per_class: posteriors of real images that are kept for `neighbour` and
             `interpolate`.
         evaluation_steps: steps of each classifier by which samplers are compared at the end; as
-            many images are generated for it as make eight passes in those steps.
+            many images are generated for it as make eight passes in those steps. 0 compares none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -198,7 +198,7 @@ class TrainingOptions(BaseModel):
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
     density: bool = True
     examples_per_class: int = Field(default=5000, ge=0, le=100_000)
-    evaluation_steps: int = Field(default=EVALUATION_STEPS, ge=1, le=100_000)
+    evaluation_steps: int = Field(default=EVALUATION_STEPS, ge=0, le=100_000)
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
 
     def for_images(

@@ -23,17 +23,19 @@ from datagen.quality.tstr import BATCH, LARGEST_SIDE
 from datagen.work.sampler_choice import EVALUATION, PLANNED_CLASSIFIERS, PLANNED_SAMPLERS
 from datagen.work.sampler_measures import PASSES
 
-# The first steps allocate memory and choose algorithms.
+# The first steps allocate memory and choose algorithms. Of large pictures a step takes seconds, and
+# one has to do.
 WARM_UP_STEPS = 3
 TIMED_STEPS = 5
+ENOUGH_SECONDS = 1.0
 FEW_TO_ENCODE = 64
 # Images that are learnt from at least, however little time there is.
 FEWEST_IMAGES = 1000
 # What is left of a budget is for the looks at held-out images after every epoch.
 SHARE_FOR_STAGES = 0.9
-# Of a budget, at most, for comparing samplers at the end; and steps of a classifier that tell
-# anything at all.
-SHARE_FOR_EVALUATION, FEWEST_STEPS = 0.15, 20
+# Of a budget, for comparing samplers at the end; steps of a classifier that tell anything at all,
+# and the share for those at most: beyond, nothing is compared.
+SHARE_FOR_EVALUATION, FEWEST_STEPS, LARGEST_SHARE = 0.15, 20, 0.4
 # Cost of generating an image, as a share of learning from one.
 SHARE_OF_GENERATING = 0.3
 # Of that: a judge is good after a while, and a generator takes all it can get.
@@ -110,6 +112,7 @@ def planned(
     a_step, steps = pace.get(EVALUATION, 0.0), options.evaluation_steps
     if a_step and "evaluation_steps" not in given:
         steps = min(steps, max(FEWEST_STEPS, int(SHARE_FOR_EVALUATION * budget / a_step)))
+        steps = steps if steps * a_step <= LARGEST_SHARE * budget else 0
     left = max(SHARE_FOR_STAGES * budget - steps * a_step, 0.0)
     plan = {"evaluation_steps": steps}
     for name, stage in STAGES.items():
@@ -153,12 +156,20 @@ def seconds_after(stage: str, pace: Mapping[str, float], options: TrainingOption
 
 def seconds_an_epoch(stage: Stage) -> float:
     """Seconds that an epoch of a stage takes now; a few of its steps are taken for that."""
-    for number in range(WARM_UP_STEPS):
-        stage.step(number)
+    stage.prepare()
+    _seconds_a_step(stage, 0, WARM_UP_STEPS)
+    return _seconds_a_step(stage, WARM_UP_STEPS, TIMED_STEPS) * stage.steps_per_epoch
+
+
+def _seconds_a_step(stage: Stage, first: int, steps: int) -> float:
+    """Mean of so many steps, or of fewer where they take long."""
     began = time.perf_counter()
-    for number in range(TIMED_STEPS):
-        stage.step(WARM_UP_STEPS + number)
-    return (time.perf_counter() - began) / TIMED_STEPS * stage.steps_per_epoch
+    for done in range(1, steps + 1):
+        stage.step(first + done - 1)
+        seconds = time.perf_counter() - began
+        if seconds >= ENOUGH_SECONDS:
+            break
+    return seconds / done
 
 
 def images_an_epoch(stage: Stage) -> int:

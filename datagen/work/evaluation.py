@@ -78,7 +78,8 @@ def evaluate(
     grains = list(dict.fromkeys(grains))
     if grains:
         model.config = grains[0].kept_in(model.config)
-    classifiers = Classifiers.of(context, len(grains)) if len(parts.validation) else None
+    is_compared = len(parts.validation) > 0 and context.steps > 0
+    classifiers = Classifiers.of(context, len(grains)) if is_compared else None
     if classifiers is not None and len(grains) > 1:
         choose_grain(context, classifiers, grains)
     found, accuracies = compared(context, classifiers)

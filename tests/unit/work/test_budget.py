@@ -1,9 +1,18 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from datagen.model.training_options import TrainingOptions
-from datagen.work.budget import affordable, pace_of_fewer, planned, seconds_after
+from datagen.work import budget
+from datagen.work.budget import (
+    affordable,
+    pace_of_fewer,
+    planned,
+    seconds_after,
+    seconds_an_epoch,
+)
 
 OPTIONS = TrainingOptions(judge_epochs=8, evaluation_steps=300)
 PACE = {"judge": 1.0, "fit": 2.0, "evaluation": 0.01}
@@ -19,7 +28,7 @@ def test_plan_leaves_time_for_the_evaluation():
     assert 880.0 < seconds <= 900.0
 
 
-@pytest.mark.parametrize(("budget", "steps"), [(1000.0, 300), (10.0, 150), (0.1, 20)])
+@pytest.mark.parametrize(("budget", "steps"), [(1000.0, 300), (10.0, 150), (1.0, 20), (0.1, 0)])
 def test_evaluation_has_a_share_of_the_budget_at_most_but_enough_steps_to_tell(budget, steps):
     assert planned(budget, PACE, set(), OPTIONS)["evaluation_steps"] == steps
 
@@ -78,3 +87,13 @@ def test_few_images_are_all_learnt_from():
 def test_pace_of_fewer_images_is_that_of_shorter_passes():
     pace = pace_of_fewer(PACE | {"flow": 0.5}, 0.25)
     assert pace == {"judge": 0.25, "fit": 0.5, "flow": 0.5, "evaluation": 0.01}
+
+
+def test_step_that_takes_long_is_timed_once(monkeypatch):
+    clock = iter(range(100))
+    monkeypatch.setattr(budget.time, "perf_counter", lambda: float(next(clock)))
+    taken = []
+    stage = SimpleNamespace(prepare=lambda: None, step=taken.append, steps_per_epoch=7)
+
+    assert seconds_an_epoch(stage) == 7.0
+    assert taken == [0, 3]
