@@ -35,7 +35,7 @@ test: $(TEST_STAMP) ## Formatting, lint, types, import contract, tests (under 15
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(if $(filter no,$(PAGES)),--no-pages)
 
 test-long: $(TEST_STAMP) ## Chaos, soak and ten thousand generated requests, on real processes (bounded, about two hours)
 	$(TEST_ENV) $(BIN)/python -m pytest tests/long tests/integration/test_killed_pipelines.py --every-point --timeout 1800

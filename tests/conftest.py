@@ -24,7 +24,6 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-import browsing
 import psycopg
 import pytest
 from owners import add_owner
@@ -64,15 +63,19 @@ _NEEDED = {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """What `make test-long` adds."""
+    """What `make test-long` and `make test PAGES=no` add."""
     parser.addoption(
         "--every-point", action="store_true", help="kill pipelines at every transaction"
     )
+    parser.addoption("--no-pages", action="store_true", help="leave out what needs a browser")
 
 
-def pytest_report_header() -> str | None:
-    """Say where the tests of the pages will be left out, and how to have them."""
-    return None if any(map(shutil.which, browsing.NAMES)) else browsing.MISSING
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests of the pages where that is requested."""
+    if config.getoption("--no-pages"):
+        left_out = [item for item in items if "browser" in getattr(item, "fixturenames", ())]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
 
 
 def pytest_configure() -> None:

@@ -23,8 +23,8 @@ from datagen.quality.tstr import BATCH, LARGEST_SIDE
 from datagen.work.sampler_choice import EVALUATION, PLANNED_CLASSIFIERS, PLANNED_SAMPLERS
 from datagen.work.sampler_measures import PASSES
 
-# The first steps allocate memory and choose algorithms. Of large pictures a step takes seconds, and
-# one has to do.
+# The first steps allocate memory and choose algorithms. Where pictures are large, a step takes
+# seconds, and one is enough.
 WARM_UP_STEPS = 3
 TIMED_STEPS = 5
 ENOUGH_SECONDS = 1.0

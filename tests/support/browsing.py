@@ -14,6 +14,10 @@ from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_
 from running import Service, wait_until
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+MISSING = (
+    "The tests of the pages need Chromium, which pip cannot install: install your system's "
+    "package, such as by `apt-get install chromium`, or run `make test PAGES=no` for all else."
+)
 FLAGS = ["--no-sandbox", "--headless", "--disable-gpu", "--disable-background-networking"]
 # Kept for whoever wants to look at them; not in the repository.
 SHOTS = Path(__file__).parents[2] / ".artifacts" / "pages"
@@ -110,16 +114,9 @@ def playwright() -> Iterator[Playwright]:
 
 @pytest.fixture(scope="module")
 def browser(playwright: Playwright) -> Iterator[Browser]:
-    """Chromium; where there is none, its tests are left out and say how to get it."""
+    """Chromium; where there is none, its tests fail and say how to get it."""
     path = next(filter(None, map(shutil.which, NAMES)), None)
-    if path is None:
-        # Whoever has no browser, and may not install one, can still test a change of anything else;
-        # `.ci/run` installs one first.
-        pytest.skip(
-            "The pages are not tested: they need Chromium, which pip cannot install and which is "
-            "not here. Install your system's package, such as by `apt-get install chromium`; "
-            "everything else is tested without it."
-        )
+    assert path is not None, MISSING
     launched = playwright.chromium.launch(executable_path=path, args=FLAGS)
     yield launched
     launched.close()
@@ -130,7 +127,7 @@ def service(
     browser: Browser, services: Callable[..., Service], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
     """A service of the module's own, with the lopsided sample in it."""
-    del browser  # where there is none, nothing need be started
+    del browser  # where there is none, the tests fail before anything is started
     made = services(tmp_path_factory.mktemp("pages") / "home", workers=1)
     made.start()
     yield made

@@ -5,6 +5,8 @@ import pytest
 from tiny import striped_images
 
 from datagen.model.header import read_header
+from datagen.quality.judge import Scorer
+from datagen.quality.training_index import TrainingIndex
 from datagen.work import sampler_measures
 from datagen.work.recipe import GENERATOR
 
@@ -61,3 +63,26 @@ def test_agreement_of_images_whose_label_the_judge_gives_is_not_measured(train, 
 
     # A real image that one starts from has a label of its own.
     assert (agreement is None) == (sampler == "prior")
+
+
+def test_copies_are_sought_under_the_label_that_the_judge_gives(train, monkeypatch):
+    sought = []
+    copies = TrainingIndex.copies
+
+    def seek(index, images, labels):
+        sought.append(set(labels.tolist()))
+        return copies(index, images, labels)
+
+    monkeypatch.setattr(TrainingIndex, "copies", seek)
+    monkeypatch.setattr(Scorer, "score", lambda _, images: np.eye(3)[np.full(len(images), 2)])
+    train(family="vae")
+
+    # Those that start from real images have a label of their own; of all others the judge says 2.
+    assert sought.count({2}) > sought.count({0}) > 0
+
+
+def test_nothing_is_compared_where_there_is_no_time_for_it(train):
+    metrics = read_header(train(evaluation_steps=0)[1] / GENERATOR).metrics
+
+    assert (metrics["tstr"], metrics["trtr"], metrics["tstr_by_sampler"]) == (None, None, {})
+    assert metrics["recommended"]["samplers"][0] == "neighbour"

@@ -6,7 +6,6 @@ import torch
 from tiny import SHAPE
 
 from datagen.model.data import TrainingData
-from datagen.work import splits
 from datagen.work.splits import some_of
 
 CPU = torch.device("cpu")
@@ -41,6 +40,5 @@ def test_some_images_are_chosen_by_the_seed_alone():
     assert not torch.equal(one, other)
 
 
-def test_some_images_of_very_many_classes_are_one_of_each_at_least(monkeypatch):
-    monkeypatch.setattr(splits, "FEWEST_OF_A_CLASS", 100)
+def test_some_images_of_very_many_classes_are_one_of_each_at_least():
     assert np.bincount(some_of(images_of((5,) * 40), 20, 0).all_labels).min() == 1
