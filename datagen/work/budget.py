@@ -127,7 +127,7 @@ def planned(
     return {name: number for name, number in plan.items() if name not in given}
 
 
-def affordable(
+def images_for_one_pass(
     budget: float, pace: Mapping[str, float], given: AbstractSet[str], count: int
 ) -> int | None:
     """Of so many images, those that the fit has time to see once; None where it is all of them.

@@ -36,7 +36,7 @@ from datagen.quality.perceptual import FeatureFit, PerceptualDistance
 from datagen.quality.training_index import TrainingIndex, index_of, save_index
 from datagen.work.budget import (
     EPOCHS_OF,
-    affordable,
+    images_for_one_pass,
     measured_pace,
     pace_of_fewer,
     planned,
@@ -46,7 +46,7 @@ from datagen.work.budget import (
 from datagen.work.evaluation import evaluate
 from datagen.work.giving_way import GivingWay
 from datagen.work.reconstructions import looked_at
-from datagen.work.splits import Parts, some_of, split_up
+from datagen.work.splits import Parts, split_up, stratified_sample
 
 # In this order: what is learnt from, what decides, what measures.
 SPLITS = ("train", "validation", "test")
@@ -184,14 +184,14 @@ def _within_budget(
     budget, count = options.time_budget, len(parts.train)
     if budget is not None:
         if not state.plan:
-            images = affordable(budget, state.pace, given, count)
+            images = images_for_one_pass(budget, state.pace, given, count)
             if images is not None:
                 state.plan["images"] = images
                 state.pace = pace_of_fewer(state.pace, images / count)
             state.plan |= planned(budget, state.pace, given, options)
         options = options.model_copy(update=state.plan)
     if options.images is not None:
-        parts = replace(parts, train=some_of(parts.train, options.images, options.seed))
+        parts = replace(parts, train=stratified_sample(parts.train, options.images, options.seed))
     return options, parts
 
 

@@ -64,7 +64,7 @@ def split_up(
     return Parts(train, validation, test, "test")
 
 
-def some_of(data: TrainingData, count: int, seed: int) -> TrainingData:
+def stratified_sample(data: TrainingData, count: int, seed: int) -> TrainingData:
     """About so many of the images, chosen by seed: the same share of each class.
 
     A class that is rare keeps up to `FEWEST_OF_A_CLASS` of its images, as far as there is room.

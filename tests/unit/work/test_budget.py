@@ -7,7 +7,7 @@ import pytest
 from datagen.model.training_options import TrainingOptions
 from datagen.work import budget
 from datagen.work.budget import (
-    affordable,
+    images_for_one_pass,
     pace_of_fewer,
     planned,
     seconds_after,
@@ -77,11 +77,11 @@ def test_features_get_a_small_share_and_no_more_than_they_need():
     ],
 )
 def test_no_more_images_than_one_pass_has_time_for(budget, given, expected):
-    assert affordable(budget, PACE, given, 100_000) == expected
+    assert images_for_one_pass(budget, PACE, given, 100_000) == expected
 
 
 def test_few_images_are_all_learnt_from():
-    assert affordable(0.001, PACE, set(), 900) is None
+    assert images_for_one_pass(0.001, PACE, set(), 900) is None
 
 
 def test_pace_of_fewer_images_is_that_of_shorter_passes():

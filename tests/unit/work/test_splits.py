@@ -6,7 +6,7 @@ import torch
 from tiny import SHAPE
 
 from datagen.model.data import TrainingData
-from datagen.work.splits import some_of
+from datagen.work.splits import stratified_sample
 
 CPU = torch.device("cpu")
 
@@ -29,16 +29,20 @@ def images_of(counts):
 def test_some_images_are_the_same_share_of_each_class_and_more_of_a_rare_one(
     counts, count, expected
 ):
-    assert np.bincount(some_of(images_of(counts), count, 0).all_labels).tolist() == expected
+    assert (
+        np.bincount(stratified_sample(images_of(counts), count, 0).all_labels).tolist() == expected
+    )
 
 
 def test_some_images_are_chosen_by_the_seed_alone():
     data = images_of((500, 500))
-    one, same, other = (some_of(data, 100, seed).numbers(torch.arange(100)) for seed in (1, 1, 2))
+    one, same, other = (
+        stratified_sample(data, 100, seed).numbers(torch.arange(100)) for seed in (1, 1, 2)
+    )
 
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
 
 
 def test_some_images_of_very_many_classes_are_one_of_each_at_least():
-    assert np.bincount(some_of(images_of((5,) * 40), 20, 0).all_labels).min() == 1
+    assert np.bincount(stratified_sample(images_of((5,) * 40), 20, 0).all_labels).min() == 1
