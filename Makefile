@@ -91,7 +91,7 @@ bench-quality: $(DEMO_STAMP) ## Do the images help? Hours: make bench-quality TR
 	$(BIN)/python -m benchmarks.quality --track "$(TRACK)" --mnist "$(MNIST)" $(BENCH_FLAGS)
 
 bench-recipe: $(DEMO_STAMP) ## The recommended recipe on four sets of pictures (over an hour; Fashion-MNIST as Debian packages it)
-	$(BIN)/python -m benchmarks.quality.recipe_on_pictures
+	$(BIN)/python -m benchmarks.quality.recipe_on_pictures $(BENCH_FLAGS)
 
 docs-figures: $(DEMO_STAMP) ## Draw the pictures of docs/objectives.md again: make docs-figures MNIST=DIR
 	$(BIN)/python scripts/make_docs_figures.py "$(MNIST)"

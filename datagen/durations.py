@@ -19,3 +19,11 @@ def parse_duration(text: str) -> float | None:
 def seconds_of(text: str) -> float | None:
     """Seconds, above 0; None where the text spells no duration, or 0."""
     return parse_duration(text) or None
+
+
+def spelled(seconds: float) -> str:
+    """Seconds as people write them, in the largest unit that they are a whole number of."""
+    for unit in ("d", "h", "m"):
+        if seconds and seconds % _UNITS[unit] == 0:
+            return f"{seconds / _UNITS[unit]:.0f}{unit}"
+    return f"{seconds:g}s"

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+# Where metrics and progress of a training hold sentences about it for its user.
+NOTES = "notes"
+
 
 class QualityRow(NamedTuple):
     """One figure of a model.
@@ -25,9 +28,13 @@ class QualityRow(NamedTuple):
 _AGREEMENT = "How often the judge sees the label that was requested, without a gate."
 _TSTR = (
     "Train on synthetic, test on real: balanced accuracy on held-out images of a classifier that "
-    "has learnt from generated images alone, and from real ones."
+    "has learnt from generated images alone, of those that pass the recommended gate, and from "
+    "real ones."
 )
-_COVERAGE = "Share of held-out images that have a generated image nearby, and a training image."
+_COVERAGE = (
+    "Share of held-out images that have a generated image nearby, without a gate, and a training "
+    "image."
+)
 _RECONSTRUCTION = (
     "Mean difference between held-out images and their reconstructions, as a share of the range of "
     "a pixel."
@@ -48,6 +55,13 @@ def quality_rows(metrics: Mapping[str, Any]) -> list[QualityRow]:
         for name, own, real, meaning in _ROWS
         if isinstance(metrics.get(own), int | float)
     ]
+
+
+def training_notes(metrics: Mapping[str, Any]) -> list[str]:
+    """Sentences for its user about a training, of its metrics or of its progress."""
+    found = metrics.get(NOTES)
+    # A file that somebody else wrote may hold anything.
+    return [note for note in found if isinstance(note, str)] if isinstance(found, list) else []
 
 
 def _share(value: object) -> str:

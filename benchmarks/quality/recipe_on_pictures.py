@@ -3,7 +3,7 @@
     python -m benchmarks.quality.recipe_on_pictures [--budget 10m] [--sets shapes things grey]
         [--fashion /usr/share/datasets/fashion-mnist] [--seed 0] [--preset base]
 
-On a GPU, within ten minutes: DATAGEN_DEVICE=cuda, --preset large --budget 2m --sets things fashion
+On a GPU, within ten minutes: --preset large --budget 2m --sets things fashion
 
 Four sets: *shapes* (32 x 32) and *things* (64 x 64) in colour, of our own making; *grey*, four
 kinds of *things* with noise, 1,136 to 83 of each; and *fashion*, Fashion-MNIST as Debian packages
@@ -33,15 +33,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+import torch
 
 from benchmarks.commands import datagen
 from benchmarks.machine import machine
 from benchmarks.quality import colour
 from benchmarks.quality.classifiers import tested
-from benchmarks.quality.generator import CPU
 from benchmarks.quality.results import RESULTS, commit
 from datagen.images import LabelledImages, contact_sheet, decode_pngs
-from datagen.model.config import JudgeConfig
+from datagen.model.config import TRAINING_COUNTS, JudgeConfig
+from datagen.model.devices import resolve_device
 from datagen.quality.distance import frechet_distance
 from datagen.quality.evaluator import EVALUATOR_SEED
 from datagen.quality.features import Features
@@ -138,7 +139,7 @@ def agreement(job: Any) -> float:
 
 
 def distances(
-    real: LabelledImages, held_out: LabelledImages, made: LabelledImages
+    real: LabelledImages, held_out: LabelledImages, made: LabelledImages, device: torch.device
 ) -> dict[str, float]:
     """Fréchet distance and coverage of generated images, and of training images, to held-out ones.
 
@@ -146,8 +147,8 @@ def distances(
     """
     network = Judge(JudgeConfig(image_shape=real.image_shape, class_count=len(real.class_names)))
     part = Part(real.images, real.labels, balanced=True)
-    learn(network, [part], Learning(steps=FEATURE_STEPS), seed=EVALUATOR_SEED, device=CPU)
-    features = Features.of(network, real.images[_spread(real, COMPARED)], CPU)
+    learn(network, [part], Learning(steps=FEATURE_STEPS), seed=EVALUATOR_SEED, device=device)
+    features = Features.of(network, real.images[_spread(real, COMPARED)], device)
     counts = np.bincount(held_out.labels, minlength=len(real.class_names))
     count = min(COMPARED, len(held_out), len(made))
 
@@ -182,7 +183,7 @@ def images_per_second(job: Any) -> float:
 
 def run(which: str, given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """All figures of one set."""
-    seed, fashion = given.seed, given.fashion
+    seed, fashion, device = given.seed, given.fashion, resolve_device("auto")
     real, held_out = real_images(which, fashion)
     names = real.class_names
     protocol = PUBLISHED if which == "fashion" else SMALL
@@ -205,13 +206,17 @@ def run(which: str, given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     plain, _ = generated(home, folder / "plain", names, PER_CLASS, "--no-gate")
     job, made = generated(home, folder / "made", names, protocol.per_class)
     ending = "" if given.budget == BUDGET else f"-{given.budget}"
+    ending += "" if given.preset == "base" else f"-{given.preset}"
     _draw(PICTURES / f"pictures-{which}{ending}.png", real, made)
 
     def learnt(images: LabelledImages) -> float:
         parts = [Part(images.images, images.labels)]
-        return tested(protocol.classifier, parts, protocol.learning, 0, held_out, CPU).accuracy
+        return tested(protocol.classifier, parts, protocol.learning, 0, held_out, device).accuracy
 
     metrics = model["metrics"]
+    fitted = [one["epoch"] for one in metrics["history"] if one["stage"] == "fit"]
+    batch = model["options"]["batch_size"]
+    steps = len(fitted) * max(1, sum(metrics[TRAINING_COUNTS]) // batch)
     figures = {
         name: metrics[name]
         for name in (
@@ -223,9 +228,13 @@ def run(which: str, given: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "set": which,
         "seed": seed,
         "budget": given.budget,
+        "preset": given.preset,
+        "device": device.type,
+        "machine": machine(os.cpu_count() or 1, device),
         "image_shape": list(real.image_shape),
         "images": len(real),
         "train_seconds": round(seconds, 1),
+        "fit_steps": steps,
         "judge_on_real": metrics["judge_test_accuracy"],
         "agreement": agreement(job),
         "agreement_without_gate": agreement(plain),
@@ -236,7 +245,7 @@ def run(which: str, given: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "images_per_second": round(images_per_second(job), 1),
         "tstr": learnt(made),
         "trtr": learnt(real),
-        "distances": distances(real, held_out, made),
+        "distances": distances(real, held_out, made, device),
         "chance": 1.0 / len(names),
         "options": model["options"],
         "config": model["config"],
@@ -278,7 +287,7 @@ def table(found: list[dict[str, Any]]) -> list[str]:
 
 
 def _which(measured: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(measured[name] for name in ("set", "seed", "budget"))
+    return tuple(measured[name] for name in ("set", "seed", "budget", "preset", "device"))
 
 
 def main() -> None:
@@ -303,7 +312,7 @@ def main() -> None:
     kept = json.loads(path.read_text())["sets"] if path.exists() else []
     again = {_which(one) for one in found}
     found = [*(one for one in kept if _which(one) not in again), *found]
-    document = {"machine": machine(os.cpu_count() or 1), "sets": found}
+    document = {"sets": found}
     path.write_text(json.dumps(document, indent=1) + "\n")
     print("\n".join(table(found)))
     print(json.dumps(document))

@@ -21,7 +21,7 @@ from datagen.cli.output import (
     write_file,
 )
 from datagen.embedded import Workers
-from datagen.model_quality import MEASURES, quality_rows
+from datagen.model_quality import MEASURES, NOTES, quality_rows, training_notes
 
 if TYPE_CHECKING:
     from datagen.schemas import Model, ModelRef, Sampler
@@ -252,12 +252,13 @@ def print_model(model: Model) -> None:
             **{
                 name.replace("_", " "): _plain(value)
                 for name, value in model.metrics.items()
-                if name not in MEASURES
+                if name not in MEASURES | {NOTES}
             },
         }
     )
     if rows := quality_rows(model.metrics):
         print_table(["measured", "generated", "real"], [row[:3] for row in rows])
+    warn(training_notes(model.metrics or model.progress))
 
 
 def _named(model: ModelRef | None) -> str | None:

@@ -18,9 +18,11 @@ from datagen.cli.output import (
     progress,
     say,
     usage_error,
+    warn,
 )
 from datagen.durations import seconds_of
 from datagen.errors import DatagenError
+from datagen.model_quality import training_notes
 
 if TYPE_CHECKING:
     from datagen.client.resources import Model
@@ -177,9 +179,19 @@ def _seconds(text: str | None) -> float | None:
 
 
 def _wait(connection: Connection, model: Model) -> Model:
+    warned: list[str] = []
+
+    def show(found: Model) -> None:
+        notes = training_notes(found.progress)
+        # They may change while it trains, and the last ones are shown with the model.
+        if notes and not warned:
+            warned.extend(notes)
+            warn(notes)
+        _show(found, tell)
+
     try:
         with progress("training", "steps") as tell:
-            return connection.client.models.wait(model.id, lambda found: _show(found, tell))
+            return connection.client.models.wait(model.id, show)
     except KeyboardInterrupt:
         if connection.is_own:
             with suppress(DatagenError):
@@ -193,7 +205,7 @@ def _wait(connection: Connection, model: Model) -> Model:
 def _show(model: Model, tell: Tell) -> None:
     """Tell the stage, the epoch and the losses that the training has written down."""
     told = model.progress
-    if not told:
+    if "stage" not in told:
         return
     losses = [
         f"{name} {value:.4g}"

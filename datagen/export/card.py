@@ -12,7 +12,7 @@ from datagen.export.info import ExportInfo, JobInfo
 from datagen.export.licences import card_licence
 from datagen.export.naming import folder_names
 from datagen.export.protocol import Format, missing_before_others
-from datagen.model_quality import quality_rows
+from datagen.model_quality import quality_rows, training_notes
 
 _SIZES = (
     (1_000, "n<1K"),
@@ -148,14 +148,18 @@ def _quality(info: ExportInfo) -> Iterator[str]:
         for row in quality_rows(job.metrics)
     ]
     if lines:
-        yield (
-            "What the training of each generator measured, with the sampler and the gate that it "
-            "recommends:"
-        )
+        yield "What the training of each generator measured, with the sampler that it recommends:"
         heads = ["| model | figure | generated images | real images |", "|---|---|---:|---:|"]
         yield "\n".join([*heads, *lines])
         meanings = {row.name: row for job in models.values() for row in quality_rows(job.metrics)}
         yield "\n".join(f"- {row.name}: {row.meaning}" for row in meanings.values())
+    notes = [
+        f"- `{_cell(job.model_name)}` (version {job.model_version}): {note}"
+        for job in models.values()
+        for note in training_notes(job.metrics)
+    ]
+    if notes:
+        yield "\n".join(notes)
 
 
 def _job(job: JobInfo) -> str:

@@ -54,6 +54,13 @@ PRESETS: dict[str, dict[str, int]] = {
         "flow_width": 1024,
     },
 }
+# Sizes that the recipe takes for pictures, the largest first: the next where a time budget has room
+# for too few steps of one. By type of device; on any other as on a CPU.
+PRESETS_OF_PICTURES: dict[str, tuple[PresetName, ...]] = {
+    "cpu": ("base", "small"),
+    "cuda": ("large", "base"),
+}
+SIZES = frozenset(name for preset in PRESETS.values() for name in preset)
 # Up to this side a position of the networks stands for 4 x 4 pixels; beyond, for as many more as
 # keep the number of positions about the same.
 SIDE_OF_STRIDE_4 = 48
@@ -321,6 +328,32 @@ class TrainingOptions(BaseModel):
         if "kl_schedule" not in given:
             inherited["kl_schedule"] = "constant"
         return self.model_copy(update=inherited)
+
+    def presets_to_try(
+        self, device: str, image_shape: tuple[int, int, int], mid_tones: float
+    ) -> tuple[PresetName | None, ...]:
+        """Sizes of the networks that the recipe may take, the largest first.
+
+        Only pictures are learnt by networks of several sizes; what is given stays.
+
+        Args:
+            device: type of the device that they are trained on.
+            image_shape: channels, height, width.
+            mid_tones: share of the values of pixels that are neither dark nor bright.
+        """
+        if self.model_fields_set & (SIZES | {"preset"}):
+            return (self.preset,)
+        if not self._wants_levels(image_shape, mid_tones):
+            return (None,)
+        return PRESETS_OF_PICTURES.get(device, PRESETS_OF_PICTURES["cpu"])
+
+    def outgrows(self, parent: GeneratorConfig) -> bool:
+        """Whether images of such a shape are learnt better by other networks than a model has.
+
+        That is so for single-scale networks of an earlier version where the multi-scale ones would
+        be taken now. Of small grey images the pixels decide, so none of those is outgrown.
+        """
+        return parent.levels == 0 and self._wants_levels(parent.image_shape, 0.0)
 
     def _wants_levels(self, image_shape: tuple[int, int, int], mid_tones: float) -> bool:
         """Whether the networks are multi-scale ones: for pictures, and not for strokes."""

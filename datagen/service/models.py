@@ -125,11 +125,21 @@ def _refuse_as_parent(
             "one that is trained."
         )
     channels, height, width = dataset.image_shape
-    # Of an old model's networks its checkpoint alone knows; the training looks there.
-    known = parent.config or {"class_count": len(parent.class_names)}
-    config = GeneratorConfig.model_validate({"image_shape": parent.image_shape} | known)
     own = TrainingOptions.model_validate(options if parent.config else {})
-    own.starting_from(config, (channels, height, width))
+    own.starting_from(_architecture(parent), (channels, height, width))
+
+
+def _architecture(model: Model) -> GeneratorConfig:
+    """What a model's networks look like, as far as its row says."""
+    # Of an old model's networks its checkpoint alone knows; the training looks there.
+    known = model.config or {"class_count": len(model.class_names)}
+    return GeneratorConfig.model_validate({"image_shape": model.image_shape} | known)
+
+
+def is_outgrown(parent: Model, request: ModelCreate) -> bool:
+    """Whether a training by these options does better from nothing than from a model's weights."""
+    options = TrainingOptions.model_validate(request.options.model_dump(exclude_none=True))
+    return options.outgrows(_architecture(parent))
 
 
 def _refuse_untrainable(dataset: Dataset) -> None:

@@ -165,7 +165,13 @@ def _created(
     """A training, which starts from the latest model of its name where it can."""
     owner_id = at.run.owner_id
     latest = run_plans.latest_model(at.session, owner_id, request.name) if from_latest else None
-    if latest is not None:
+    if latest is not None and models.is_outgrown(latest, request):
+        at.say(
+            "train",
+            f"Does not start from {_called(latest)}, which has single-scale networks: multi-scale "
+            "ones learn images of this size better.",
+        )
+    elif latest is not None:
         warm = request.model_copy(update={"from_model": str(latest.id)})
         try:
             return models.create(at.session, at.settings, owner_id, warm)

@@ -10,6 +10,7 @@ from collections.abc import Set as AbstractSet
 
 import torch
 
+from datagen.durations import spelled
 from datagen.model.autoencoders import Autoencoder
 from datagen.model.data import TrainingData
 from datagen.model.fit import Fit
@@ -36,6 +37,12 @@ SHARE_FOR_STAGES = 0.9
 # Of a budget, for comparing samplers at the end; steps of a classifier that tell anything at all,
 # and the share for those at most: beyond, nothing is compared.
 SHARE_FOR_EVALUATION, FEWEST_STEPS, LARGEST_SHARE = 0.15, 20, 0.4
+# Below this share of the generator's usual steps, images are expected to be soft.
+ENOUGH_OF_USUAL = 0.25
+# Below so many steps of the generator, smaller networks that take more of them teach more.
+ENOUGH_STEPS = 300
+# A training that is planned to take so many times its budget says so.
+OVERRUN = 1.25
 # Cost of generating an image, as a share of learning from one.
 SHARE_OF_GENERATING = 0.3
 # Of that: a judge is good after a while, and a generator takes all it can get.
@@ -134,16 +141,85 @@ def images_for_one_pass(
 
     More would be read for nothing, and one pass over all of them would take longer than the budget.
     """
-    shares = sum(share for name, share in SHARES.items() if STAGES[name] in pace)
-    seconds = SHARE_FOR_STAGES * budget * SHARES["epochs"] / shares
-    seen = max(FEWEST_IMAGES, int(count * seconds / pace[Fit.name]))
+    seen = max(FEWEST_IMAGES, int(count * _seconds_for_fit(budget, pace) / pace[Fit.name]))
     return None if "epochs" in given or seen >= count else seen
+
+
+def has_enough_steps(pace: Mapping[str, float], options: TrainingOptions, count: int) -> bool:
+    """Whether a time budget has room for so many steps of the fit that smaller networks, of which
+    it would have room for more, are not worth it.
+
+    Args:
+        pace: seconds an epoch of each stage.
+        options: with the time budget, and all that the recipe fills in.
+        count: images that are learnt from.
+    """  # noqa: D205 - one sentence
+    if options.time_budget is None:
+        return True
+    epochs = _seconds_for_fit(options.time_budget, pace) / pace[Fit.name]
+    return epochs * _steps(count, options.batch_size) >= ENOUGH_STEPS
+
+
+def _seconds_for_fit(budget: float, pace: Mapping[str, float]) -> float:
+    shares = sum(share for name, share in SHARES.items() if STAGES[name] in pace)
+    return SHARE_FOR_STAGES * budget * SHARES["epochs"] / shares
 
 
 def pace_of_fewer(pace: Mapping[str, float], share: float) -> dict[str, float]:
     """The pace where only a share of the images is learnt from; not all epochs are passes."""
     passes = {STAGES[name] for name in SHARES} - {FlowFit.name}
     return {name: value * (share if name in passes else 1.0) for name, value in pace.items()}
+
+
+def seconds_of_all(pace: Mapping[str, float], options: TrainingOptions) -> float:
+    """Seconds that a training takes from its first step to its end, held-out images included."""
+    first = next(iter(STAGES.values()))
+    epochs = options.judge_epochs * pace[first] + seconds_after(first, pace, options)
+    return epochs / SHARE_FOR_STAGES
+
+
+def budget_notes(
+    pace: Mapping[str, float], planned_options: TrainingOptions, usual: TrainingOptions, count: int
+) -> list[str]:
+    """What a user should know of a time budget before the training begins; [] where it is enough.
+
+    Args:
+        pace: seconds an epoch of each stage, of the images that are learnt from.
+        planned_options: what the budget came to.
+        usual: what the recipe takes without a budget.
+        count: images that there are.
+    """
+    budget, learnt = planned_options.time_budget, planned_options.images or count
+    if budget is None:
+        return []
+    notes = []
+    steps = planned_options.epochs * _steps(learnt, planned_options.batch_size)
+    usual_steps = usual.epochs * _steps(count, usual.batch_size)
+    if steps < ENOUGH_OF_USUAL * usual_steps:
+        needed = seconds_of_all(pace_of_fewer(pace, count / learnt), usual)
+        notes.append(
+            f"The time budget of {spelled(budget)} has room for {steps:,} of about "
+            f"{usual_steps:,} steps of the generator on this machine, so expect soft images; "
+            f"{_rounded_up(needed)} would be enough."
+        )
+    expected = seconds_of_all(pace, planned_options)
+    if expected > OVERRUN * budget:
+        notes.append(
+            f"The training takes about {_rounded_up(expected)} on this machine, longer than its "
+            f"time budget of {spelled(budget)}: every stage sees {learnt:,} images at least once."
+        )
+    return notes
+
+
+def _rounded_up(seconds: float) -> str:
+    """An estimate in words: to ten seconds, minutes or hours."""
+    step = 10 if seconds <= 2 * 60 else 60 if seconds <= 2 * 3600 else 3600
+    return spelled(step * math.ceil(seconds / step))
+
+
+def _steps(count: int, batch_size: int) -> int:
+    """Steps of an epoch."""
+    return max(1, count // min(batch_size, max(1, count)))
 
 
 def seconds_after(stage: str, pace: Mapping[str, float], options: TrainingOptions) -> float:

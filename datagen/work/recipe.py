@@ -31,11 +31,14 @@ from datagen.model.state import TrainingState
 from datagen.model.training import MOST_TOLD, Stage, Watch, run_stage
 from datagen.model.training_options import TrainingOptions
 from datagen.model.warm_start import start_from
+from datagen.model_quality import NOTES
 from datagen.quality.judge import Judge, JudgeFit, calibrate
 from datagen.quality.perceptual import FeatureFit, PerceptualDistance
 from datagen.quality.training_index import TrainingIndex, index_of, save_index
 from datagen.work.budget import (
     EPOCHS_OF,
+    budget_notes,
+    has_enough_steps,
     images_for_one_pass,
     measured_pace,
     pace_of_fewer,
@@ -55,6 +58,10 @@ GENERATOR = "generator.safetensors"
 JUDGE = "judge.safetensors"
 EXAMPLES = "examples.safetensors"
 INDEX = "index.safetensors"
+OUTGROWN = (
+    "The model that this training starts from has single-scale networks, and multi-scale ones "
+    "learn images of this size better; train once without a model to start from."
+)
 
 
 @dataclass(frozen=True)
@@ -98,7 +105,8 @@ def train(
         folder: where state and results lie.
         device: where to compute.
         training_digest: digest of the dataset, for the headers.
-        on_progress: told every few steps how far the training is.
+        on_progress: told every few steps how far the training is, and before the first one what a
+            user should know, as `notes`.
         check: called at every step; raises to stop.
         slice_seconds: how long this call may take, but for the last measurements.
         giving_way: asked at every step; the slice ends where it says so. None never ends it early.
@@ -110,21 +118,22 @@ def train(
         TrainingDiverged: a loss is no longer a number.
         InvalidFile: STATE is damaged, or of a training on other images.
     """
+    deadline = time.monotonic() + slice_seconds
     parts = split_up(splits, options, device)
     images = splits["train"]
     given = options.model_fields_set
     counts = np.bincount(parts.train.all_labels.numpy(), minlength=len(images.class_names))
+    is_outgrown = False
     if parent is not None:
+        is_outgrown = options.outgrows(parent.model.config)
         options = options.starting_from(parent.model.config, images.image_shape)
     state = _state(folder / STATE, training_digest)
     if not state.options:
-        options = options.for_images(counts.tolist(), images.image_shape, mid_tones(parts.train))
+        options, state.pace = _of_a_size(options, images, counts.tolist(), parts, device)
         state.options = options.model_dump(mode="json")
     # Those that it began with, whatever another version of the recipe would choose.
     options = TrainingOptions.model_validate(state.options)
-    watch = Watch(on_progress, check, time.monotonic() + slice_seconds)
-    if giving_way is not None:
-        watch = replace(watch, gives_way=giving_way.should_yield)
+    parts = _sampled(parts, options)
     model, judge = _modules(images.image_shape, len(images.class_names), options, device)
     if parent is not None:
         start_from(model, parent.model, images.class_names, parent.class_names)
@@ -132,28 +141,29 @@ def train(
     state.pace = state.pace or measured_pace(
         model, judge, parts.train, options, is_compared=len(parts.validation) > 0
     )
+    usual, count = options, len(parts.train)
     options, parts = _within_budget(options, parts, state, given)
+
+    def notes() -> dict[str, Any]:
+        # The fit is planned again when it begins.
+        current = options.model_copy(update=state.plan)
+        found = [OUTGROWN] * is_outgrown + budget_notes(state.pace, current, usual, count)
+        return {NOTES: found} if found else {}
+
+    def tell(progress: dict[str, Any]) -> None:
+        on_progress(progress | notes())
+
+    if notes() and not state.stage:
+        tell({})
+    watch = Watch(tell, check, deadline)
     if giving_way is not None:
         giving_way.begin()
+        watch = replace(watch, gives_way=giving_way.should_yield)
     if not _run_stages(model, judge, parts, options, state, watch, given):
         state.save(folder / STATE)
         return False
     options = options.model_copy(update=state.plan)
-    check()
-    temperature = calibrate(judge, parts.validation)
-    fitted, examples = _fit_samplers(model, parts, options, folder, check)
-    pairs = looked_at(model, parts.train, options.seed)
-    grains = grains_to_try(*pairs)
-    index = _training_index(parts.train, model.config.class_count, check)
-    save_index(folder / INDEX, index)
-
-    def tell(progress: dict[str, Any]) -> None:
-        on_progress(progress | {"history": state.history[-MOST_TOLD:]})
-
-    metrics = fitted | evaluate(model, judge, parts, options, examples, index, check, tell, grains)
-    metrics |= {"judge_temperature": temperature, "history": state.history}
-    learnt = parts.train.all_labels.numpy()
-    metrics[TRAINING_COUNTS] = np.bincount(learnt, minlength=len(counts)).tolist()
+    metrics = _measure(model, judge, parts, options, state, folder, watch) | notes()
     shared = {
         "class_names": images.class_names,
         "image_shape": images.image_shape,
@@ -174,6 +184,63 @@ def train(
     return True
 
 
+def _measure(
+    model: Autoencoder,
+    judge: Judge,
+    parts: Parts,
+    options: TrainingOptions,
+    state: TrainingState,
+    folder: Path,
+    watch: Watch,
+) -> dict[str, Any]:
+    """How good a trained model is; writes what its samplers and its gate need into the folder."""
+    watch.check()
+    temperature = calibrate(judge, parts.validation)
+    fitted, examples = _fit_samplers(model, parts, options, folder, watch.check)
+    pairs = looked_at(model, parts.train, options.seed)
+    grains = grains_to_try(*pairs)
+    index = _training_index(parts.train, model.config.class_count, watch.check)
+    save_index(folder / INDEX, index)
+
+    def tell(progress: dict[str, Any]) -> None:
+        watch.on_progress(progress | {"history": state.history[-MOST_TOLD:]})
+
+    measured = evaluate(model, judge, parts, options, examples, index, watch.check, tell, grains)
+    learnt = np.bincount(parts.train.all_labels.numpy(), minlength=model.config.class_count)
+    return {
+        **fitted,
+        **measured,
+        "judge_temperature": temperature,
+        "history": state.history,
+        TRAINING_COUNTS: learnt.tolist(),
+    }
+
+
+def _of_a_size(
+    options: TrainingOptions,
+    images: LabelledImages,
+    counts: list[int],
+    parts: Parts,
+    device: torch.device,
+) -> tuple[TrainingOptions, dict[str, float]]:
+    """The options filled in, with the largest networks that the time budget has enough steps for.
+
+    With them the pace of those networks, where it was measured for that.
+    """
+    tones = mid_tones(parts.train)
+    for preset in options.presets_to_try(device.type, images.image_shape, tones):
+        sized = options.model_copy(update={"preset": preset})
+        filled = sized.for_images(counts, images.image_shape, tones)
+        if options.time_budget is None or "epochs" in options.model_fields_set:
+            return filled, {}
+        own = _sampled(parts, filled)
+        model, judge = _modules(images.image_shape, len(counts), filled, device)
+        pace = measured_pace(model, judge, own.train, filled, is_compared=len(own.validation) > 0)
+        if has_enough_steps(pace, filled, len(own.train)):
+            break
+    return filled, pace
+
+
 def _within_budget(
     options: TrainingOptions, parts: Parts, state: TrainingState, given: AbstractSet[str]
 ) -> tuple[TrainingOptions, Parts]:
@@ -182,17 +249,23 @@ def _within_budget(
     The plan stays in the state, and the pace there is that of the images that are learnt from.
     """
     budget, count = options.time_budget, len(parts.train)
-    if budget is not None:
-        if not state.plan:
-            images = images_for_one_pass(budget, state.pace, given, count)
-            if images is not None:
-                state.plan["images"] = images
-                state.pace = pace_of_fewer(state.pace, images / count)
-            state.plan |= planned(budget, state.pace, given, options)
-        options = options.model_copy(update=state.plan)
-    if options.images is not None:
-        parts = replace(parts, train=stratified_sample(parts.train, options.images, options.seed))
-    return options, parts
+    if budget is None:
+        return options, parts
+    if not state.plan:
+        images = images_for_one_pass(budget, state.pace, given, count)
+        if images is not None:
+            state.plan["images"] = images
+            state.pace = pace_of_fewer(state.pace, images / count)
+        state.plan |= planned(budget, state.pace, given, options)
+    options = options.model_copy(update=state.plan)
+    return options, _sampled(parts, options) if "images" in state.plan else parts
+
+
+def _sampled(parts: Parts, options: TrainingOptions) -> Parts:
+    """The images that are learnt from, where the options say how many."""
+    if options.images is None:
+        return parts
+    return replace(parts, train=stratified_sample(parts.train, options.images, options.seed))
 
 
 def _state(path: Path, dataset: str) -> TrainingState:

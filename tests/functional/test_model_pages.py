@@ -111,3 +111,26 @@ def test_strength_of_a_job_is_chosen_where_its_sampler_takes_one(
     job = service.client.jobs.get(page.url.rsplit("/", 1)[1])
     assert (job.sampler, job.strength) == ("neighbour", 0.35)
     expect(page.locator("main")).to_contain_text("Strength")
+
+
+def test_training_starts_from_a_model_of_the_same_shape(
+    service: Service, visit: Visit, tmp_path: Path
+) -> None:
+    for name, png in class_folders(("1", "2"), count=6).items():
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(png)
+    trained_a_little(service, "first", tmp_path)
+    service.client.datasets.add("larger", tmp_path, size="16")
+    page = visit.go("/models")
+    start = page.get_by_label("Start from")
+    page.get_by_label("Dataset").select_option(label="larger@1")
+    expect(start.locator("option:enabled")).to_have_text(["nothing"])
+    page.get_by_label("Dataset").select_option(label="first@1")
+    start.select_option(label="first@1")
+    page.get_by_label("Minutes it may take").fill("1")
+    page.get_by_role("button", name="Train").click()
+    page.wait_for_url(re.compile("/models/[0-9a-f-]{36}$"))
+    model = service.client.models.cancel(page.url.rsplit("/", 1)[1])
+    assert model.parent is not None
+    assert (model.parent.name, model.parent.version) == ("first", 1)

@@ -12,9 +12,9 @@ OPTIONS = TrainingOptions(epochs=3, batch_size=16, latent_dim=5, seed=2)
 IMAGES = 52
 
 
-def new_fit(data, held_out, options=OPTIONS, seed=1):
+def new_fit(data, held_out, options=OPTIONS, seed=1, **changes):
     """A fit of a tiny model, of which the seed makes the weights."""
-    return Fit(tiny_model(seed).train().requires_grad_(), data, held_out, options)
+    return Fit(tiny_model(seed, **changes).train().requires_grad_(), data, held_out, options)
 
 
 def weights(stage):

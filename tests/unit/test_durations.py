@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from datagen.durations import seconds_of
+from datagen.durations import seconds_of, spelled
 from datagen.schemas import PipelineApply, TrainingOptionsIn
 from datagen.settings import Settings
 
@@ -64,3 +64,12 @@ def test_parts_of_a_second_are_refused_where_seconds_are_whole():
     assert seconds_of("0.5s") == 0.5
     with pytest.raises(ValidationError, match="whole seconds"):
         every("1.0001s")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.5, "0.5s"), (90.0, "90s"), (150, "150s"), (600, "10m"), (5400, "90m"), (86_400, "1d")],
+)
+def test_durations_are_spelled_in_the_largest_unit_that_fits(seconds, text):
+    assert spelled(seconds) == text
+    assert seconds_of(text) == seconds

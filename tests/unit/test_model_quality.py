@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from datagen.model_quality import quality_rows
+import pytest
+
+from datagen.model_quality import quality_rows, training_notes
 
 
 def test_figures_of_generated_images_stand_beside_those_of_real_ones():
@@ -26,3 +28,17 @@ def test_what_was_not_measured_is_left_out():
     assert quality_rows({}) == []
     rows = quality_rows({"judge_agreement": 0.5, "tstr": None, "judge_test_accuracy": None})
     assert [row[:3] for row in rows] == [("label agreement", "50.0%", "")]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "notes"),
+    [
+        ({}, []),
+        ({"notes": ["one", "two"]}, ["one", "two"]),
+        # Of a file that somebody else wrote.
+        ({"notes": "one"}, []),
+        ({"notes": ["one", 2, None, {"three": 3}]}, ["one"]),
+    ],
+)
+def test_notes_of_a_training_are_sentences_and_nothing_else(metrics, notes):
+    assert training_notes(metrics) == notes

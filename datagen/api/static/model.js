@@ -36,11 +36,20 @@ function plot(name, title, data, labels) {
   new ResizeObserver(() => charts[name].setSize(size())).observe(there);
 }
 
+// What its user should know; it may change while it trains.
+function noted(notes) {
+  const place = $("#notes");
+  place.hidden = notes.length === 0;
+  if (notes.join("\n") === [...place.children].map((one) => one.textContent).join("\n")) return;
+  place.replaceChildren(...notes.map((note) => make("p", { className: "notice wait", textContent: note })));
+}
+
 async function follow() {
   const model = await attempt(null, () => api(`/v1/models/${id}`));
   if (model) {
     if (ENDED.includes(model.state)) { location.reload(); return; }
     const told = model.progress;
+    noted(told.notes ?? []);
     $("#whole").max = told.steps ?? 1;
     $("#whole").value = told.step ?? 0;
     const left = told.seconds_left == null ? "" : `, about ${Math.round(told.seconds_left / 6) / 10} min left`;

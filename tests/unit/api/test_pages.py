@@ -213,6 +213,18 @@ def test_page_of_a_model_says_how_good_it_is_beside_real_images(api, engine, sig
     assert re.search(r"TSTR</th><td class=\"n\">77.7%</td><td class=\"n\">98.3%</td>", page)
 
 
+def test_page_of_a_model_shows_what_its_training_noted(api, engine, signed_in):
+    signed_in()
+    assert re.search(r'id="notes"[^>]* hidden', api.get("/models/mnist", headers=HTML).text)
+    with writing(engine) as session:
+        noted = {"notes": ["Expect <soft> images."]}
+        session.execute(update(Model).where(Model.name == "mnist").values(metrics=noted))
+    page = api.get("/models/mnist", headers=HTML).text
+
+    assert "Expect &lt;soft&gt; images." in page
+    assert not re.search(r'id="notes"[^>]* hidden', page)
+
+
 def test_job_page_shows_what_its_exports_warn_of(api, engine, signed_in):
     signed_in()
     here = {"Sec-Fetch-Site": "same-origin"}

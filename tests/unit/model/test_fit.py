@@ -35,12 +35,13 @@ def test_training_lowers_the_loss_on_images_that_it_has_not_seen(held_out):
     assert last["total"] == pytest.approx(last["reconstruction"] + last["kl"], rel=1e-5)
 
 
-def test_without_kl_the_posterior_leaves_the_prior(held_out):
+@pytest.mark.parametrize("networks", [{}, {"levels": 1, "stride": 2}])
+def test_without_kl_the_posterior_leaves_the_prior(held_out, networks):
     options = OPTIONS.model_copy(update={"epochs": 15, "learning_rate": 1e-2})
     data, found = striped_data(120), {}
     for name in ("plain", "no_kl", "no_reconstruction"):
         own = options if name == "plain" else options.model_copy(update={name: True})
-        fit = new_fit(data, held_out, own)
+        fit = new_fit(data, held_out, own, **networks)
         run_stage(fit, TrainingState(), Watch())
         found[name] = held_out_elbo(fit.modules["generator"], held_out, 0)
 

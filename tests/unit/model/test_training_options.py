@@ -196,6 +196,41 @@ def test_what_is_given_counts_before_what_a_model_to_start_from_was_trained_with
     assert (options.prior, options.kl_schedule) == ("standard", "cyclical")
 
 
+@pytest.mark.parametrize(
+    ("device", "shape", "options", "presets"),
+    [
+        ("cpu", (3, 64, 64), {}, ("base", "small")),
+        ("cuda", (3, 64, 64), {}, ("large", "base")),
+        ("mps", (3, 64, 64), {}, ("base", "small")),
+        ("cuda", (3, 64, 64), {"preset": "small"}, ("small",)),
+        ("cuda", (3, 64, 64), {"width": 40}, (None,)),
+        # Strokes, and whatever else single-scale networks learn.
+        ("cuda", (1, 28, 28), {}, (None,)),
+        ("cpu", (3, 32, 32), {}, (None,)),
+    ],
+)
+def test_sizes_of_networks_for_pictures_depend_on_the_device(device, shape, options, presets):
+    assert TrainingOptions(**options).presets_to_try(device, shape, 0.1) == presets
+
+
+@pytest.mark.parametrize(
+    ("parent", "options", "expected"),
+    [
+        ({"image_shape": (3, 64, 64)}, {}, True),
+        ({"image_shape": (3, 64, 64)}, {"levels": 0}, False),
+        ({"image_shape": (3, 64, 64), "levels": 2, "stride": 4}, {}, False),
+        ({"image_shape": (3, 32, 32)}, {}, False),
+        # Strokes or pictures: their pixels decide, and are not known here.
+        ({"image_shape": (1, 28, 28)}, {}, False),
+    ],
+)
+def test_single_scale_networks_are_outgrown_where_multi_scale_ones_would_be_taken(
+    parent, options, expected
+):
+    config = GeneratorConfig.model_validate({"class_count": 10} | parent)
+    assert TrainingOptions(**options).outgrows(config) is expected
+
+
 def test_prior_that_was_trained_along_is_trained_on():
     parent = GeneratorConfig(**MNIST, learnt_prior=True)
     assert TrainingOptions().starting_from(parent, (1, 28, 28)).prior == "learnt"

@@ -166,6 +166,7 @@ def test_model_is_trained_where_there_is_none_and_when_the_images_have_changed(w
     [
         ({"from_latest": False}, {}, None),
         ({"width": 8}, {"width": 16}, "Does not start from own@1: 'width' is 8"),
+        ({}, {"image_shape": [3, 64, 64]}, "Does not start from own@1, which has single-scale"),
     ],
 )
 def test_training_starts_from_nothing_where_it_is_asked_to_or_cannot_do_otherwise(

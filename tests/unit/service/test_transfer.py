@@ -26,11 +26,17 @@ DIMS = 5
 
 
 @pytest.fixture
-def files(tmp_path):
+def networks():
+    """What of the generator's configuration is not as usual."""
+    return {}
+
+
+@pytest.fixture
+def files(tmp_path, networks):
     """A generator, a judge, examples and an index, as a training leaves them."""
     folder = tmp_path / "weights"
     folder.mkdir()
-    model, judge = tiny_model(), tiny_judge()
+    model, judge = tiny_model(**networks), tiny_judge()
     header = tiny_header("cvae", model.config, options={"epochs": 3}, parent_digest="7" * 64)
     save_checkpoint(folder / transfer.GENERATOR, model, header)
     save_checkpoint(folder / transfer.JUDGE, judge, tiny_header("judge", judge.config))
@@ -47,7 +53,7 @@ def files(tmp_path):
 
 
 @pytest.fixture
-def trained(engine, storage, owner, files):
+def trained(engine, storage, owner, files, networks):
     """The model's row, and its files in the store."""
     names = {
         transfer.GENERATOR: ("digest", "checkpoint_key"),
@@ -63,7 +69,8 @@ def trained(engine, storage, owner, files):
     moment = datetime(2026, 3, 4, tzinfo=UTC)
     row = Model(
         id=new_id(), owner_id=owner.id, name="mine", version=1, state="succeeded",
-        visibility="private", options={"epochs": 3}, config=tiny_config().model_dump(mode="json"),
+        visibility="private", options={"epochs": 3},
+        config=tiny_config(**networks).model_dump(mode="json"),
         class_names=[f"class {n}" for n in range(3)], image_shape=list(SHAPE),
         metrics={"negative_elbo": 97.5}, progress={}, seconds=12.5, device="cpu-x",
         dataset_digest="d" * 64, created_at=moment, available_at=moment, **keys,
@@ -90,6 +97,9 @@ def imported(engine, storage, owner_id, data, tmp_path, name="copy"):
         return transfer.register(session, owner_id, name, package, keys)
 
 
+@pytest.mark.parametrize(
+    "networks", [{}, {"levels": 1, "stride": 2, "flow_width": 8, "likelihood": "laplace"}]
+)
 def test_model_comes_back_as_it_went(engine, storage, owner, trained, tmp_path):
     data = exported(engine, storage, owner.id)
     found = imported(engine, storage, owner.id, data, tmp_path)

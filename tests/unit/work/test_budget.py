@@ -7,6 +7,8 @@ import pytest
 from datagen.model.training_options import TrainingOptions
 from datagen.work import budget
 from datagen.work.budget import (
+    budget_notes,
+    has_enough_steps,
     images_for_one_pass,
     pace_of_fewer,
     planned,
@@ -89,6 +91,42 @@ def test_pace_of_fewer_images_is_that_of_shorter_passes():
     assert pace == {"judge": 0.25, "fit": 0.5, "flow": 0.5, "evaluation": 0.01}
 
 
+# 4,000 steps of 50 of 1,000 images take 400 s, with judge, evaluation and held-out images 456 s.
+USUAL = OPTIONS.model_copy(update={"epochs": 200, "batch_size": 50, "judge_epochs": 8})
+
+
+def noted(budget, **changes):
+    plan = {"time_budget": budget, "judge_epochs": 1, "evaluation_steps": 0} | changes
+    pace = pace_of_fewer(PACE, changes["images"] / 1000) if "images" in changes else PACE
+    return budget_notes(pace, USUAL.model_copy(update=plan), USUAL, 1000)
+
+
+def test_budget_with_room_for_few_steps_says_how_many_and_what_would_be_enough():
+    (note,) = noted(10.0, epochs=4)
+    assert note == (
+        "The time budget of 10s has room for 80 of about 4,000 steps of the generator on this "
+        "machine, so expect soft images; 8m would be enough."
+    )
+    # However few images it learns from.
+    (note,) = noted(10.0, epochs=4, images=100)
+    assert "room for 8 of about 4,000 steps" in note
+    assert "8m would be enough" in note
+
+
+def test_budget_that_is_enough_or_absent_says_nothing():
+    assert noted(120.0, epochs=50) == []
+    assert noted(None, epochs=1) == []
+
+
+def test_training_that_takes_longer_than_its_budget_says_so():
+    notes = noted(1.0, epochs=1)
+    assert notes[1] == (
+        "The training takes about 10s on this machine, longer than its time budget of 1s: every "
+        "stage sees 1,000 images at least once."
+    )
+    assert len(noted(3.0, epochs=1)) == 1
+
+
 def test_step_that_takes_long_is_timed_once(monkeypatch):
     clock = iter(range(100))
     monkeypatch.setattr(budget.time, "perf_counter", lambda: float(next(clock)))
@@ -97,3 +135,9 @@ def test_step_that_takes_long_is_timed_once(monkeypatch):
 
     assert seconds_an_epoch(stage) == 7.0
     assert taken == [0, 3]
+
+
+@pytest.mark.parametrize(("budget", "enough"), [(10.0, False), (1000.0, True), (None, True)])
+def test_smaller_networks_are_worth_it_where_there_are_few_steps(budget, enough):
+    options = USUAL.model_copy(update={"time_budget": budget})
+    assert has_enough_steps(PACE, options, 1000) is enough

@@ -39,6 +39,8 @@ def subject(*, real=True, shape=(1, 9, 7), classes=3, history=True, **changes):
         }  # fmt: skip
         torch.manual_seed(0)
         model = make_generator(GeneratorConfig.model_validate(plain | changes)).eval()
+        # As loaded.
+        model.requires_grad_(requires_grad=False)
     else:
         model = tiny_model()
     names = tuple(f"class $_{number}" for number in range(classes))
@@ -61,6 +63,8 @@ KINDS = {
     "one class": {"classes": 1},
     "many classes": {"classes": 30},
     "no real images": {"real": False},
+    "multi-scale networks with a flow": {"levels": 1, "stride": 2, "flow_width": 8},
+    "multi-scale networks in colour": {"shape": (3, 12, 9), "levels": 2, "stride": 2},
 }
 
 

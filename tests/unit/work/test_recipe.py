@@ -390,15 +390,18 @@ def first_total(folder):
     return next(entry["total"] for entry in history if entry["stage"] == "fit")
 
 
-@pytest.mark.parametrize("changes", [{}, {"levels": 1, "stride": 2}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"levels": 1, "stride": 2, "flow_epochs": 1, "flow_width": 8}]
+)
 def test_training_starts_from_another_model_with_other_labels(train, changes):
     _, parent = train("parent", count=200, epochs=15, **changes)
     found = parent_in(parent)
-    common = {"count": 200, "epochs": 1, "kl_schedule": "constant"}
-    _, nothing = train("nothing", **common, **changes)
+    common = {"count": 200, "epochs": 1, "kl_schedule": "constant", "flow_epochs": 1}
+    _, nothing = train("nothing", **(common | changes))
     _, child = train("child", parent=found, names=("middle", "top", "more"), **common)
 
     header = read_header(child / GENERATOR)
+    assert "notes" not in header.metrics
     assert (header.parent_digest, read_header(nothing / GENERATOR).parent_digest) == (
         "e" * 64,
         None,
@@ -426,7 +429,8 @@ def test_budget_too_short_for_a_pass_learns_from_as_many_images_as_it_has_time_f
     monkeypatch.setattr(budget, "FEWEST_IMAGES", 20)
     pace = {"judge": 1.0, "fit": 100.0, "evaluation": 0.001}
     monkeypatch.setattr(recipe, "measured_pace", lambda *_, **__: dict(pace))
-    free = {name: OPTIONS[name] for name in ("batch_size", "width", "latent_dim")}
+    monkeypatch.setattr(recipe, "seconds_an_epoch", lambda _stage: 5.0)
+    free = {name: OPTIONS[name] for name in ("batch_size", "width", "latent_dim", "judge_epochs")}
     done = False
     while not done:
         done, folder = train(only=free, count=300, time_budget=10.0, slice_seconds=0.0)
@@ -438,3 +442,42 @@ def test_budget_too_short_for_a_pass_learns_from_as_many_images_as_it_has_time_f
     assert header.metrics["training_images_per_class"] == [6, 6, 6]
     rows = load_examples(folder / EXAMPLES, latent_dim=3).rows
     assert len(set(rows)) == 18
+
+
+def test_budget_with_little_room_is_told_before_the_first_step_and_kept(train, monkeypatch):
+    pace = {"judge": 0.1, "fit": 1.0, "evaluation": 0.01}
+    monkeypatch.setattr(recipe, "measured_pace", lambda *_, **__: dict(pace))
+    monkeypatch.setattr(recipe, "seconds_an_epoch", lambda _stage: 1.0)
+    free = {name: OPTIONS[name] for name in ("batch_size", "width", "latent_dim", "judge_epochs")}
+    told = []
+    _, folder = train(only=free, time_budget=5.0, told=told)
+
+    assert list(told[0]) == ["notes"]
+    (note,) = told[0]["notes"]
+    # Four epochs of three steps.
+    assert "budget of 5s has room for 12 of about 4,002 steps" in note
+    assert all(one["notes"] == [note] for one in told)
+    assert read_header(folder / GENERATOR).metrics["notes"] == [note]
+
+
+def test_networks_that_are_outgrown_are_told(train, monkeypatch):
+    _, parent = train("parent")
+    monkeypatch.setattr(TrainingOptions, "outgrows", lambda *_: True)
+    _, child = train("child", parent=parent_in(parent))
+
+    assert read_header(child / GENERATOR).metrics["notes"] == [recipe.OUTGROWN]
+
+
+@pytest.mark.parametrize(("seconds", "preset"), [(1000.0, "base"), (1.0, "small")])
+def test_networks_for_pictures_are_small_where_there_is_time_for_few_steps(
+    train, monkeypatch, seconds, preset
+):
+    pace = {"judge": 0.1, "fit": 1.0, "flow": 0.1, "evaluation": 0.001}
+    monkeypatch.setattr(recipe, "measured_pace", lambda *_, **__: dict(pace))
+    monkeypatch.setattr(TrainingOptions, "_wants_levels", lambda *_: True)
+    told = {"judge_epochs": 1, "flow_epochs": 1, "evaluation_steps": 0}
+    finished, folder = train(only=told, time_budget=seconds, slice_seconds=0.0)
+
+    assert not finished
+    options = TrainingState.load(folder / STATE).options
+    assert (options["preset"], options["width"]) == (preset, {"base": 64, "small": 32}[preset])
