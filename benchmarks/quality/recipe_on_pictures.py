@@ -1,9 +1,9 @@
 """The recommended recipe on pictures: `datagen train --time-budget 10m`, `datagen generate`.
 
     python -m benchmarks.quality.recipe_on_pictures [--budget 10m] [--sets shapes things grey]
-        [--fashion /usr/share/datasets/fashion-mnist] [--seed 0] [--preset base]
+        [--fashion /usr/share/datasets/fashion-mnist] [--seed 0] [--preset small]
 
-On a GPU, within ten minutes: --preset large --budget 2m --sets things fashion
+On a GPU, within ten minutes: --budget 2m --sets things fashion
 
 Four sets: *shapes* (32 x 32) and *things* (64 x 64) in colour, of our own making; *grey*, four
 kinds of *things* with noise, 1,136 to 83 of each; and *fashion*, Fashion-MNIST as Debian packages
@@ -200,13 +200,13 @@ def run(which: str, given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     began = time.monotonic()
     model = datagen(
         home, "train", "pictures", "--dataset", "pictures", "--time-budget", given.budget,
-        "--seed", str(seed), "--preset", given.preset,
+        "--seed", str(seed), *(["--preset", given.preset] if given.preset else []),
     )  # fmt: skip
     seconds = time.monotonic() - began
     plain, _ = generated(home, folder / "plain", names, PER_CLASS, "--no-gate")
     job, made = generated(home, folder / "made", names, protocol.per_class)
     ending = "" if given.budget == BUDGET else f"-{given.budget}"
-    ending += "" if given.preset == "base" else f"-{given.preset}"
+    ending += f"-{given.preset}" if given.preset else ""
     _draw(PICTURES / f"pictures-{which}{ending}.png", real, made)
 
     def learnt(images: LabelledImages) -> float:
@@ -228,7 +228,7 @@ def run(which: str, given: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "set": which,
         "seed": seed,
         "budget": given.budget,
-        "preset": given.preset,
+        "preset": model["options"]["preset"] or "base",
         "device": device.type,
         "machine": machine(os.cpu_count() or 1, device),
         "image_shape": list(real.image_shape),
@@ -295,7 +295,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="The recommended recipe on pictures.")
     parser.add_argument("--budget", default=BUDGET, help="As for datagen train.")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
-    parser.add_argument("--preset", default="base", help="Sizes; `large` for a GPU.")
+    parser.add_argument("--preset", help="Sizes of the networks; the recipe's if not given.")
     parser.add_argument("--seed", type=int, default=0, help="Of the training.")
     parser.add_argument(
         "--fashion", type=Path, default=Path("/usr/share/datasets/fashion-mnist"),

@@ -43,7 +43,10 @@ def train(
             help="Start from the weights of this model: name, name@version or id.",
         ),
     ] = None,
-    preset: Annotated[str | None, typer.Option(help="small, base (default) or large.")] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="small, base or large; what device and time budget suit if not given."),
+    ] = None,
     time_budget: Annotated[
         str | None, typer.Option(help="How long it may take: 90s, 5m or 2h.", metavar="TIME")
     ] = None,

@@ -109,7 +109,8 @@ class TrainingOptions(BaseModel):
     """How a generator and its judge are trained; what is not given, `for_images` fills in.
 
     Attributes:
-        preset: sizes of the networks; None means `base`. Sizes that are given count before it.
+        preset: sizes of the networks; None leaves them to the recipe, which takes `base` but for
+            pictures, where device and time budget decide. Sizes that are given count before it.
         time_budget: seconds that the training may take; it sets the epochs that are not given.
         images: images that are learnt from, the same share of each class; None means all. A time
             budget sets it where it is too short for one pass over all of them.
