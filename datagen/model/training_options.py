@@ -42,7 +42,6 @@ PRESETS: dict[str, dict[str, int]] = {
         "encoder_width": 32,
         "blocks": 1,
         "encoder_blocks": 1,
-        "flow_width": 128,
     },
     "base": {},
     "large": {
