@@ -49,6 +49,7 @@ from datagen.quality.features import Features
 from datagen.quality.judge import Judge
 from datagen.quality.learning import Learning, Part, learn
 from datagen.quality.prdc import prdc
+from datagen.settings import load_settings
 
 PICTURES = RESULTS.parents[1] / "docs" / "images"
 PER_CLASS = 1000
@@ -183,7 +184,7 @@ def images_per_second(job: Any) -> float:
 
 def run(which: str, given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """All figures of one set."""
-    seed, fashion, device = given.seed, given.fashion, resolve_device("auto")
+    seed, fashion, device = given.seed, given.fashion, resolve_device(load_settings().device)
     real, held_out = real_images(which, fashion)
     names = real.class_names
     protocol = PUBLISHED if which == "fashion" else SMALL

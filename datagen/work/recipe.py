@@ -129,7 +129,7 @@ def train(
         options = options.starting_from(parent.model.config, images.image_shape)
     state = _state(folder / STATE, training_digest)
     if not state.options:
-        options, state.pace = _of_a_size(options, images, counts.tolist(), parts, device)
+        options, state.pace = _sized_for_budget(options, images, counts.tolist(), parts, device)
         state.options = options.model_dump(mode="json")
     # Those that it began with, whatever another version of the recipe would choose.
     options = TrainingOptions.model_validate(state.options)
@@ -216,7 +216,7 @@ def _measure(
     }
 
 
-def _of_a_size(
+def _sized_for_budget(
     options: TrainingOptions,
     images: LabelledImages,
     counts: list[int],

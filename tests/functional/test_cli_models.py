@@ -83,6 +83,15 @@ def test_model_without_labels_makes_images_that_the_judge_labels(
     assert near.json["sampler"] in {"neighbour", "interpolate"}
 
 
+def test_budget_with_little_room_is_said_while_training_and_with_the_model(stack: Any) -> None:
+    assert stack.command("dataset", "add", "hurried", "sample:mnist").code == 0
+    trained = stack.command("train", "hurried", "--dataset", "hurried", "--time-budget", "1s")
+    assert trained.code == 0, trained.err
+    note = "warning: The time budget of 1s has room for"
+    assert note in trained.err
+    assert note in stack.command("model", "show", "hurried").err
+
+
 @pytest.mark.parametrize("data", [b"", b"\x80\x04K\x01.", b"PK\x03\x04 no zip" * 40])
 def test_what_is_no_exported_model_is_refused(stack: Any, tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "x.zip"

@@ -67,6 +67,14 @@ def test_latent_explorer_follows_pointer_and_keys(visit: Visit) -> None:
     assert len(seen) == 3
 
 
+def write_two_classes(folder: Path) -> None:
+    """A few digits, in a folder for each class."""
+    for name, png in class_folders(("1", "2"), count=6).items():
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(png)
+
+
 def trained_a_little(service: Service, name: str, folder: Path) -> None:
     """A dataset of a folder, and a small model of it, by the same name."""
     service.client.datasets.add(name, folder)
@@ -94,10 +102,7 @@ def test_latent_explorer_leaves_out_what_the_model_has_not_learnt(
 def test_strength_of_a_job_is_chosen_where_its_sampler_takes_one(
     service: Service, visit: Visit, tmp_path: Path
 ) -> None:
-    for name, png in class_folders(("1", "2"), count=6).items():
-        file = tmp_path / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(png)
+    write_two_classes(tmp_path)
     trained_a_little(service, "near", tmp_path)
     page = visit.go("/jobs/new?model=near&all=2")
     strength = page.get_by_label("Strength")
@@ -116,10 +121,7 @@ def test_strength_of_a_job_is_chosen_where_its_sampler_takes_one(
 def test_training_starts_from_a_model_of_the_same_shape(
     service: Service, visit: Visit, tmp_path: Path
 ) -> None:
-    for name, png in class_folders(("1", "2"), count=6).items():
-        file = tmp_path / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(png)
+    write_two_classes(tmp_path)
     trained_a_little(service, "first", tmp_path)
     service.client.datasets.add("larger", tmp_path, size="16")
     page = visit.go("/models")

@@ -475,8 +475,8 @@ def test_networks_for_pictures_are_small_where_there_is_time_for_few_steps(
     pace = {"judge": 0.1, "fit": 1.0, "flow": 0.1, "evaluation": 0.001}
     monkeypatch.setattr(recipe, "measured_pace", lambda *_, **__: dict(pace))
     monkeypatch.setattr(TrainingOptions, "_wants_levels", lambda *_: True)
-    told = {"judge_epochs": 1, "flow_epochs": 1, "evaluation_steps": 0}
-    finished, folder = train(only=told, time_budget=seconds, slice_seconds=0.0)
+    given = {"judge_epochs": 1, "flow_epochs": 1, "evaluation_steps": 0}
+    finished, folder = train(only=given, time_budget=seconds, slice_seconds=0.0)
 
     assert not finished
     options = TrainingState.load(folder / STATE).options
