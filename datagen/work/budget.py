@@ -40,7 +40,7 @@ SHARE_FOR_EVALUATION, FEWEST_STEPS, LARGEST_SHARE = 0.15, 20, 0.4
 # Below this share of the generator's usual steps, images are expected to be soft.
 ENOUGH_OF_USUAL = 0.25
 # Below so many steps of the generator, smaller networks that take more of them teach more.
-ENOUGH_STEPS = 300
+ENOUGH_STEPS = 6_000
 # A training that is planned to take so many times its budget says so.
 OVERRUN = 1.25
 # Cost of generating an image, as a share of learning from one.
