@@ -288,7 +288,7 @@ def priors(data: Data, model: Autoencoder, real: np.ndarray) -> list[str]:
             normals(model, data)
         if name == "a mixture a label":
             sampler = "density"
-            held_out = posteriors(model, data.validation, 0)
+            held_out = posteriors(model, data.validation, 0, are_held_out=True)
             fit_density(model, posteriors(model, data.train, 0), held_out, 0)
             name = f"{name} ({model.config.components} normals each)"  # noqa: PLW2901 - told with what was found
         rows.append(

@@ -48,11 +48,23 @@ class Posteriors:
 
 @torch.no_grad()
 def posteriors(
-    model: Autoencoder, data: TrainingData, seed: int, check: Callable[[], None] = lambda: None
+    model: Autoencoder,
+    data: TrainingData,
+    seed: int,
+    check: Callable[[], None] = lambda: None,
+    *,
+    are_held_out: bool = False,
 ) -> Posteriors:
     """The posteriors of all images, in float64 on the CPU; points have no spread.
 
-    `check` is called now and then; it raises to stop.
+    Args:
+        model: what encodes them.
+        data: the images.
+        seed: of the noise that their samples have.
+        check: called now and then; raises to stop.
+        are_held_out: whether the images decide between priors that were fitted to others. Their
+            samples then have other noise: a prior that was fitted to the same noise looks better
+            than it is, the more so the fewer images there are.
     """
     model.eval()
     dims = model.config.latent_dim
@@ -61,7 +73,7 @@ def posteriors(
     for rows in data.pieces():
         check()
         image, label = data.rows(rows)
-        generator = generator_at(seed, "prior", int(rows[0]))
+        generator = generator_at(seed, "held out" if are_held_out else "prior", int(rows[0]))
         noise = standard_noise(image.new_empty(len(image), dims), generator)
         found = model.encode(image, label)
         means.append(found.mean.double().cpu())

@@ -133,7 +133,7 @@ class FlowFit:
             count = len(self._held_out)
             some = torch.linspace(0, count - 1, min(MOST_HELD_OUT, count)).long()
             held_out = self._held_out.subset(some)
-            self._judged = posteriors(self._model, held_out, self._options.seed)
+            self._judged = posteriors(self._model, held_out, self._options.seed, are_held_out=True)
         judged = self._judged
         device = self._data.device
         generator = generator_at(self._options.seed, "flow-evaluate", 0)

@@ -181,7 +181,7 @@ class Refinement:
         if self._fitted is None:
             model, seed = self._model, self._options.seed
             found = posteriors(model, self._data, seed)
-            held_out = posteriors(model, self._held_out, seed)
+            held_out = posteriors(model, self._held_out, seed, are_held_out=True)
             self._fitted = density_of(model.config, found, held_out, seed)[0]
             self._fitted.to(self._data.device)
             model.train()

@@ -202,10 +202,14 @@ def code_distances(one: np.ndarray, two: np.ndarray) -> np.ndarray:
 
 
 def _limits(codes: np.ndarray, labels: np.ndarray, class_count: int) -> np.ndarray:
-    """Where copies of each class begin; a class of one image takes the middle of the others'."""
+    """Where copies of each class begin; a class of one image takes the middle of the others'.
+
+    An image that a class has twice, as an oversampled one has, counts once: it is no neighbour of
+    itself.
+    """
     usual = np.full(class_count, np.nan)
     for label in range(class_count):
-        own = codes[labels == label]
+        own = np.unique(codes[labels == label], axis=0)
         if len(own) > 1:
             usual[label] = np.median(_to_neighbours(own))
     known = usual[np.isfinite(usual)]

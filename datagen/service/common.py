@@ -133,7 +133,7 @@ def find_model(session: Session, owner_id: UUID, reference: str, *, usable: bool
     owner has a model of a public one's name, the owner's is meant.
 
     Raises:
-        NotFound: there is none such.
+        NotFound: there is none such, or with `usable` none that is trained.
     """
     wanted = _wanted(reference)
     row = None
@@ -141,6 +141,13 @@ def find_model(session: Session, owner_id: UUID, reference: str, *, usable: bool
         names = tuple(wanted)
         query = _visible(names, usable=usable and names == ("name",))
         row = session.scalar(query, wanted | {"owner_id": owner_id})
+    if row is None and usable and wanted is not None:
+        untrained = session.scalar(_visible(names, usable=False), wanted | {"owner_id": owner_id})
+        if untrained is not None:
+            raise NotFound(
+                f"The model {reference!r} has no trained version: its latest is {untrained.state}; "
+                "wait until its training has succeeded, or train it again."
+            )
     if row is None:
         raise NotFound(f"There is no model {reference!r}; `datagen model list` shows them.")
     return row

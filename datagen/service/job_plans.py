@@ -139,7 +139,8 @@ def _settled(request: JobCreate, model: Model, owner_id: UUID) -> JobCreate:
     if request.sampler == "recommended":
         changes["sampler"] = sampler_of(model, owner_id, labelled=request.count is None)
     if request.leaves_gate_to_model:
-        changes["gate"] = gate_of(model, request.temperature)
+        sampler = str(changes.get("sampler", request.sampler))
+        changes["gate"] = gate_of(model, sampler, request.temperature)
     if request.strength is None:
         changes["strength"] = strength_of(model, str(changes.get("sampler", request.sampler)))
     return request.model_copy(update=changes)

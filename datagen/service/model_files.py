@@ -40,6 +40,11 @@ class ModelFiles:
             index=_optional(model.index_key, model.index_digest),
         )
 
+    def digests(self) -> tuple[str | None, ...]:
+        """The SHA-256 of each file, None for one that there is not; the same for equal models."""
+        every = (self.generator, self.judge, self.examples, self.index)
+        return tuple(None if file is None else file.digest for file in every)
+
     def columns(self) -> dict[str, str | None]:
         """The columns of the model's row that name them."""
         return {

@@ -111,6 +111,13 @@ def _checked_options(request: ModelCreate) -> dict[str, Any]:
     except ValidationError as error:
         option, why = first_problem(error)
         raise InvalidRequest(f"'options.{option}': {why}.", field=f"options.{option}") from None
+    family = options.get("family", "cvae")
+    if options.get("prior") == "learnt" and family != "cvae":
+        raise InvalidRequest(
+            f"'options.prior' is 'learnt', a prior of each label, and the family {family!r} knows "
+            "no labels; use another prior, or the family 'cvae'.",
+            field="options.prior",
+        )
     return options
 
 

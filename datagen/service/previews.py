@@ -43,7 +43,7 @@ def drawn(session: Session, owner_id: UUID, reference: str, wanted: PreviewCreat
         InvalidRequest: more images than a preview has.
     """
     told = wanted.model_dump(exclude={"format", "scale"})
-    request = JobCreate.model_validate({"model": reference, **told})
+    request = _job(reference, **told)
     model = job_plans.usable(session, owner_id, request)
     request, counts, notes = job_plans.resolved(session, owner_id, request, model)
     labels = [label for label, count in counts for _ in range(count)]
@@ -75,7 +75,7 @@ def decoded(session: Session, owner_id: UUID, reference: str, wanted: DecodeCrea
         NotFound, Conflict, UnknownLabel: as for a job.
         InvalidRequest: latents of another length, or not one label for each.
     """
-    request = JobCreate(model=reference, all=1)
+    request = _job(reference, all=1)
     model = job_plans.usable(session, owner_id, request)
     config = model.config or {}
     dimensions = int(config.get("latent_dim", 0))
@@ -119,6 +119,12 @@ def decoded(session: Session, owner_id: UUID, reference: str, wanted: DecodeCrea
         coordinates=wanted.coordinates,
     )
     return _asked(model, work, [], is_drawn=False)
+
+
+def _job(reference: str, **wanted: object) -> JobCreate:
+    """A job's request; a reference that no model can have is looked up in vain, as any other."""
+    request = JobCreate.model_validate({"model": "model", **wanted})
+    return request.model_copy(update={"model": reference})
 
 
 def to_schema(asked: Asked, made: Made) -> Preview:

@@ -44,13 +44,15 @@ def strength_of(model: Model, sampler: str) -> float | None:
     return _recommended(model).strength if sampler == "neighbour" else None
 
 
-def gate_of(model: Model, temperature: float) -> Gate | None:
+def gate_of(model: Model, sampler: str, temperature: float) -> Gate | None:
     """The recommended gate, as far as the model keeps what it takes.
 
-    None at temperature 0, where every image is the likeliest one and the same again and again.
+    None at temperature 0 where every image is the likeliest one and the same again and again.
+    Samplers that start from real images still make different ones, and nothing but copies of them
+    at worst.
     """
     gate = _recommended(model).gate
-    if gate is None or temperature == 0:
+    if gate is None or (temperature == 0 and sampler not in STARTING_FROM_IMAGES):
         return None
     return gate.model_copy(
         update={"reject_copies": gate.reject_copies and model.index_key is not None}

@@ -307,9 +307,9 @@ def _subject(
 ) -> dict[str, Any]:
     """What is reported on: a job as it was made, or a model as a job makes images of it."""
     if job is None:
-        wanted = gate_of(model, 1.0)
-        gate = None if wanted is None else wanted.model_dump()
         sampler = sampler_of(model, owner_id)
+        wanted = gate_of(model, sampler, 1.0)
+        gate = None if wanted is None else wanted.model_dump()
         strength = strength_of(model, sampler)
     else:
         sampler, gate, strength = job.sampler, job.gate, job.strength

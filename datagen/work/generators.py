@@ -58,12 +58,15 @@ class Generator:
 
 
 class GeneratorCache:
-    """The generators used last, by the digests of their weights."""
+    """The generators used last, by the digests of all that they consist of.
+
+    Models of the same weights may keep other examples, and know copies by another index.
+    """
 
     def __init__(self, storage: Storage, device: str) -> None:
         self._storage = storage
         self._device = resolve_device(device)
-        self._kept: OrderedDict[tuple[str, str], Generator] = OrderedDict()
+        self._kept: OrderedDict[tuple[str | None, ...], Generator] = OrderedDict()
 
     def get(self, files: ModelFiles) -> Generator:
         """The generator of these files, loaded from the store where it is not at hand.
@@ -71,7 +74,7 @@ class GeneratorCache:
         Raises:
             InvalidFile: weights that are missing from the store, damaged, or not the ones named.
         """
-        name = (files.generator.digest, files.judge.digest)
+        name = files.digests()
         if name not in self._kept:
             self._kept[name] = self._loaded(files)
             if len(self._kept) > KEPT:

@@ -390,7 +390,7 @@ def _run_fit(
     fit_prior(
         model,
         posteriors(model, train, options.seed),
-        posteriors(model, validation, options.seed),
+        posteriors(model, validation, options.seed, are_held_out=True),
         options.prior,
     )
     return True
@@ -420,7 +420,7 @@ def _fit_samplers(
 ) -> tuple[dict[str, Any], Examples | None]:
     """Fit what the samplers draw from, and write the examples; what was found out about them."""
     found = posteriors(model, parts.train, options.seed, check)
-    held_out = posteriors(model, parts.validation, options.seed, check)
+    held_out = posteriors(model, parts.validation, options.seed, check, are_held_out=True)
     costs = fit_prior(model, found, held_out, options.prior)
     metrics: dict[str, Any] = {
         "prior": next(iter(costs)) if model.flow is None else "flow",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -90,14 +91,28 @@ def held_out_of(data: TrainingData, options: TrainingOptions) -> tuple[TrainingD
     """Hold a share of each class out, by seed; a class of one image stays in training.
 
     So does a small class where nobody asked for a share: a few images teach more than they tell.
+    All copies of an image are on the same side, whatever their labels.
     """
     least = 0 if "validation_fraction" in options.model_fields_set else FEWEST_TO_HOLD_OUT
     labels = data.all_labels.numpy()
     order = torch.randperm(len(labels), generator=generator_at(options.seed, "split", 0)).numpy()
+    first = _first_copies(data)
     held = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         own = order[labels[order] == label]
         if len(own) >= least:
-            held[own[: int(len(own) * options.validation_fraction)]] = True
+            different = own[first[own] == own]
+            held[different[: int(len(different) * options.validation_fraction)]] = True
+    held = held[first]
     train, validation = np.flatnonzero(~held), np.flatnonzero(held)
     return data.subset(torch.from_numpy(train)), data.subset(torch.from_numpy(validation))
+
+
+def _first_copies(data: TrainingData) -> np.ndarray:
+    """For each image the row of the first one with the same pixels, int64 (N,)."""
+    seen: dict[bytes, int] = {}
+    first = np.empty(len(data), dtype=np.int64)
+    for rows in data.pieces():
+        for row, pixels in zip(rows.tolist(), data.pixels(rows), strict=True):
+            first[row] = seen.setdefault(hashlib.sha256(pixels.tobytes()).digest(), row)
+    return first

@@ -196,3 +196,30 @@ def test_long_looks_at_images_and_classes_can_be_stopped():
         posteriors(tiny_model(), striped_data(9), seed=1, check=check)
     with pytest.raises(Cancelled):
         fit_density(tiny_model(latent_dim=3, class_count=2), found, found, 7, check)
+
+
+def test_held_out_posteriors_have_noise_of_their_own():
+    model, data = tiny_model(), striped_data(25)
+    learnt, held_out = (posteriors(model, data, seed=1, are_held_out=out) for out in (False, True))
+
+    assert torch.equal(learnt.mean, held_out.mean)
+    noise = [(found.samples - found.mean) / found.spread for found in (learnt, held_out)]
+    assert abs(float(torch.corrcoef(torch.stack([part.flatten() for part in noise]))[0, 1])) < 0.4
+
+
+def test_normal_of_each_class_is_not_taken_for_noise_that_both_sides_share():
+    # All posteriors are N(0, I), so nothing is to be had over it.
+    count, dims = 120, 64
+    nothing = torch.zeros(count, dims, dtype=torch.float64)
+    labels = torch.arange(count) % 3
+
+    def drawn(seed, rows):
+        noise = torch.randn(
+            rows, dims, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+        )
+        return Posteriors(
+            nothing[:rows], nothing[:rows] + 1.0, noise, labels[:rows], torch.arange(rows)
+        )
+
+    model = tiny_model(latent_dim=dims)
+    assert next(iter(fit_prior(model, drawn(0, count), drawn(1, 15), None))) == "standard"

@@ -196,3 +196,14 @@ def test_large_pictures_are_looked_at_a_few_at_once_and_come_to_the_same(real, i
     others = blobs(100, seed=3), np.arange(100) % 3
     for one, two in zip(found.nearest(*others), index.nearest(*others), strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+def test_class_whose_images_are_all_there_twice_still_tells_near_copies():
+    images = blobs(200)
+    labels = np.zeros(400, dtype=np.int64)
+    index = index_of(np.concatenate([images, images]).__getitem__, labels, 1)
+    noise = np.random.default_rng(1).normal(0, 4, images.shape)
+    near = np.clip(images + noise, 0, 255).round().astype(np.uint8)
+
+    assert index.copies(near, labels[:200]).mean() > 0.99
+    assert index.copies(blobs(200, seed=2), labels[:200]).mean() < 0.1

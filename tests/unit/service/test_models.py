@@ -18,7 +18,7 @@ from datagen.errors import (
 )
 from datagen.queue import RUN_TRAINING
 from datagen.service import keys, models, sharing, trainings
-from datagen.service.common import next_version
+from datagen.service.common import find_model, next_version
 
 
 def test_training_is_queued_and_a_message_sent(engine, settings, owner, dataset):
@@ -283,3 +283,17 @@ def test_others_public_models_cannot_be_removed(engine, owner, model):
 
     with writing(engine) as session, pytest.raises(NotFound, match="of yours"):
         models.remove(session, new_id(), "pets", force=True)
+
+
+def test_model_without_a_trained_version_says_so_to_whoever_would_use_it(
+    engine, settings, owner, training
+):
+    with reading(engine) as session, pytest.raises(NotFound, match=r"no trained version.*queued"):
+        find_model(session, owner.id, training.name, usable=True)
+
+
+def test_prior_of_each_label_is_refused_for_a_family_without_labels(
+    engine, settings, owner, dataset
+):
+    with pytest.raises(InvalidRequest, match="'learnt', a prior of each label"):
+        create(engine, settings, owner, options={"family": "vae", "prior": "learnt"})

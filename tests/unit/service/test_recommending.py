@@ -114,10 +114,17 @@ def test_recommended_gate_refuses_no_copies_where_the_model_cannot_tell_them(
     assert (gate.min_score, gate.reject_copies) == (0.6, False)
 
 
-def test_temperature_0_is_not_gated_unasked(engine, settings, owner, stranger, recommending):
+def test_temperature_0_is_gated_unasked_only_where_images_still_differ(
+    engine, settings, owner, stranger, recommending
+):
     recommending()
 
-    assert made(engine, settings, owner, all=1, temperature=0.0).gate is None
+    for sampler in ("prior", "density"):
+        assert made(engine, settings, owner, all=1, temperature=0.0, sampler=sampler).gate is None
+    for sampler in ("neighbour", "interpolate", "recommended"):
+        gate = made(engine, settings, owner, all=1, temperature=0.0, sampler=sampler).gate
+        assert gate is not None
+        assert gate.reject_copies
 
 
 def test_strength_that_a_job_leaves_open_is_what_the_model_recommends(

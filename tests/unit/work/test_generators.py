@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 
 from datagen.errors import DeviceUnusable, InvalidFile
-from datagen.service.model_files import ModelFiles
+from datagen.quality.training_index import index_of, save_index
+from datagen.service.model_files import ModelFiles, StoredFile
 from datagen.work import generators
 from datagen.work.generators import KEPT, GeneratorCache, fetched, use_threads
 
@@ -76,3 +81,18 @@ def test_more_worker_processes_than_cores_have_a_thread_each(settings):
     use_threads(settings.model_copy(update={"workers": 1024}))
 
     assert torch.get_num_threads() == 1
+
+
+def test_models_of_the_same_weights_have_an_index_of_their_own(storage, model, tmp_path):
+    bare = ModelFiles.of(model)
+    shape, classes = tuple(model.image_shape), len(model.class_names)
+    images = np.random.default_rng(0).integers(0, 256, (12, *shape), dtype=np.uint8)
+    path = tmp_path / "index.safetensors"
+    save_index(path, index_of(images.__getitem__, np.arange(12) % classes, classes))
+    storage.put("models/index", path.read_bytes())
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    cache = GeneratorCache(storage, "cpu")
+
+    assert cache.get(bare).index is None
+    assert cache.get(replace(bare, index=StoredFile("models/index", digest))).index is not None
+    assert cache.get(bare).index is None

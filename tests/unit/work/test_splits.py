@@ -6,7 +6,8 @@ import torch
 from tiny import SHAPE
 
 from datagen.model.data import TrainingData
-from datagen.work.splits import stratified_sample
+from datagen.model.training_options import TrainingOptions
+from datagen.work.splits import held_out_of, stratified_sample
 
 CPU = torch.device("cpu")
 
@@ -46,3 +47,20 @@ def test_some_images_are_chosen_by_the_seed_alone():
 
 def test_some_images_of_very_many_classes_are_one_of_each_at_least():
     assert np.bincount(stratified_sample(images_of((5,) * 40), 20, 0).all_labels).min() == 1
+
+
+def test_copies_of_an_image_are_all_held_out_or_none_is():
+    random = np.random.default_rng(0)
+    once = random.integers(0, 256, (200, *SHAPE), dtype=np.uint8)
+    labels = np.tile(np.arange(200) % 2, 2)
+    # Some copies have another label.
+    labels[200:210] = 1 - labels[200:210]
+    data = TrainingData.on(CPU, np.concatenate([once, once]), labels)
+    train, held_out = held_out_of(data, TrainingOptions())
+
+    assert 30 <= len(held_out) <= 44
+    assert len(train) + len(held_out) == 400
+    numbers = [
+        set((part.numbers(torch.arange(len(part))) % 200).tolist()) for part in (train, held_out)
+    ]
+    assert not numbers[0] & numbers[1]
