@@ -31,6 +31,10 @@ KERNEL_SIDE = 9
 # Spread of what reconstructions lack by its median, as a share of its standard deviation: 1 of a
 # normal that is the same everywhere (gravel 0.85), and far less of edges (photographs 0.6).
 LEAST_EVENNESS = 0.75
+# Of how far the pixels of an image lie from their mean, squared, the share that reconstructions may
+# lack for it to be a texture (gravel 0.1 to 0.4). Of a decoder that has learnt little it is nearly
+# all (0.9 after 60 steps), alike everywhere, and as noise it would hide the little that there is.
+MOST_MISSING = 0.6
 # A texture is most of what is missing if its level is beyond so many times that of white noise.
 TEXTURE_BEYOND = 2.0
 _LEAST = 1e-12
@@ -127,7 +131,8 @@ def missing_grain(real: np.ndarray, reconstructed: np.ndarray) -> Grain:
 def missing_texture(real: np.ndarray, reconstructed: np.ndarray) -> Grain:
     """All that reconstructions lack, where it is alike everywhere: its level and its spectrum.
 
-    Where it is not, it is mostly edges, which as noise would hide what the images show.
+    Where it is not, it is mostly edges, which as noise would hide what the images show; and where
+    it is most of what the images show, the decoder has not learnt them yet.
 
     The kernel is the zero-phase one of the mean power spectrum (Galerne, Gousseau and Morel,
     "Random phase textures", 2011), cut to a few pixels around its middle.
@@ -141,9 +146,10 @@ def missing_texture(real: np.ndarray, reconstructed: np.ndarray) -> Grain:
         return Grain()
     power = np.zeros((real.shape[1], real.shape[2], real.shape[3] // 2 + 1))
     mixed = np.zeros((real.shape[1], real.shape[1]))
-    robust = plain = 0.0
+    robust = plain = shown = 0.0
     for image, own in zip(real, reconstructed, strict=True):
         apart = image.astype(np.float64) - own
+        shown += float(image.var(axis=(1, 2), dtype=np.float64).sum())
         apart -= apart.mean(axis=(1, 2), keepdims=True)
         power += np.abs(np.fft.rfft2(apart)) ** 2
         flat = apart.reshape(len(apart), -1)
@@ -152,7 +158,9 @@ def missing_texture(real: np.ndarray, reconstructed: np.ndarray) -> Grain:
         plain += float(flat.std())
     variances = np.diag(mixed) / (len(real) * math.prod(real.shape[2:]))
     levels = np.sqrt(variances).round(2)
-    if levels.max(initial=0.0) < LEAST_GRAIN or robust < LEAST_EVENNESS * plain:
+    is_even = robust >= LEAST_EVENNESS * plain
+    is_learnt = len(real) * variances.sum() <= MOST_MISSING * shown
+    if levels.max(initial=0.0) < LEAST_GRAIN or not (is_even and is_learnt):
         return Grain()
     whole = np.fft.fftshift(np.fft.irfft2(np.sqrt(power.sum(axis=0)), s=real.shape[2:]))
     middle = [length // 2 for length in real.shape[2:]]

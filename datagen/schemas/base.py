@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Generic, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -160,24 +160,6 @@ def first_problem(error: ValidationError) -> tuple[str, str]:
     return ".".join(str(part) for part in first["loc"]), str(first["msg"])
 
 
-def _may_be_boolean(annotation: Any) -> bool:
-    """Whether true or false may stand in a field; of a field of fields, these are asked."""
-    if annotation in {bool, Any} or (
-        isinstance(annotation, type) and issubclass(annotation, BaseModel)
-    ):
-        return True
-    if get_origin(annotation) is Literal:
-        return any(isinstance(value, bool) for value in get_args(annotation))
-    return any(_may_be_boolean(part) for part in get_args(annotation))
-
-
-def _holds_boolean(value: Any) -> bool:
-    parts = value.values() if isinstance(value, Mapping) else value
-    if isinstance(value, list | tuple | Mapping):
-        return any(map(_holds_boolean, parts))
-    return isinstance(value, bool)
-
-
 class Request(BaseModel):
     """A body that a client sends."""
 
@@ -195,18 +177,6 @@ class Request(BaseModel):
                 raise ValueError(f"the name of a field holds {why_unfit(found)}")
             if (found := unfit_character(part)) is not None:
                 raise ValueError(f"'{name}' holds {why_unfit(found)}")
-        return value
-
-    @model_validator(mode="before")
-    @classmethod
-    def _has_no_boolean_for_a_number(cls, value: Any) -> Any:
-        """Refuse true and false where a number is meant; Pydantic reads them as 1 and 0."""
-        if not isinstance(value, Mapping):
-            return value
-        for name, field in cls.model_fields.items():
-            part = value.get(name)
-            if _holds_boolean(part) and not _may_be_boolean(field.annotation):
-                raise ValueError(f"'{name}' holds true or false; give something else")
         return value
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 
 import torch
@@ -71,6 +71,7 @@ def measured_pace(
     options: TrainingOptions,
     *,
     is_compared: bool,
+    check: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """Seconds that an epoch of each stage takes here; a few steps of each are timed, on copies.
 
@@ -80,6 +81,7 @@ def measured_pace(
         data: what they learn from.
         options: how.
         is_compared: whether classifiers will compare samplers: images are held out for that.
+        check: called before every step, which takes seconds on large pictures; raises to stop.
     """
     nothing = data.subset(torch.arange(0))
     perceptual = None
@@ -96,7 +98,7 @@ def measured_pace(
         stages.append(FlowFit(copy.deepcopy(model), few, nothing, options))
     if options.refine_epochs:
         stages.append(Refinement(copy.deepcopy(model), data, nothing, options))
-    pace = {stage.name: seconds_an_epoch(stage) for stage in stages}
+    pace = {stage.name: seconds_an_epoch(stage, check) for stage in stages}
     if perceptual is not None:
         pace[FeatureFit.name] = pace[JudgeFit.name]
     an_image = {stage.name: pace[stage.name] / images_an_epoch(stage) for stage in stages[:2]}
@@ -230,17 +232,21 @@ def seconds_after(stage: str, pace: Mapping[str, float], options: TrainingOption
     return stages + options.evaluation_steps * pace.get(EVALUATION, 0.0)
 
 
-def seconds_an_epoch(stage: Stage) -> float:
-    """Seconds that an epoch of a stage takes now; a few of its steps are taken for that."""
+def seconds_an_epoch(stage: Stage, check: Callable[[], None] = lambda: None) -> float:
+    """Seconds that an epoch of a stage takes now; a few of its steps are taken for that.
+
+    `check` is called before each of them; it raises to stop.
+    """
     stage.prepare()
-    _seconds_a_step(stage, 0, WARM_UP_STEPS)
-    return _seconds_a_step(stage, WARM_UP_STEPS, TIMED_STEPS) * stage.steps_per_epoch
+    _seconds_a_step(stage, 0, WARM_UP_STEPS, check)
+    return _seconds_a_step(stage, WARM_UP_STEPS, TIMED_STEPS, check) * stage.steps_per_epoch
 
 
-def _seconds_a_step(stage: Stage, first: int, steps: int) -> float:
+def _seconds_a_step(stage: Stage, first: int, steps: int, check: Callable[[], None]) -> float:
     """Mean of so many steps, or of fewer where they take long."""
     began = time.perf_counter()
     for done in range(1, steps + 1):
+        check()
         stage.step(first + done - 1)
         seconds = time.perf_counter() - began
         if seconds >= ENOUGH_SECONDS:

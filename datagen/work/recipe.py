@@ -129,7 +129,9 @@ def train(
         options = options.starting_from(parent.model.config, images.image_shape)
     state = _state(folder / STATE, training_digest)
     if not state.options:
-        options, state.pace = _sized_for_budget(options, images, counts.tolist(), parts, device)
+        options, state.pace = _sized_for_budget(
+            options, images, counts.tolist(), parts, device, check
+        )
         state.options = options.model_dump(mode="json")
     # Those that it began with, whatever another version of the recipe would choose.
     options = TrainingOptions.model_validate(state.options)
@@ -139,7 +141,7 @@ def train(
         start_from(model, parent.model, images.class_names, parent.class_names)
     # Kept: a training that goes on keeps to the plan of the stage that it is in.
     state.pace = state.pace or measured_pace(
-        model, judge, parts.train, options, is_compared=len(parts.validation) > 0
+        model, judge, parts.train, options, is_compared=len(parts.validation) > 0, check=check
     )
     usual, count = options, len(parts.train)
     options, parts = _within_budget(options, parts, state, given)
@@ -222,6 +224,7 @@ def _sized_for_budget(
     counts: list[int],
     parts: Parts,
     device: torch.device,
+    check: Callable[[], None],
 ) -> tuple[TrainingOptions, dict[str, float]]:
     """The options filled in, with the largest networks that the time budget has enough steps for.
 
@@ -235,7 +238,9 @@ def _sized_for_budget(
             return filled, {}
         own = _sampled(parts, filled)
         model, judge = _modules(images.image_shape, len(counts), filled, device)
-        pace = measured_pace(model, judge, own.train, filled, is_compared=len(own.validation) > 0)
+        pace = measured_pace(
+            model, judge, own.train, filled, is_compared=len(own.validation) > 0, check=check
+        )
         if has_enough_steps(pace, filled, len(own.train)):
             break
     return filled, pace

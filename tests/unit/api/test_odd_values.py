@@ -94,19 +94,6 @@ def test_a_path_that_is_no_text_is_404(api: Api) -> None:
         assert api("POST", f"/v1/models/{odd}/preview", json={"all": 1}).status_code == 404
 
 
-def test_true_and_false_are_no_numbers(api: Api) -> None:
-    for path, body in (
-        ("/v1/models", {"name": "m", "dataset": "d", "options": {"epochs": True}}),
-        ("/v1/models", {"name": "m", "dataset": "d", "options": {"time_budget": True}}),
-        ("/v1/jobs", {"model": "mnist", "labels": {"3": True}}),
-        ("/v1/models/mnist/decode", {"latents": [[True] * 16], "labels": ["3"]}),
-    ):
-        answer = api("POST", path, json=body)
-
-        assert answer.status_code == 422, (path, body, answer.text)
-        assert "true or false" in answer.text
-
-
 def test_numbers_that_are_none_are_422(api: Api) -> None:
     for path, body in (
         ("/v1/exports", '{"dataset": "d", "format": "parquet", "min_score": NaN}'),

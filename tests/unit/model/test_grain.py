@@ -104,33 +104,40 @@ def test_grey_and_clean_images_have_no_correlation():
     assert noise_correlation(pictures(channels=3)) == 0.0
 
 
+def lit(count=COUNT, channels=1, shape=(32, 30)):
+    """Smooth surfaces that are lit from one side, uint8 (N, C, H, W)."""
+    light = np.linspace(60.0, 180.0, shape[0]).round().astype(np.uint8)
+    return np.tile(light[:, None], (count, channels, 1, shape[1]))
+
+
 def textured(count=COUNT, channels=1, shape=(32, 30), seed=0):
-    """Grey surfaces whose noise is alike along a row, uint8 (N, C, H, W)."""
+    """The same, rough: their noise is alike along a row."""
     white = np.random.default_rng(seed).normal(0.0, 8.0, (count, channels, *shape))
     rough = sum(np.roll(white, shift, axis=-1) for shift in (-1, 0, 1))
-    return (120.0 + rough).clip(0, 255).round().astype(np.uint8)
+    return (lit(count, channels, shape) + rough).clip(0, 255).round().astype(np.uint8)
 
 
 def along(images, shift, axis):
     """Mean correlation of pixels that are so far apart."""
-    centred = images.astype(float) - images.mean(axis=(2, 3), keepdims=True)
+    centred = images.astype(float) - lit()
     return float((centred * np.roll(centred, shift, axis=axis)).mean() / np.square(centred).mean())
 
 
 def test_texture_has_the_level_and_the_spectrum_of_what_reconstructions_lack():
-    real, flat = textured(), np.full_like(textured(), 120)
-    grain = missing_texture(real, flat)
+    real, smooth = textured(), lit()
+    grain = missing_texture(real, smooth)
     number = np.arange(COUNT)
-    made = with_grain(flat, grain, 3, number, np.zeros_like(number))
+    made = with_grain(smooth, grain, 3, number, np.zeros_like(number))
 
-    assert made.std() == pytest.approx(real.std(), rel=0.05)
+    spread = [float((images.astype(float) - smooth).std()) for images in (made, real)]
+    assert spread[0] == pytest.approx(spread[1], rel=0.05)
     for shift, axis in ((1, -1), (2, -1), (1, -2), (4, -1)):
         assert along(made, shift, axis) == pytest.approx(along(real, shift, axis), abs=0.08)
 
 
 def test_texture_comes_first_where_more_than_white_noise_is_missing():
-    surface = textured().repeat(2, axis=2).repeat(2, axis=3)
-    flat = np.full_like(surface, 120)
+    surface, flat = (images.repeat(2, axis=2).repeat(2, axis=3) for images in (textured(), lit()))
+    assert missing_texture(surface, flat)
     assert grains_to_try(surface, flat)[0] == missing_texture(surface, flat)
 
     noisy, smooth = pictures(noise=8.0), pictures()
@@ -141,18 +148,19 @@ def test_texture_comes_first_where_more_than_white_noise_is_missing():
 
 def test_texture_of_channels_that_are_alike_is_alike():
     real = np.repeat(textured(), 3, axis=1)
-    grain = missing_texture(real, np.full_like(real, 120))
+    grain = missing_texture(real, lit(channels=3))
 
     assert grain.correlation == pytest.approx(1.0, abs=0.01)
     assert len(set(grain.levels)) == 1
     apart = textured(channels=3)
-    assert missing_texture(apart, np.full_like(apart, 120)).correlation < 0.05
+    assert missing_texture(apart, lit(channels=3)).correlation < 0.05
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 3, 2, 5), (3, 1, 8, 40), (2, 3, 33, 9)])
 def test_texture_of_any_height_and_width_is_added(shape):
     real = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    grain = missing_texture(real, np.full_like(real, 120))
+    # Of half the contrast.
+    grain = missing_texture(real, real // 2 + 60)
     number = np.arange(len(real))
 
     assert with_grain(real, grain, 3, number, number).shape == shape
@@ -164,7 +172,7 @@ def test_reconstructions_that_lack_nothing_have_no_texture():
 
 
 def test_texture_of_an_image_depends_on_its_own_counters_alone():
-    images, grain = textured(), missing_texture(textured(), np.full_like(textured(), 120))
+    images, grain = textured(), missing_texture(textured(), lit())
     index, attempt = np.arange(COUNT) + 7, np.arange(COUNT) % 3
     whole = with_grain(images, grain, 9, index, attempt)
     for rows in (np.array([5]), np.arange(30)[::-1]):
@@ -179,3 +187,11 @@ def test_edges_that_reconstructions_lack_are_no_texture():
     )
     assert np.abs(real.astype(int) - soft).mean() > 1.0
     assert missing_texture(real, soft) == Grain()
+
+
+def test_decoder_that_has_learnt_next_to_nothing_lacks_no_texture():
+    real = textured()
+    mean = np.broadcast_to(real.mean(axis=(2, 3), keepdims=True).astype(np.uint8), real.shape)
+
+    assert missing_texture(real, mean) == Grain()
+    assert len(grains_to_try(real, mean)[0].kernel) == 0

@@ -468,7 +468,7 @@ def test_networks_that_are_outgrown_are_told(train, monkeypatch):
     assert read_header(child / GENERATOR).metrics["notes"] == [recipe.OUTGROWN]
 
 
-@pytest.mark.parametrize(("seconds", "preset"), [(10_000.0, "base"), (1_000.0, "small")])
+@pytest.mark.parametrize(("seconds", "preset"), [(20_000.0, "base"), (1_000.0, "small")])
 def test_networks_for_pictures_are_small_where_there_is_time_for_few_steps(
     train, monkeypatch, seconds, preset
 ):
