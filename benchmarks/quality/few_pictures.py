@@ -135,8 +135,8 @@ def main() -> None:
     path = RESULTS / "quality-few-pictures.json"
     document: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     for which, seeds in found.items():
-        # Sets that were measured before are kept.
-        document[which] = {
+        # Sets that were measured before are kept, with and without the ablation.
+        document[f"{which}, alone" if given.alone else which] = {
             "per_class": given.per_class,
             "budget": given.budget,
             "machine": machine(os.cpu_count() or 1),

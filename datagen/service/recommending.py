@@ -48,8 +48,7 @@ def gate_of(model: Model, sampler: str, temperature: float) -> Gate | None:
     """The recommended gate, as far as the model keeps what it takes.
 
     None at temperature 0 where every image is the likeliest one and the same again and again.
-    Samplers that start from real images still make different ones, and nothing but copies of them
-    at worst.
+    Samplers that start from real images still make different images then, which may be copies.
     """
     gate = _recommended(model).gate
     if gate is None or (temperature == 0 and sampler not in STARTING_FROM_IMAGES):

@@ -10,6 +10,7 @@ from tiny import CPU, SHAPE, striped_images
 from datagen.errors import Cancelled, InvalidFile, InvalidRequest
 from datagen.model.checkpoint import load_generator
 from datagen.model.examples import load_examples
+from datagen.model.fitting import posteriors
 from datagen.model.header import read_header
 from datagen.model.state import TrainingState
 from datagen.model.training_options import TrainingOptions
@@ -90,6 +91,23 @@ def test_training_leaves_the_global_randomness_alone(train):
     train(refine_epochs=1)
 
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_held_out_images_decide_between_priors_by_noise_of_their_own(train, monkeypatch):
+    seen = []
+
+    def spied(model, data, *more, are_held_out=False):
+        seen.append((len(data), are_held_out))
+        return posteriors(model, data, *more, are_held_out=are_held_out)
+
+    monkeypatch.setattr(recipe, "posteriors", spied)
+    _, folder = train()
+
+    counts = {part: count for count, part in seen}
+    assert counts[False] == sum(
+        read_header(folder / GENERATOR).metrics["training_images_per_class"]
+    )
+    assert 0 < counts[True] < counts[False]
 
 
 def test_judge_takes_no_part_in_the_generator(train):
