@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from datagen.durations import spelled
+
 # Where metrics and progress of a training hold sentences about it for its user.
 NOTES = "notes"
 
@@ -16,12 +18,14 @@ class QualityRow(NamedTuple):
         name: what was measured.
         generated: of generated images, as text.
         real: the same of real images, as text; empty where there is no such figure.
+        chance: what guessing reaches, as text; empty where that is not known.
         meaning: in a sentence.
     """
 
     name: str
     generated: str
     real: str
+    chance: str
     meaning: str
 
 
@@ -45,13 +49,23 @@ _ROWS = (
     ("coverage", "coverage", "coverage_of_real", _COVERAGE),
     ("reconstruction error", "reconstruction_error", None, _RECONSTRUCTION),
 )
-MEASURES = frozenset(name for row in _ROWS for name in row[1:3] if name is not None)
+# Those that guessing a label reaches something in.
+_GUESSED = frozenset({"judge_agreement", "tstr"})
+MEASURES = frozenset(name for row in _ROWS for name in row[1:3] if name is not None) | {"chance"}
+# A training that took so many times its budget says so.
+OVERRUN = 1.1
 
 
 def quality_rows(metrics: Mapping[str, Any]) -> list[QualityRow]:
     """The figures that a training has measured, in the order of what matters most."""
     return [
-        QualityRow(name, _share(metrics.get(own)), _share(metrics.get(real or "")), meaning)
+        QualityRow(
+            name,
+            _share(metrics.get(own)),
+            _share(metrics.get(real or "")),
+            _share(metrics.get("chance")) if own in _GUESSED else "",
+            meaning,
+        )
         for name, own, real, meaning in _ROWS
         if isinstance(metrics.get(own), int | float)
     ]
@@ -62,6 +76,15 @@ def training_notes(metrics: Mapping[str, Any]) -> list[str]:
     found = metrics.get(NOTES)
     # A file that somebody else wrote may hold anything.
     return [note for note in found if isinstance(note, str)] if isinstance(found, list) else []
+
+
+def overrun(seconds: float, options: Mapping[str, Any]) -> list[str]:
+    """A sentence on a training that took longer than its time budget; [] where it did not."""
+    budget = options.get("time_budget")
+    if not isinstance(budget, int | float) or not 0 < OVERRUN * budget < seconds:
+        return []
+    more = f"{seconds / budget - 1:.0%} more than its time budget of {spelled(budget)}"
+    return [f"The training took {seconds:,.0f} seconds, {more}."]
 
 
 def _share(value: object) -> str:

@@ -131,7 +131,8 @@ def generate(
 ) -> int:
     """Generate labelled images, wait for them, and export them.
 
-    Sampler and gate default to what the model's training found best. Any of --min-score,
+    Sampler and gate default to what the model's training found best, or what usually
+    teaches best where it compared nothing. Any of --min-score,
     --max-attempts, --reject-copies, --reject-duplicates and --on-shortfall sets up a gate, with its
     defaults for the others; so does --gate alone, and --no-gate takes every image.
     """

@@ -20,7 +20,8 @@ class JobOptions(TypedDict, total=False):
         seed: the same request with the same seed gives the same bytes; drawn if None.
         temperature: scales the latents; below 1 is safer and less varied.
         sampler: `prior`, `density`, `neighbour` or `interpolate`; by default the one that the
-            model's training found best, of those that you may use.
+            model's training found best, of those that you may use; what usually teaches best where
+            it compared nothing.
         truncation: keeps the latents' normals within this distance of 0.
         strength: of the sampler `neighbour`, from 0, which gives the real image as the model
             reconstructs it, to 1, which gives one that has nothing to do with it.

@@ -143,13 +143,16 @@ def _quality(info: ExportInfo) -> Iterator[str]:
     models = {job.model_digest: job for job in info.jobs}
     lines = [
         f"| `{_cell(job.model_name)}` (version {job.model_version}) | {row.name} | {row.generated} "
-        f"| {row.real or '-'} |"
+        f"| {row.real or '-'} | {row.chance or '-'} |"
         for job in models.values()
         for row in quality_rows(job.metrics)
     ]
     if lines:
         yield "What the training of each generator measured, with the sampler that it recommends:"
-        heads = ["| model | figure | generated images | real images |", "|---|---|---:|---:|"]
+        heads = [
+            "| model | figure | generated images | real images | guessing |",
+            "|---|---|---:|---:|---:|",
+        ]
         yield "\n".join([*heads, *lines])
         meanings = {row.name: row for job in models.values() for row in quality_rows(job.metrics)}
         yield "\n".join(f"- {row.name}: {row.meaning}" for row in meanings.values())

@@ -11,7 +11,7 @@ from scipy.special import ndtri
 from datagen.model.autoencoders import Autoencoder
 from datagen.model.data import TrainingData, generator_at
 from datagen.model.decoding import Decoder
-from datagen.model.measures import NAMES, correlations, measured
+from datagen.model.measures import correlations, measured_pictures, measured_strokes
 
 # A dimension with less says nothing about the image: its posterior is the prior.
 COLLAPSED_NATS = 0.01
@@ -191,8 +191,9 @@ def what_it_does(
     coordinates[:, direction] = steps
     every = np.repeat(rows, count)
     images = decoded(decoder, space.latents(coordinates, every), every)
-    found = correlations(steps, measured(images), np.repeat(np.arange(len(rows)), count))
-    return dict(zip(NAMES, found.round(4).tolist(), strict=True))
+    measures = measured_strokes if model.config.shows_strokes else measured_pictures
+    found = correlations(steps, measures(images), np.repeat(np.arange(len(rows)), count))
+    return {name: round(r, 4) for name, r in found.items()}
 
 
 def nearest(images: np.ndarray, among: TrainingData) -> tuple[np.ndarray, np.ndarray]:

@@ -99,6 +99,11 @@ class GeneratorConfig(BaseModel):
         return self.family == "cvae"
 
     @property
+    def shows_strokes(self) -> bool:
+        """Whether the images are strokes: grey ones that single-scale networks learn."""
+        return self.image_shape[0] == 1 and not self.levels
+
+    @property
     def label_count(self) -> int:
         """Labels that the networks know: none, the classes, or the classes and the null label."""
         return (self.class_count + self.null_label) if self.is_conditional else 0

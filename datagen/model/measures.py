@@ -1,20 +1,52 @@
-"""What one sees in an image, as numbers: slant, verticality, stroke width, area, brightness.
+"""What one sees in an image, as numbers, to name what a direction of the latents does.
 
-They are made from image moments (Hu, "Visual pattern recognition by moment invariants", 1962) and
-counts, and serve to name what a direction of the latents does.
+Of strokes on a plain ground: slant, verticality, stroke width, area and brightness, from image
+moments (Hu, "Visual pattern recognition by moment invariants", 1962) and counts. Of pictures, where
+strokes mean nothing: brightness, contrast and detail, and in colour saturation and warmth.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
-NAMES = ("slant", "verticality", "stroke width", "area", "brightness")
+STROKES = ("slant", "verticality", "stroke width", "area", "brightness")
+GREY_PICTURES = ("brightness", "contrast", "detail")
+COLOUR_PICTURES = (*GREY_PICTURES, "saturation", "warmth")
 FOREGROUND = 0.5
 _LEAST = 1e-6
 
 
-def measured(images: np.ndarray) -> np.ndarray:
-    """Measures of images uint8 (N, C, H, W), float64 of shape (N, 5), in the order of `NAMES`.
+def measured_pictures(images: np.ndarray) -> dict[str, np.ndarray]:
+    """Measures of pictures uint8 (N, C, H, W), each float64 (N,), by name.
+
+    With pixels from 0 to 1:
+
+    - brightness: mean of the pixels;
+    - contrast: standard deviation of the grey pixels;
+    - detail: mean difference between neighbouring grey pixels;
+    - saturation: mean difference between the largest and the least channel of a pixel;
+    - warmth: mean of red less mean of blue.
+
+    Grey pictures have the first three alone.
+    """
+    values = images.astype(np.float64) / 255.0
+    grey = values.mean(axis=1)  # (N, H, W)
+    across = np.abs(np.diff(grey, axis=2)).sum(axis=(1, 2))
+    down = np.abs(np.diff(grey, axis=1)).sum(axis=(1, 2))
+    pairs = grey[0, :, 1:].size + grey[0, 1:, :].size
+    found = [grey.mean(axis=(1, 2)), grey.std(axis=(1, 2)), (across + down) / max(1, pairs)]
+    if images.shape[1] == 1:
+        return dict(zip(GREY_PICTURES, found, strict=True))
+    mean = values.mean(axis=(2, 3))
+    saturation = (values.max(axis=1) - values.min(axis=1)).mean(axis=(1, 2))
+    found += [saturation, mean[:, 0] - mean[:, 2]]
+    return dict(zip(COLOUR_PICTURES, found, strict=True))
+
+
+def measured_strokes(images: np.ndarray) -> dict[str, np.ndarray]:
+    """Measures of strokes in images uint8 (N, C, H, W), each float64 (N,), by name.
 
     With the brightness of a pixel as its mass, m the moments about the centre of mass, x to the
     right and y downwards:
@@ -39,16 +71,14 @@ def measured(images: np.ndarray) -> np.ndarray:
     padded = np.pad(foreground, ((0, 0), (1, 1), (1, 1)))
     perimeter = (padded[:, 1:] != padded[:, :-1]).sum(axis=(1, 2))
     perimeter = perimeter + (padded[:, :, 1:] != padded[:, :, :-1]).sum(axis=(1, 2))
-    return np.stack(
-        [
-            -both / np.maximum(down, _LEAST),
-            (down - across) / np.maximum(down + across, _LEAST),
-            2.0 * area / np.maximum(perimeter, 1),
-            area / mass[0].size,
-            brightness,
-        ],
-        axis=1,
+    found = (
+        -both / np.maximum(down, _LEAST),
+        (down - across) / np.maximum(down + across, _LEAST),
+        2.0 * area / np.maximum(perimeter, 1),
+        area / mass[0].size,
+        brightness,
     )
+    return dict(zip(STROKES, found, strict=True))
 
 
 def _moments(mass: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -66,23 +96,25 @@ def _moments(mass: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return across, down, both
 
 
-def correlations(values: np.ndarray, found: np.ndarray, groups: np.ndarray) -> np.ndarray:
+def correlations(
+    values: np.ndarray, found: Mapping[str, np.ndarray], groups: np.ndarray
+) -> dict[str, float]:
     """Pearson's r between a value and each measure, within groups alone.
 
     Args:
         values: (N,).
-        found: measures, (N, M).
+        found: measures, each (N,), by name.
         groups: number of each row's group, int64 (N,).
 
     Returns:
-        (M,); 0 where a measure does not change.
+        r of each measure, by name; 0 where a measure does not change.
     """
     count = np.bincount(groups).astype(np.float64)
     count = np.maximum(count, 1.0)
     apart = values - (np.bincount(groups, values) / count)[groups]
-    coefficients = np.zeros(found.shape[1])
-    for number, column in enumerate(found.T):
+    coefficients = {}
+    for name, column in found.items():
         own = column - (np.bincount(groups, column) / count)[groups]
         scale = np.sqrt((apart**2).sum() * (own**2).sum())
-        coefficients[number] = (apart * own).sum() / scale if scale > _LEAST else 0.0
+        coefficients[name] = float((apart * own).sum() / scale) if scale > _LEAST else 0.0
     return coefficients

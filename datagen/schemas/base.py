@@ -61,6 +61,20 @@ def _names_licence(text: str) -> str:
     return text
 
 
+def _no_boolean(value: object) -> object:
+    """Refuse true and false, which pydantic reads as 1 and 0."""
+    if isinstance(value, bool):
+        # pydantic reports a ValueError as a wrong field; a TypeError would pass through it.
+        raise ValueError(  # noqa: TRY004
+            f"write a number, not {str(value).lower()}"
+        )
+    return value
+
+
+WholeNumber = Annotated[int, BeforeValidator(_no_boolean)]
+RealNumber = Annotated[float, BeforeValidator(_no_boolean)]
+
+
 def _shares(value: dict[str, float]) -> dict[str, float]:
     for name, share in value.items():
         if name not in SPLITS:
@@ -72,7 +86,7 @@ def _shares(value: dict[str, float]) -> dict[str, float]:
     return value
 
 
-Shares = Annotated[dict[str, float], AfterValidator(_shares), Field(max_length=len(SPLITS))]
+Shares = Annotated[dict[str, RealNumber], AfterValidator(_shares), Field(max_length=len(SPLITS))]
 License = Annotated[
     str,
     AfterValidator(_names_licence),
@@ -115,9 +129,10 @@ def within_calendar(moment: datetime) -> datetime:
 
 
 Moment = Annotated[AwareDatetime, AfterValidator(within_calendar)]
+
 Count = Annotated[int, Field(ge=1, le=MAX_IMAGES, strict=True)]
 # The distance that the sampler `neighbour` keeps from the real image that it starts from.
-Strength = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
+Strength = Annotated[RealNumber, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 
 
 def _number_in_text(value: object) -> object:

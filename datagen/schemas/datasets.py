@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, Field
 
-from datagen.schemas.base import License, Name, Request, Resource, Seed, Shares
+from datagen.schemas.base import License, Name, Request, Resource, Seed, Shares, WholeNumber
 
 
 def _with_training(shares: dict[str, float]) -> dict[str, float]:
@@ -26,7 +26,9 @@ class DatasetSource(Request):
         description="`sample:mnist`, or a URL under one of the server's `DATAGEN_DATASET_ROOTS`.",
         examples=["sample:mnist", "s3://bucket/datasets/defects.zip"],
     )
-    size: int | None = Field(default=None, ge=1, le=1024, description="Side of every image.")
+    size: WholeNumber | None = Field(
+        default=None, ge=1, le=1024, description="Side of every image."
+    )
     pad: bool = Field(default=False, description="Keep the proportions, and fill up the edges.")
     on_error: Literal["fail", "skip"] = Field(
         default="fail",

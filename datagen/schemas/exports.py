@@ -13,6 +13,7 @@ from datagen.schemas.base import (
     ClassOrder,
     Count,
     License,
+    RealNumber,
     Request,
     Resource,
     Seed,
@@ -70,7 +71,7 @@ class ExportCreate(Request):
         default=None, min_length=1, max_length=100_000, description="Only images of these labels."
     )
     class_order: ClassOrder = "dataset"
-    min_score: float | None = Field(
+    min_score: RealNumber | None = Field(
         default=None, ge=0.0, le=1.0, description="Only synthetic images of this score or more."
     )
     indices: tuple[int, int] | None = Field(

@@ -15,6 +15,7 @@ from datagen.schemas.base import (
     MAX_TRUNCATION,
     SEED_TEXT,
     Count,
+    RealNumber,
     Request,
     Resource,
     Sampler,
@@ -59,7 +60,7 @@ Metadata = Annotated[
 class Gate(Request):
     """Which candidates become images of a job; the others are drawn again."""
 
-    min_score: float = Field(
+    min_score: RealNumber = Field(
         default=0.5,
         ge=0.0,
         le=1.0,
@@ -90,7 +91,10 @@ class Recommended(Resource):
     samplers: tuple[Sampler, ...] = Field(
         default=(), description="The best one that the owner of a job may use is taken."
     )
-    gate: Gate | None = None
+    gate: Gate | None = Field(default=None, description="For images of the best sampler.")
+    gates: dict[Sampler, Gate] = Field(
+        default_factory=dict, description="For those of other samplers, where it is another one."
+    )
     strength: Strength | None = Field(
         default=None, description="Of `neighbour`; absent where the model has no flow as prior."
     )
@@ -156,14 +160,15 @@ class JobCreate(Wanted):
     seed: Seed | None = Field(
         default=None, description="If absent, datagen chooses one, below 2^53, and returns it."
     )
-    temperature: float = Field(default=1.0, ge=0.0, le=MAX_TEMPERATURE, allow_inf_nan=False)
+    temperature: RealNumber = Field(default=1.0, ge=0.0, le=MAX_TEMPERATURE, allow_inf_nan=False)
     sampler: Sampler | Literal["recommended"] = Field(
         default="recommended",
         description="How latents are drawn: from the model's prior of the label, from the density "
         "of its posterior samples, round a real image, or between two of them. By default as the "
-        "model's training found best, under `metrics.recommended`.",
+        "model's training found best, under `metrics.recommended`; as usually teaches best "
+        "where it compared nothing.",
     )
-    truncation: float | None = Field(
+    truncation: RealNumber | None = Field(
         default=None,
         gt=0.0,
         le=MAX_TRUNCATION,

@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import BeforeValidator, Field
 
 from datagen.durations import seconds_of
-from datagen.schemas.base import Name, Request, Resource, Seed, State
+from datagen.schemas.base import Name, RealNumber, Request, Resource, Seed, State, WholeNumber
 
 
 def _seconds(value: object) -> object:
@@ -22,7 +22,7 @@ class TrainingOptionsIn(Request):
     """Options of a training; absent means the recommended value."""
 
     preset: Literal["small", "base", "large"] | None = None
-    time_budget: Annotated[float, BeforeValidator(_seconds)] | None = Field(
+    time_budget: Annotated[RealNumber, BeforeValidator(_seconds)] | None = Field(
         default=None,
         gt=0,
         le=30 * 86_400,
@@ -36,15 +36,15 @@ class TrainingOptionsIn(Request):
         default=None,
         description="What the sampler `prior` draws from; what suits the images if absent.",
     )
-    epochs: int | None = Field(default=None, ge=1, le=10_000)
-    refine_epochs: int | None = Field(default=None, ge=0, le=10_000)
-    judge_epochs: int | None = Field(default=None, ge=1, le=10_000)
-    latent_dim: int | None = Field(default=None, ge=1, le=1024)
-    width: int | None = Field(default=None, ge=8, le=2048)
-    batch_size: int | None = Field(default=None, ge=2, le=65_536)
-    learning_rate: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
-    patience: int | None = Field(default=None, ge=0, le=10_000)
-    average: float | None = Field(default=None, ge=0, lt=1, allow_inf_nan=False)
+    epochs: WholeNumber | None = Field(default=None, ge=1, le=10_000)
+    refine_epochs: WholeNumber | None = Field(default=None, ge=0, le=10_000)
+    judge_epochs: WholeNumber | None = Field(default=None, ge=1, le=10_000)
+    latent_dim: WholeNumber | None = Field(default=None, ge=1, le=1024)
+    width: WholeNumber | None = Field(default=None, ge=8, le=2048)
+    batch_size: WholeNumber | None = Field(default=None, ge=2, le=65_536)
+    learning_rate: RealNumber | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
+    patience: WholeNumber | None = Field(default=None, ge=0, le=10_000)
+    average: RealNumber | None = Field(default=None, ge=0, lt=1, allow_inf_nan=False)
     balanced: bool | None = None
     augment: Literal["none", "affine"] | None = Field(
         default=None, description="Turn, scale, shear and shift images a little while training."
@@ -57,15 +57,15 @@ class TrainingOptionsIn(Request):
     refine_sampler: Literal["prior", "density", "neighbour"] | None = Field(
         default=None, description="What the refinement draws latents from."
     )
-    beta: float | None = Field(default=None, ge=0, le=1000, allow_inf_nan=False)
+    beta: RealNumber | None = Field(default=None, ge=0, le=1000, allow_inf_nan=False)
     kl_schedule: Literal["constant", "linear", "cyclical"] | None = None
-    kl_warmup: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
-    free_bits: float | None = Field(default=None, ge=0, le=100, allow_inf_nan=False)
-    label_dropout: float | None = Field(default=None, ge=0, lt=1, allow_inf_nan=False)
+    kl_warmup: RealNumber | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
+    free_bits: RealNumber | None = Field(default=None, ge=0, le=100, allow_inf_nan=False)
+    label_dropout: RealNumber | None = Field(default=None, ge=0, lt=1, allow_inf_nan=False)
     no_kl: bool | None = None
     no_reconstruction: bool | None = None
     density: bool | None = None
-    examples_per_class: int | None = Field(default=None, ge=0, le=100_000)
+    examples_per_class: WholeNumber | None = Field(default=None, ge=0, le=100_000)
     seed: Seed | None = None
 
 

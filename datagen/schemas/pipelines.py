@@ -25,6 +25,7 @@ from datagen.schemas.base import (
     License,
     Moment,
     Name,
+    RealNumber,
     Request,
     Resource,
     Sampler,
@@ -32,6 +33,7 @@ from datagen.schemas.base import (
     Shares,
     State,
     Strength,
+    WholeNumber,
 )
 from datagen.schemas.datasets import DatasetSource
 from datagen.schemas.jobs import Gate
@@ -56,7 +58,7 @@ def _seconds(value: object) -> object:
 
 
 Duration = Annotated[
-    int,
+    WholeNumber,
     BeforeValidator(_seconds),
     Field(ge=0, le=366 * 86_400, examples=["6h"], description="Seconds, or 90s, 15m, 1.5h, 7d."),
 ]
@@ -155,18 +157,18 @@ class Plan(Request):
 class Checks(Request):
     """What a report must find, else nothing is delivered."""
 
-    min_fidelity: float | None = Field(
+    min_fidelity: RealNumber | None = Field(
         default=None, ge=0.0, le=1.0,
         description="Least balanced share of labels that an independent classifier agrees with.",
     )  # fmt: skip
-    max_copies: float | None = Field(
+    max_copies: RealNumber | None = Field(
         default=None, ge=0.0, le=1.0, description="Largest share of copies of real images."
     )
     usefulness: Literal["helps", "does_not_hurt"] | None = Field(
         default=None, description="What the verdict must be; `does_not_hurt` lets all but `hurts`."
     )
     quick: bool = Field(default=True, description="A report of minutes in place of an hour.")
-    images: int | None = Field(default=None, ge=100, le=100_000)
+    images: WholeNumber | None = Field(default=None, ge=100, le=100_000)
 
 
 class Deliver(Request):
@@ -188,7 +190,7 @@ class Deliver(Request):
         description="Where in the destination: {pipeline}, {date}, {time} (of the due time, UTC), "
         "{run}, {format}.",
     )
-    keep: int | None = Field(
+    keep: WholeNumber | None = Field(
         default=None, ge=1, le=10_000, description="Exports of the pipeline that are kept."
     )
 
@@ -239,8 +241,10 @@ class PipelineApply(Request):
     )
     plan: Plan
     sampler: Sampler | Literal["recommended"] = "recommended"
-    temperature: float = Field(default=1.0, ge=0.0, le=MAX_TEMPERATURE, allow_inf_nan=False)
-    truncation: float | None = Field(default=None, gt=0.0, le=MAX_TRUNCATION, allow_inf_nan=False)
+    temperature: RealNumber = Field(default=1.0, ge=0.0, le=MAX_TEMPERATURE, allow_inf_nan=False)
+    truncation: RealNumber | None = Field(
+        default=None, gt=0.0, le=MAX_TRUNCATION, allow_inf_nan=False
+    )
     strength: Strength | None = None
     gate: Gate | None = Field(
         default=None, description="As for a job: left out, the model's own; null takes every image."
@@ -258,7 +262,7 @@ class PipelineApply(Request):
     on_missed: Literal["run_once", "skip"] = Field(
         default="run_once", description="What is done of due times that nobody saw."
     )
-    retries: int = Field(default=0, ge=0, le=10, description="Of a run that failed.")
+    retries: WholeNumber = Field(default=0, ge=0, le=10, description="Of a run that failed.")
     notify: Notify | None = None
 
     @model_validator(mode="after")

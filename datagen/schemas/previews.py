@@ -11,6 +11,7 @@ from datagen.schemas.base import (
     MAX_TEMPERATURE,
     MAX_TRUNCATION,
     SEED_TEXT,
+    RealNumber,
     Request,
     Resource,
     Sampler,
@@ -24,7 +25,7 @@ MOST_PREVIEWED = 64
 MAX_LATENT = 100.0
 
 Few = Annotated[int, Field(ge=1, le=MOST_PREVIEWED, strict=True)]
-Number = Annotated[float, Field(ge=-MAX_LATENT, le=MAX_LATENT, allow_inf_nan=False)]
+Number = Annotated[RealNumber, Field(ge=-MAX_LATENT, le=MAX_LATENT, allow_inf_nan=False)]
 Shape = Literal["json", "sheet"]
 
 
@@ -54,9 +55,11 @@ class PreviewCreate(Pictured):
         description="This many of a model that knows no labels; the judge then gives them.",
     )
     seed: Seed = Field(default=0, description="A job with this seed begins with the same images.")
-    temperature: float = Field(default=1.0, ge=0.0, le=MAX_TEMPERATURE, allow_inf_nan=False)
+    temperature: RealNumber = Field(default=1.0, ge=0.0, le=MAX_TEMPERATURE, allow_inf_nan=False)
     sampler: Sampler | Literal["recommended"] = "recommended"
-    truncation: float | None = Field(default=None, gt=0.0, le=MAX_TRUNCATION, allow_inf_nan=False)
+    truncation: RealNumber | None = Field(
+        default=None, gt=0.0, le=MAX_TRUNCATION, allow_inf_nan=False
+    )
     strength: Strength | None = None
     gate: Gate | None = Field(
         default=None,
@@ -150,8 +153,10 @@ class PreviewWork(Request):
     coordinates: list[list[Number]] | None = Field(default=None, max_length=MOST_PREVIEWED)
     seed: Seed = 0
     sampler: Sampler = "prior"
-    temperature: float = Field(default=1.0, ge=0.0, le=MAX_TEMPERATURE, allow_inf_nan=False)
-    truncation: float | None = Field(default=None, gt=0.0, le=MAX_TRUNCATION, allow_inf_nan=False)
+    temperature: RealNumber = Field(default=1.0, ge=0.0, le=MAX_TEMPERATURE, allow_inf_nan=False)
+    truncation: RealNumber | None = Field(
+        default=None, gt=0.0, le=MAX_TRUNCATION, allow_inf_nan=False
+    )
     strength: Strength | None = None
     gate: Gate | None = None
 

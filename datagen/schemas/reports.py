@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import Field, model_validator
 
-from datagen.schemas.base import Request, Resource, State
+from datagen.schemas.base import Request, Resource, State, WholeNumber
 from datagen.schemas.models import ModelRef
 
 
@@ -29,7 +29,7 @@ class ReportCreate(Request):
         "By default what the model was trained on, if that is yours.",
     )
     quick: bool = Field(default=False, description="Minutes instead of an hour.")
-    images: int | None = Field(
+    images: WholeNumber | None = Field(
         default=None, ge=1, le=100_000, description="Look at so many of the images at most."
     )
 

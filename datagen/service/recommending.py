@@ -45,12 +45,15 @@ def strength_of(model: Model, sampler: str) -> float | None:
 
 
 def gate_of(model: Model, sampler: str, temperature: float) -> Gate | None:
-    """The recommended gate, as far as the model keeps what it takes.
+    """The gate that is recommended for a sampler, as far as the model keeps what it takes.
 
     None at temperature 0 where every image is the likeliest one and the same again and again.
     Samplers that start from real images still make different images then, which may be copies.
     """
-    gate = _recommended(model).gate
+    recommended = _recommended(model)
+    gate = next(
+        (own for name, own in recommended.gates.items() if name == sampler), recommended.gate
+    )
     if gate is None or (temperature == 0 and sampler not in STARTING_FROM_IMAGES):
         return None
     return gate.model_copy(

@@ -43,6 +43,14 @@ ENOUGH_OF_USUAL = 0.25
 ENOUGH_STEPS = 6_000
 # A training that is planned to take so many times its budget says so.
 OVERRUN = 1.25
+# Up to how many seconds an estimate is given in which unit, and to how many seconds.
+_ESTIMATES = (
+    (2 * 60, "s", 10),
+    (3600, "m", 60),
+    (48 * 3600, "h", 1800),
+    (math.inf, "d", 24 * 3600),
+)
+_SECONDS_OF = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 # Cost of generating an image, as a share of learning from one.
 SHARE_OF_GENERATING = 0.3
 # Of that: a judge is good after a while, and a generator takes all it can get.
@@ -214,9 +222,9 @@ def budget_notes(
 
 
 def _rounded_up(seconds: float) -> str:
-    """An estimate in words: to ten seconds, minutes or hours."""
-    step = 10 if seconds <= 2 * 60 else 60 if seconds <= 2 * 3600 else 3600
-    return spelled(step * math.ceil(seconds / step))
+    """An estimate, written as a time budget is: to ten seconds, a minute, half an hour or a day."""
+    unit, step = next((unit, step) for most, unit, step in _ESTIMATES if seconds <= most)
+    return f"{step * math.ceil(seconds / step) / _SECONDS_OF[unit]:g}{unit}"
 
 
 def _steps(count: int, batch_size: int) -> int:

@@ -389,7 +389,7 @@ def _one_a_class(labels: np.ndarray, count: int) -> np.ndarray:
 
 
 def samples(subject: Subject) -> Drawn:
-    """Images as a job makes them, from the prior of each label."""
+    """Images from the prior of each label, as they are decoded."""
     labels = subject.labels if subject.model.config.is_conditional else np.zeros(8, dtype=np.int64)
     every = np.repeat(labels, COLUMNS)
     index = np.arange(len(every))
@@ -400,7 +400,9 @@ def samples(subject: Subject) -> Drawn:
     grid = images.reshape(len(labels), COLUMNS, *images.shape[1:])
     rows = [Row(row, subject.named(int(label))) for row, label in zip(grid, labels, strict=True)]
     prior = subject.metrics.get("prior", "standard")
-    caption = f"Drawn from the prior ({prior}) at temperature 1{subject.left_out}."
+    # Decoded images: what jobs add to them is the same noise in every figure.
+    without_grain = ", without the grain that jobs add" if subject.model.config.grain else ""
+    caption = f"Drawn from the prior ({prior}) at temperature 1{without_grain}{subject.left_out}."
     figure = plots.image_rows(rows, f"{subject.name}: {caption}")
     return Drawn(figure, caption, {"prior": prior, "seed": SEED})
 

@@ -19,10 +19,11 @@ from datagen.model.fit import held_out_elbo
 from datagen.model.grain import Grain
 from datagen.model.networks import count_parameters
 from datagen.model.training_options import TrainingOptions
+from datagen.model_quality import NOTES
 from datagen.quality.judge import Judge, Scorer, accuracy
 from datagen.quality.training_index import TrainingIndex
 from datagen.quality.tstr import as_arrays
-from datagen.schemas import Recommended
+from datagen.schemas import Gate, Recommended
 from datagen.work.reconstructions import reconstruction_error
 from datagen.work.sampler_choice import (
     Classifiers,
@@ -32,8 +33,17 @@ from datagen.work.sampler_choice import (
     compared,
     usable,
 )
-from datagen.work.sampler_measures import EvaluationContext, coverage_of, measured_per_class
-from datagen.work.splits import Parts
+from datagen.work.sampler_measures import (
+    LEAST_PASSED,
+    EvaluationContext,
+    Measured,
+    coverage_of,
+    measured_per_class,
+)
+from datagen.work.splits import FEWEST_TO_HOLD_OUT, Parts
+
+# Labels that hardly any image passes the gate for, of which each gets its sentence.
+MOST_NAMED = 5
 
 
 def evaluate(
@@ -46,6 +56,7 @@ def evaluate(
     check: Callable[[], None],
     on_progress: Callable[[dict[str, Any]], None] = lambda _progress: None,
     grains: Sequence[Grain] = (),
+    class_names: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The metrics of a trained model, `recommended` among them; `docs/quality.md` explains each.
 
@@ -60,6 +71,7 @@ def evaluate(
         on_progress: notified after each classifier, in the fields of a stage of training.
         grains: noise that generated images may get, in order of preference; the model gets the one
             with which they teach most.
+        class_names: of all labels, for what is said about some of them.
     """
     device = parts.train.device
     context = EvaluationContext(
@@ -95,7 +107,13 @@ def evaluate(
     elbo = held_out_elbo(model, parts.test, options.seed)
     coverage, coverage_of_real = coverage_of(best.sampling, context)
     strength = found["neighbour"].sampling.strength if "neighbour" in found else None
-    recommended = Recommended(samplers=tuple(samplers), gate=gate, strength=strength)
+    others = {name: own.gate for name, own in found.items() if name != samplers[0]}
+    recommended = Recommended(
+        samplers=tuple(samplers),
+        gate=gate,
+        gates={name: other for name, other in others.items() if other != gate},
+        strength=strength,
+    )
     return {
         "recommended": recommended.model_dump(mode="json"),
         "measured_on": parts.measured_on,
@@ -121,7 +139,42 @@ def evaluate(
         "trtr": None if real is None else round(real.test, 5),
         "coverage": _rounded(coverage, 5),
         "coverage_of_real": _rounded(coverage_of_real, 5),
+        "chance": None if classifiers is None else _rounded(classifiers.chance, 5),
+        NOTES: [*_not_compared(parts, is_compared), *_seldom_passing(best, gate, class_names)],
     }
+
+
+def _not_compared(parts: Parts, is_compared: bool) -> list[str]:
+    """Why no sampler was measured against another; [] where they were."""
+    if is_compared:
+        return []
+    why = (
+        "the time budget had no room for it"
+        if len(parts.validation)
+        else f"no image is held out (of classes of {FEWEST_TO_HOLD_OUT} or more a share is)"
+    )
+    usual = "the one that is recommended usually teaches best"
+    return [f"Samplers were not compared, because {why}; {usual}."]
+
+
+def _seldom_passing(best: Measured, gate: Gate, class_names: Sequence[str]) -> list[str]:
+    """What jobs will be short of: labels of whose images hardly any pass the recommended gate."""
+    passed, notes = best.passed(gate), []
+    for label in np.unique(best.labels).tolist():
+        own = best.labels == label
+        if passed[own].mean() >= LEAST_PASSED:
+            continue
+        copies = int((best.copied & own).sum()) if gate.reject_copies else 0
+        name = class_names[label] if label < len(class_names) else str(label)
+        notes.append(
+            f"{int(passed[own].sum()):,} of {int(own.sum()):,} images of {name!r} passed the "
+            f"recommended gate ({copies:,} were copies of training images), so jobs will be short "
+            "of that label."
+        )
+    more = len(notes) - MOST_NAMED
+    return (
+        notes if more <= 0 else [*notes[:MOST_NAMED], f"So they will be of {more:,} more labels."]
+    )
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -165,7 +165,8 @@ def train(
         state.save(folder / STATE)
         return False
     options = options.model_copy(update=state.plan)
-    metrics = _measure(model, judge, parts, options, state, folder, watch) | notes()
+    metrics = _measure(model, judge, parts, options, state, folder, watch, images.class_names)
+    metrics[NOTES] = notes().get(NOTES, []) + metrics[NOTES]
     shared = {
         "class_names": images.class_names,
         "image_shape": images.image_shape,
@@ -194,6 +195,7 @@ def _measure(
     state: TrainingState,
     folder: Path,
     watch: Watch,
+    class_names: Sequence[str],
 ) -> dict[str, Any]:
     """How good a trained model is; writes what its samplers and its gate need into the folder."""
     watch.check()
@@ -207,7 +209,9 @@ def _measure(
     def tell(progress: dict[str, Any]) -> None:
         watch.on_progress(progress | {"history": state.history[-MOST_TOLD:]})
 
-    measured = evaluate(model, judge, parts, options, examples, index, watch.check, tell, grains)
+    measured = evaluate(
+        model, judge, parts, options, examples, index, watch.check, tell, grains, class_names
+    )
     learnt = np.bincount(parts.train.all_labels.numpy(), minlength=model.config.class_count)
     return {
         **fitted,

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from datagen.model_quality import quality_rows, training_notes
+from datagen.model_quality import overrun, quality_rows, training_notes
 
 
 def test_figures_of_generated_images_stand_beside_those_of_real_ones():
@@ -22,6 +22,35 @@ def test_figures_of_generated_images_stand_beside_those_of_real_ones():
         ("coverage", "50.0%", "90.0%"),
         ("reconstruction error", "2.1%", ""),
     ]
+
+
+def test_what_guessing_reaches_stands_beside_what_it_would_reach_something_in():
+    metrics = {"judge_agreement": 0.9, "tstr": 0.8, "coverage": 0.5, "chance": 0.25}
+    assert [(row.name, row.chance) for row in quality_rows(metrics)] == [
+        ("label agreement", "25.0%"),
+        ("TSTR", "25.0%"),
+        ("coverage", ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "options", "sentences"),
+    [
+        (
+            702.0,
+            {"time_budget": 600.0},
+            ["The training took 702 seconds, 17% more than its time budget of 10m."],
+        ),
+        (650.0, {"time_budget": 600.0}, []),
+        (650.0, {}, []),
+        (650.0, {"time_budget": None}, []),
+        # Of a file that somebody else wrote.
+        (650.0, {"time_budget": "10m"}, []),
+        (650.0, {"time_budget": 0}, []),
+    ],
+)
+def test_training_that_took_longer_than_its_budget_says_so(seconds, options, sentences):
+    assert overrun(seconds, options) == sentences
 
 
 def test_what_was_not_measured_is_left_out():

@@ -14,6 +14,7 @@ from datagen.schemas import (
     Dataset,
     DatasetCreate,
     DatasetSource,
+    DecodeCreate,
     Deliver,
     ExportCreate,
     JobCreate,
@@ -22,6 +23,7 @@ from datagen.schemas import (
     PipelineApply,
     Plan,
     PreviewCreate,
+    Request,
     TrainedModel,
 )
 
@@ -183,3 +185,38 @@ def test_what_no_work_could_use_is_refused_when_it_is_written(kind, changes):
 
     with pytest.raises(ValidationError):
         kind.model_validate(good | changes)
+
+
+def requests_of(kind):
+    for one in kind.__subclasses__():
+        yield one
+        yield from requests_of(one)
+
+
+def takes_numbers(schema):
+    kinds = [one.get("type") for one in schema.get("anyOf", [schema])]
+    return bool({"integer", "number"} & set(kinds))
+
+
+def number_fields():
+    for kind in requests_of(Request):
+        for name, schema in kind.model_json_schema()["properties"].items():
+            if takes_numbers(schema):
+                yield pytest.param(kind, name, id=f"{kind.__name__}.{name}")
+
+
+@pytest.mark.parametrize(("kind", "name"), list(number_fields()))
+@pytest.mark.parametrize("value", [True, False])
+def test_true_and_false_are_no_numbers(kind, name, value):
+    with pytest.raises(ValidationError) as refused:
+        kind.model_validate({name: value})
+    wrong = [error for error in refused.value.errors() if error["loc"] == (name,)]
+    assert [error["type"] for error in wrong] != ["missing"]
+    assert wrong
+
+
+def test_shares_and_latents_are_numbers_too():
+    with pytest.raises(ValidationError, match="write a number, not true"):
+        Deliver.model_validate({"format": "parquet", "splits": {"train": True}})
+    with pytest.raises(ValidationError, match="write a number, not false"):
+        DecodeCreate.model_validate({"latents": [[0.5, False]], "labels": ["3"]})

@@ -3,7 +3,7 @@ import { $, $$, api, attempt, make, number, picture } from "./core.js";
 
 const MOST_PREVIEWED = 64;
 const SAMPLERS = {
-  recommended: "What the model's training found to teach classifiers best.",
+  recommended: $("#sampler-help")?.textContent,
   neighbour: "Round a real image of the label: good to train with; for the model's owner alone.",
   density: "From a mixture fitted to the label's images: sharper labels.",
   prior: "From the model's own idea of the label: the most variety.",
@@ -62,6 +62,11 @@ function start() {
       on_shortfall: $("#keep").checked ? "keep" : "fail",
     };
   };
+  const recommended = JSON.parse(form.dataset.recommended);
+  const usualGate = (kind) => {
+    const sampler = kind === "recommended" ? recommended.samplers?.[0] : kind;
+    return recommended.gates?.[sampler] ?? recommended.gate;
+  };
   const drawn = () => {
     const told = {
       seed: seed.value.trim(),
@@ -81,7 +86,7 @@ function start() {
     const labels = Object.fromEntries(some.map((row) => [row.dataset.label, each]));
     const body = { labels, ...drawn() };
     // What a job would leave out is left out here as well; what it draws in its place is not made.
-    const usual = JSON.parse(form.dataset.gate);
+    const usual = usualGate(body.sampler);
     if (body.gate === undefined && usual && body.temperature > 0) body.gate = usual;
     if (body.gate) body.gate = { ...body.gate, reject_duplicates: false, max_attempts: 1 };
     const told = await api(`/v1/models/${model}/preview`, { method: "POST", body, signal });

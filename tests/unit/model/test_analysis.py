@@ -8,7 +8,7 @@ from tiny import CLASSES, CPU, SHAPE, striped_data, tiny_model
 
 from datagen.model import analysis
 from datagen.model.decoding import Decoder
-from datagen.model.measures import NAMES
+from datagen.model.measures import STROKES
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_direction_that_brightens_is_found_out(model, decoder):
     space = analysis.PrincipalDirections(np.zeros((CLASSES, 3)), np.eye(3))
     labels = np.arange(CLASSES)
     found = analysis.what_it_does(model, decoder, space, 0, labels, 2, 7, seed=1)
-    assert list(found) == list(NAMES)
+    assert list(found) == list(STROKES)
     assert found["brightness"] > 0.7
     idle = analysis.what_it_does(model, decoder, space, 1, labels, 2, 7, seed=1)
     assert idle["brightness"] == 0.0

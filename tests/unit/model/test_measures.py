@@ -3,7 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from datagen.model.measures import NAMES, correlations, measured
+from datagen.model.measures import (
+    COLOUR_PICTURES,
+    GREY_PICTURES,
+    correlations,
+    measured_pictures,
+    measured_strokes,
+)
 
 
 def line(*, lean=0.0, wide=3, high=20, side=28, level=255):
@@ -17,7 +23,8 @@ def line(*, lean=0.0, wide=3, high=20, side=28, level=255):
 
 
 def of(*images):
-    return [dict(zip(NAMES, row, strict=True)) for row in measured(np.stack(images))]
+    found = measured_strokes(np.stack(images))
+    return [{name: values[row] for name, values in found.items()} for row in range(len(images))]
 
 
 def test_slant_is_how_far_the_top_leans_for_each_pixel_of_height():
@@ -64,7 +71,40 @@ def test_empty_and_full_images_are_no_trouble():
     blank = np.zeros((2, 3, 5, 4), dtype=np.uint8)
     blank[1] = 255
 
-    assert np.isfinite(measured(blank)).all()
+    for found in (
+        measured_strokes(blank),
+        measured_pictures(blank),
+        measured_pictures(blank[:, :1]),
+    ):
+        assert np.isfinite(list(found.values())).all()
+
+
+def test_pictures_are_measured_by_light_and_colour():
+    red = np.zeros((3, 8, 8), dtype=np.uint8)
+    red[0] = 255
+    striped = np.zeros((3, 8, 8), dtype=np.uint8)
+    striped[:, :, ::2] = 255
+    halves = np.zeros((3, 8, 8), dtype=np.uint8)
+    halves[:, :, :4] = 255
+    found = measured_pictures(np.stack([red, striped, halves, 255 - red]))
+
+    assert tuple(found) == COLOUR_PICTURES
+    assert found["brightness"] == pytest.approx([1 / 3, 1 / 2, 1 / 2, 2 / 3])
+    assert found["contrast"] == pytest.approx([0, 1 / 2, 1 / 2, 0])
+    # Of 112 pairs of neighbours, 56 and 8 differ.
+    assert found["detail"] == pytest.approx([0, 56 / 112, 8 / 112, 0])
+    assert found["saturation"] == pytest.approx([1, 0, 0, 1])
+    assert found["warmth"] == pytest.approx([1, 0, 0, -1])
+
+
+def test_grey_pictures_have_no_colour_to_measure():
+    picture = np.arange(64, dtype=np.uint8).reshape(1, 1, 8, 8)
+
+    assert tuple(measured_pictures(picture)) == GREY_PICTURES
+
+
+def test_pictures_of_one_pixel_have_no_detail():
+    assert measured_pictures(np.full((1, 3, 1, 1), 7, dtype=np.uint8))["detail"] == [0]
 
 
 def test_correlation_is_within_groups_alone():
@@ -74,5 +114,7 @@ def test_correlation_is_within_groups_alone():
     falling = -values
     constant = groups.astype(float)
 
-    found = correlations(values, np.stack([rising, falling, constant], axis=1), groups)
-    assert found == pytest.approx([1.0, -1.0, 0.0])
+    found = correlations(
+        values, {"rising": rising, "falling": falling, "constant": constant}, groups
+    )
+    assert found == pytest.approx({"rising": 1.0, "falling": -1.0, "constant": 0.0})

@@ -15,11 +15,18 @@ GATE = {"min_score": 0.6, "on_shortfall": "keep"}
 def recommending(engine, model):
     """Give the model of three classes a recommendation, and what its samplers take."""
 
-    def change(samplers=("neighbour", "density", "prior"), gate=GATE, strength=None, **changes):
+    def change(
+        samplers=("neighbour", "density", "prior"), gate=GATE, gates=None, strength=None, **changes
+    ):
         with writing(engine) as session:
             row = session.get_one(Model, model.id)
             row.metrics = {
-                "recommended": {"samplers": list(samplers), "gate": gate, "strength": strength},
+                "recommended": {
+                    "samplers": list(samplers),
+                    "gate": gate,
+                    "gates": gates or {},
+                    "strength": strength,
+                },
                 "density_components": 2,
             }
             row.examples_key, row.index_key = "models/examples", "models/index"
@@ -112,6 +119,23 @@ def test_recommended_gate_refuses_no_copies_where_the_model_cannot_tell_them(
 
     assert gate is not None
     assert (gate.min_score, gate.reject_copies) == (0.6, False)
+
+
+def test_each_sampler_has_the_gate_that_was_found_for_it(
+    engine, settings, owner, stranger, recommending
+):
+    gates = {"density": {"min_score": 0.0, "on_shortfall": "keep"}}
+    recommending(gates=gates)
+
+    def least(**wanted):
+        return made(engine, settings, owner, all=1, **wanted).gate.min_score
+
+    assert least() == 0.6
+    assert least(sampler="prior") == 0.6
+    assert least(sampler="density") == 0.0
+    # The best sampler is not for other owners, and neither is its gate.
+    recommending(gates=gates, owner_id=stranger.id, visibility="public")
+    assert least() == 0.0
 
 
 def test_temperature_0_is_gated_unasked_only_where_images_still_differ(

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from datagen.durations import seconds_of
 from datagen.errors import Cancelled
 from datagen.model.training_options import TrainingOptions
 from datagen.work import budget
@@ -126,6 +127,30 @@ def test_training_that_takes_longer_than_its_budget_says_so():
         "stage sees 1,000 images at least once."
     )
     assert len(noted(3.0, epochs=1)) == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "written"),
+    [
+        (4.0, "10s"),
+        (120.0, "120s"),
+        (121.0, "3m"),
+        (3600.0, "60m"),
+        (3601.0, "1.5h"),
+        (6_900.0, "2h"),
+        (48 * 3600.0, "48h"),
+        (202 * 3600.0, "9d"),
+    ],
+)
+def test_estimate_is_written_as_a_time_budget_is(seconds, written):
+    # A pace of the fit alone: 0.9 of the time is for epochs.
+    pace = {"judge": 0.0, "fit": 0.9 * seconds, "refine": 0.0, "evaluation": 0.0}
+    usual = OPTIONS.model_copy(update={"epochs": 1, "batch_size": 50, "refine_epochs": 0})
+    plan = usual.model_copy(update={"time_budget": 1.0, "judge_epochs": 1})
+    (note,) = budget_notes(pace, plan, usual, 1000)
+
+    assert f"takes about {written} on this machine" in note
+    assert seconds_of(written) >= seconds
 
 
 def test_step_that_takes_long_is_timed_once(monkeypatch):

@@ -5,10 +5,14 @@ import pytest
 from tiny import striped_images
 
 from datagen.model.header import read_header
+from datagen.model.samplers import Sampling
 from datagen.quality.judge import Scorer
 from datagen.quality.training_index import TrainingIndex
+from datagen.schemas import Gate
 from datagen.work import sampler_measures
+from datagen.work.evaluation import _seldom_passing
 from datagen.work.recipe import GENERATOR
+from datagen.work.sampler_measures import Measured
 
 
 def test_strength_is_recommended_where_there_is_a_flow_alone(train):
@@ -86,3 +90,65 @@ def test_nothing_is_compared_where_there_is_no_time_for_it(train):
 
     assert (metrics["tstr"], metrics["trtr"], metrics["tstr_by_sampler"]) == (None, None, {})
     assert metrics["recommended"]["samplers"][0] == "neighbour"
+    assert metrics["chance"] is None
+    assert metrics["notes"][0] == (
+        "Samplers were not compared, because the time budget had no room for it; the one that is "
+        "recommended usually teaches best."
+    )
+
+
+def test_says_that_nothing_is_compared_where_no_image_is_held_out(train):
+    metrics = read_header(train(validation_fraction=0.001)[1] / GENERATOR).metrics
+
+    assert metrics["tstr"] is None
+    assert metrics["notes"][0] == (
+        "Samplers were not compared, because no image is held out (of classes of 50 or more a "
+        "share is); the one that is recommended usually teaches best."
+    )
+
+
+def test_guessing_is_right_for_one_label_in_so_many(train):
+    metrics = read_header(train()[1] / GENERATOR).metrics
+
+    assert metrics["tstr"] is not None
+    assert metrics["chance"] == pytest.approx(1 / 3, abs=1e-5)
+
+
+def measured_of(labels, copied=(), scores=()):
+    labels = np.array(labels)
+    return Measured(
+        Sampling(),
+        [1.0, 1.0, 1.0],
+        [1.0, 1.0, 1.0],
+        0.0,
+        np.zeros((len(labels), 1, 2, 2), dtype=np.uint8),
+        labels,
+        np.array(scores or np.ones(len(labels)), dtype=np.float32),
+        np.array(copied or np.zeros(len(labels)), dtype=bool),
+    )
+
+
+def test_label_of_which_hardly_any_image_passes_is_named():
+    labels = [0] * 20 + [1] * 20 + [2] * 20
+    copied = [False] * 20 + [True] * 20 + [False] * 20
+    scores = [0.9] * 40 + [0.9] + [0.1] * 19
+    found = _seldom_passing(measured_of(labels, copied, scores), Gate(), ("a", "b", "c"))
+
+    passed = "passed the recommended gate"
+    short = "so jobs will be short of that label."
+    assert found == [
+        f"0 of 20 images of 'b' {passed} (20 were copies of training images), {short}",
+        f"1 of 20 images of 'c' {passed} (0 were copies of training images), {short}",
+    ]
+    # Where the gate takes copies and any score.
+    lenient = Gate(min_score=0.0, reject_copies=False)
+    assert _seldom_passing(measured_of(labels, copied, scores), lenient, ("a", "b", "c")) == []
+
+
+def test_of_many_labels_that_hardly_pass_a_few_are_named():
+    labels = list(range(9))
+    names = tuple(f"label {number}" for number in labels)
+    found = _seldom_passing(measured_of(labels, [True] * 9), Gate(), names)
+
+    assert len(found) == 6
+    assert found[-1] == "So they will be of 4 more labels."

@@ -99,6 +99,24 @@ def test_captions_say_what_was_found():
     assert "r = " in strips.caption
 
 
+def test_directions_of_pictures_are_named_by_light_and_colour():
+    colour, grey, strokes = (
+        DRAWINGS["latent-strips"](subject(**kind)).numbers["directions"][0]["r"]
+        for kind in ({"shape": (3, 8, 10)}, {"levels": 1, "stride": 2}, {})
+    )
+
+    assert list(colour) == ["brightness", "contrast", "detail", "saturation", "warmth"]
+    assert list(grey) == ["brightness", "contrast", "detail"]
+    assert "stroke width" in strokes
+
+
+def test_samples_say_that_jobs_add_a_grain():
+    own = subject()
+    assert "grain" not in DRAWINGS["samples"](own).caption
+    own.model.config = own.model.config.model_copy(update={"grain": (2.0,)})
+    assert "without the grain that jobs add" in DRAWINGS["samples"](own).caption
+
+
 def test_model_without_curves_has_no_loss_figure():
     assert DRAWINGS["loss"](subject(history=False)) is None
 
