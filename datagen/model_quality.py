@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard, cast
 
-from datagen.durations import spelled
+from datagen.durations import rounded_up, spelled
 
 # Where metrics and progress of a training hold sentences about it for its user.
 NOTES = "notes"
@@ -18,7 +18,7 @@ class QualityRow(NamedTuple):
         name: what was measured.
         generated: of generated images, as text.
         real: the same of real images, as text; empty where there is no such figure.
-        chance: what guessing reaches, as text; empty where that is not known.
+        chance: what guessing reaches, as text; empty where there is no such figure.
         meaning: in a sentence.
     """
 
@@ -52,8 +52,8 @@ _ROWS = (
 # Those that guessing a label reaches something in.
 _GUESSED = frozenset({"judge_agreement", "tstr"})
 MEASURES = frozenset(name for row in _ROWS for name in row[1:3] if name is not None) | {"chance"}
-# A training that took so many times its budget says so.
-OVERRUN = 1.1
+# A training that took so many times its time budget says so.
+_OVERRUN = 1.1
 
 
 def quality_rows(metrics: Mapping[str, Any]) -> list[QualityRow]:
@@ -67,7 +67,7 @@ def quality_rows(metrics: Mapping[str, Any]) -> list[QualityRow]:
             meaning,
         )
         for name, own, real, meaning in _ROWS
-        if isinstance(metrics.get(own), int | float)
+        if _is_figure(metrics.get(own))
     ]
 
 
@@ -81,11 +81,17 @@ def training_notes(metrics: Mapping[str, Any]) -> list[str]:
 def overrun(seconds: float, options: Mapping[str, Any]) -> list[str]:
     """A sentence on a training that took longer than its time budget; [] where it did not."""
     budget = options.get("time_budget")
-    if not isinstance(budget, int | float) or not 0 < OVERRUN * budget < seconds:
+    if not isinstance(budget, float) or _OVERRUN * budget >= seconds:
         return []
     more = f"{seconds / budget - 1:.0%} more than its time budget of {spelled(budget)}"
-    return [f"The training took {seconds:,.0f} seconds, {more}."]
+    return [f"The training took {rounded_up(seconds)}, {more}."]
 
 
 def _share(value: object) -> str:
-    return f"{value:.1%}" if isinstance(value, int | float) else ""
+    return f"{value:.1%}" if _is_figure(value) else ""
+
+
+def _is_figure(value: object) -> TypeGuard[float]:
+    """Whether a file, which somebody else may have written, has a share here."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and 0 <= cast("float", value) <= 1

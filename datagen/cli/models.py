@@ -21,7 +21,7 @@ from datagen.cli.output import (
     write_file,
 )
 from datagen.embedded import Workers
-from datagen.model_quality import MEASURES, NOTES, overrun, quality_rows, training_notes
+from datagen.model_quality import MEASURES, NOTES, quality_rows, training_notes
 
 if TYPE_CHECKING:
     from datagen.schemas import Model, ModelRef, Sampler
@@ -257,10 +257,11 @@ def print_model(model: Model) -> None:
         }
     )
     if rows := quality_rows(model.metrics):
-        print_table(["measured", "generated", "real", "guessing"], [row[:4] for row in rows])
+        heads = ["measured", "generated", "real", "guessing"]
+        # Models of earlier versions do not say what guessing reaches.
+        known = len(heads) if any(row.chance for row in rows) else len(heads) - 1
+        print_table(heads[:known], [row[:known] for row in rows])
     warn(training_notes(model.metrics or model.progress))
-    if model.state == "succeeded":
-        warn(overrun(model.seconds, model.options))
 
 
 def _named(model: ModelRef | None) -> str | None:

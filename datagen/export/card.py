@@ -157,7 +157,7 @@ def _quality(info: ExportInfo) -> Iterator[str]:
         meanings = {row.name: row for job in models.values() for row in quality_rows(job.metrics)}
         yield "\n".join(f"- {row.name}: {row.meaning}" for row in meanings.values())
     notes = [
-        f"- `{_cell(job.model_name)}` (version {job.model_version}): {note}"
+        f"- `{_cell(job.model_name)}` (version {job.model_version}): {_cell(note)}"
         for job in models.values()
         for note in training_notes(job.metrics)
     ]

@@ -20,6 +20,7 @@ from datagen.schemas.base import (
     Shares,
     ShownOnce,
     State,
+    WholeNumber,
 )
 
 
@@ -74,7 +75,7 @@ class ExportCreate(Request):
     min_score: RealNumber | None = Field(
         default=None, ge=0.0, le=1.0, description="Only synthetic images of this score or more."
     )
-    indices: tuple[int, int] | None = Field(
+    indices: tuple[WholeNumber, WholeNumber] | None = Field(
         default=None,
         description="Only synthetic images from the first index to before the second.",
     )

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import BeforeValidator, Field
 
-from datagen.durations import seconds_of
+from datagen.durations import LONGEST_BUDGET, seconds_of
 from datagen.schemas.base import Name, RealNumber, Request, Resource, Seed, State, WholeNumber
 
 
@@ -25,7 +25,7 @@ class TrainingOptionsIn(Request):
     time_budget: Annotated[RealNumber, BeforeValidator(_seconds)] | None = Field(
         default=None,
         gt=0,
-        le=30 * 86_400,
+        le=LONGEST_BUDGET,
         allow_inf_nan=False,
         description="Seconds that the training may take, or 90s, 15m, 1.5h, with the measurements "
         "at its end. Sets the epochs.",

@@ -6,14 +6,56 @@ say nothing; images of those are drawn from the prior, and none is refused.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
+from typing import NamedTuple, cast, get_args
 from uuid import UUID
 
 from pydantic import ValidationError
+from sqlalchemy.orm import Session
 
 from datagen.db.tables import Model
 from datagen.errors import DatagenError, Forbidden, InvalidRequest
-from datagen.schemas import STARTING_FROM_IMAGES, Gate, Recommended
+from datagen.schemas import STARTING_FROM_IMAGES, Gate, Recommended, Sampler
+
+
+class Defaults(NamedTuple):
+    """What a job of one owner is drawn with where the request leaves it to the model.
+
+    Attributes:
+        why: why the sampler `recommended` is the one that it is, in a sentence.
+        gates: by sampler, `recommended` among them; None where every image is taken.
+        gates_at_0: the same at temperature 0.
+        strength: of the sampler `neighbour`; None where the model recommends none.
+    """
+
+    why: str
+    gates: Mapping[str, Gate | None]
+    gates_at_0: Mapping[str, Gate | None]
+    strength: float | None
+
+
+def defaults_of(session: Session, owner_id: UUID, model_id: UUID) -> Defaults:
+    """What jobs of a trained model that the owner may use are drawn with."""
+    model = session.get_one(Model, model_id)
+    samplers = {name: name for name in get_args(Sampler)}
+    samplers["recommended"] = sampler_of(model, owner_id)
+    gates, gates_at_0 = (
+        {choice: gate_of(model, sampler, temperature) for choice, sampler in samplers.items()}
+        for temperature in (1.0, 0.0)
+    )
+    return Defaults(_why(model), gates, gates_at_0, strength_of(model, "neighbour"))
+
+
+def _why(model: Model) -> str:
+    if not _recommended(model).samplers:
+        return "From the model's own idea of the label: its training recommends no sampler."
+    if not model.metrics.get("tstr_by_sampler"):
+        return "What usually teaches classifiers best: the model's training compared no samplers."
+    return (
+        "Of the samplers that you may use, the one whose images taught classifiers most when the "
+        "model was trained."
+    )
 
 
 def sampler_of(model: Model, owner_id: UUID, *, labelled: bool = True) -> str:
@@ -51,9 +93,7 @@ def gate_of(model: Model, sampler: str, temperature: float) -> Gate | None:
     Samplers that start from real images still make different images then, which may be copies.
     """
     recommended = _recommended(model)
-    gate = next(
-        (own for name, own in recommended.gates.items() if name == sampler), recommended.gate
-    )
+    gate = recommended.gates.get(cast("Sampler", sampler), recommended.gate)
     if gate is None or (temperature == 0 and sampler not in STARTING_FROM_IMAGES):
         return None
     return gate.model_copy(

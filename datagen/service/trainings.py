@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from datagen.db.session import now
 from datagen.db.tables import Dataset, Model
 from datagen.errors import Conflict
+from datagen.model_quality import NOTES, overrun, training_notes
 from datagen.queue import RUN_TRAINING, Message
 from datagen.service import claims, sharing
 from datagen.service.common import split_digests
@@ -137,8 +139,12 @@ def close_training(
 ) -> bool:
     """Record what a training gave; False, and nothing written, where it was taken over.
 
+    Its metrics get a note where it took longer than its time budget.
     Its options are then all that it was trained with, and no longer those that were given alone.
     """
+    before = session.scalar(select(Model.seconds).where(Model.id == work.model_id)) or 0.0
+    if late := overrun(before + seconds, options):
+        metrics = metrics | {NOTES: training_notes(metrics) + late}
     return _change(
         session,
         work,

@@ -10,7 +10,7 @@ from collections.abc import Set as AbstractSet
 
 import torch
 
-from datagen.durations import spelled
+from datagen.durations import LONGEST_BUDGET, rounded_up, spelled
 from datagen.model.autoencoders import Autoencoder
 from datagen.model.data import TrainingData
 from datagen.model.fit import Fit
@@ -43,14 +43,6 @@ ENOUGH_OF_USUAL = 0.25
 ENOUGH_STEPS = 6_000
 # A training that is planned to take so many times its budget says so.
 OVERRUN = 1.25
-# Up to how many seconds an estimate is given in which unit, and to how many seconds.
-_ESTIMATES = (
-    (2 * 60, "s", 10),
-    (3600, "m", 60),
-    (48 * 3600, "h", 1800),
-    (math.inf, "d", 24 * 3600),
-)
-_SECONDS_OF = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 # Cost of generating an image, as a share of learning from one.
 SHARE_OF_GENERATING = 0.3
 # Of that: a judge is good after a while, and a generator takes all it can get.
@@ -189,15 +181,21 @@ def seconds_of_all(pace: Mapping[str, float], options: TrainingOptions) -> float
 
 
 def budget_notes(
-    pace: Mapping[str, float], planned_options: TrainingOptions, usual: TrainingOptions, count: int
+    pace: Mapping[str, float],
+    planned_options: TrainingOptions,
+    usual: TrainingOptions,
+    count: int,
+    *,
+    has_ended: bool = False,
 ) -> list[str]:
-    """What a user should know of a time budget before the training begins; [] where it is enough.
+    """What a user should know of a time budget; [] where it is enough.
 
     Args:
         pace: seconds an epoch of each stage, of the images that are learnt from.
         planned_options: what the budget came to.
         usual: what the recipe takes without a budget.
         count: images that there are.
+        has_ended: whether the training is over, so that how long it takes is no estimate any more.
     """
     budget, learnt = planned_options.time_budget, planned_options.images or count
     if budget is None:
@@ -210,21 +208,19 @@ def budget_notes(
         notes.append(
             f"The time budget of {spelled(budget)} has room for {steps:,} of about "
             f"{usual_steps:,} steps of the generator on this machine, so expect soft images; "
-            f"{_rounded_up(needed)} would be enough."
+            + (
+                f"{rounded_up(needed)} would be enough."
+                if needed <= LONGEST_BUDGET
+                else f"even the longest budget, {spelled(LONGEST_BUDGET)}, would not be enough."
+            )
         )
     expected = seconds_of_all(pace, planned_options)
-    if expected > OVERRUN * budget:
+    if expected > OVERRUN * budget and not has_ended:
         notes.append(
-            f"The training takes about {_rounded_up(expected)} on this machine, longer than its "
+            f"The training takes about {rounded_up(expected)} on this machine, longer than its "
             f"time budget of {spelled(budget)}: every stage sees {learnt:,} images at least once."
         )
     return notes
-
-
-def _rounded_up(seconds: float) -> str:
-    """An estimate, written as a time budget is: to ten seconds, a minute, half an hour or a day."""
-    unit, step = next((unit, step) for most, unit, step in _ESTIMATES if seconds <= most)
-    return f"{step * math.ceil(seconds / step) / _SECONDS_OF[unit]:g}{unit}"
 
 
 def _steps(count: int, batch_size: int) -> int:

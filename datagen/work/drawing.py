@@ -400,7 +400,7 @@ def samples(subject: Subject) -> Drawn:
     grid = images.reshape(len(labels), COLUMNS, *images.shape[1:])
     rows = [Row(row, subject.named(int(label))) for row, label in zip(grid, labels, strict=True)]
     prior = subject.metrics.get("prior", "standard")
-    # Decoded images: what jobs add to them is the same noise in every figure.
+    # Figures show what the decoder makes; jobs add the grain to it.
     without_grain = ", without the grain that jobs add" if subject.model.config.grain else ""
     caption = f"Drawn from the prior ({prior}) at temperature 1{without_grain}{subject.left_out}."
     figure = plots.image_rows(rows, f"{subject.name}: {caption}")

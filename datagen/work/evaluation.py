@@ -23,7 +23,8 @@ from datagen.model_quality import NOTES
 from datagen.quality.judge import Judge, Scorer, accuracy
 from datagen.quality.training_index import TrainingIndex
 from datagen.quality.tstr import as_arrays
-from datagen.schemas import Gate, Recommended
+from datagen.schemas import STARTING_FROM_IMAGES, Gate, Recommended
+from datagen.wording import listed
 from datagen.work.reconstructions import reconstruction_error
 from datagen.work.sampler_choice import (
     Classifiers,
@@ -42,9 +43,6 @@ from datagen.work.sampler_measures import (
 )
 from datagen.work.splits import FEWEST_TO_HOLD_OUT, Parts
 
-# Labels that hardly any image passes the gate for, of which each gets its sentence.
-MOST_NAMED = 5
-
 
 def evaluate(
     model: Autoencoder,
@@ -56,7 +54,6 @@ def evaluate(
     check: Callable[[], None],
     on_progress: Callable[[dict[str, Any]], None] = lambda _progress: None,
     grains: Sequence[Grain] = (),
-    class_names: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The metrics of a trained model, `recommended` among them; `docs/quality.md` explains each.
 
@@ -71,7 +68,6 @@ def evaluate(
         on_progress: notified after each classifier, in the fields of a stage of training.
         grains: noise that generated images may get, in order of preference; the model gets the one
             with which they teach most.
-        class_names: of all labels, for what is said about some of them.
     """
     device = parts.train.device
     context = EvaluationContext(
@@ -106,6 +102,10 @@ def evaluate(
         real = classifiers.learn(*as_arrays(parts.train, measured_per_class(context)))
     elbo = held_out_elbo(model, parts.test, options.seed)
     coverage, coverage_of_real = coverage_of(best.sampling, context)
+    notes = [] if is_compared else [_not_compared(parts, usable(found))]
+    # Where the judge gives the labels, a job asks for none of them.
+    if model.config.is_conditional or best.sampling.sampler in STARTING_FROM_IMAGES:
+        notes += _seldom_passing(best, gate, parts.class_names)
     strength = found["neighbour"].sampling.strength if "neighbour" in found else None
     others = {name: own.gate for name, own in found.items() if name != samplers[0]}
     recommended = Recommended(
@@ -139,42 +139,40 @@ def evaluate(
         "trtr": None if real is None else round(real.test, 5),
         "coverage": _rounded(coverage, 5),
         "coverage_of_real": _rounded(coverage_of_real, 5),
-        "chance": None if classifiers is None else _rounded(classifiers.chance, 5),
-        NOTES: [*_not_compared(parts, is_compared), *_seldom_passing(best, gate, class_names)],
+        "chance": round(1.0 / len(context.known), 5),
+        NOTES: notes,
     }
 
 
-def _not_compared(parts: Parts, is_compared: bool) -> list[str]:
-    """Why no sampler was measured against another; [] where they were."""
-    if is_compared:
-        return []
+def _not_compared(parts: Parts, usable_samplers: Sequence[str]) -> str:
+    """Why no sampler was measured against another."""
     why = (
         "the time budget had no room for it"
         if len(parts.validation)
-        else f"no image is held out (of classes of {FEWEST_TO_HOLD_OUT} or more a share is)"
+        else "there are no images for validation (where a dataset has no such split, some of each "
+        f"class of {FEWEST_TO_HOLD_OUT} or more images are held out)"
     )
-    usual = "the one that is recommended usually teaches best"
-    return [f"Samplers were not compared, because {why}; {usual}."]
+    usual = "; the one that is recommended usually teaches best" if usable_samplers[1:] else ""
+    return f"Samplers were not compared, because {why}{usual}."
 
 
 def _seldom_passing(best: Measured, gate: Gate, class_names: Sequence[str]) -> list[str]:
-    """What jobs will be short of: labels of whose images hardly any pass the recommended gate."""
-    passed, notes = best.passed(gate), []
-    for label in np.unique(best.labels).tolist():
-        own = best.labels == label
-        if passed[own].mean() >= LEAST_PASSED:
-            continue
-        copies = int((best.copied & own).sum()) if gate.reject_copies else 0
-        name = class_names[label] if label < len(class_names) else str(label)
-        notes.append(
-            f"{int(passed[own].sum()):,} of {int(own.sum()):,} images of {name!r} passed the "
-            f"recommended gate ({copies:,} were copies of training images), so jobs will be short "
-            "of that label."
-        )
-    more = len(notes) - MOST_NAMED
-    return (
-        notes if more <= 0 else [*notes[:MOST_NAMED], f"So they will be of {more:,} more labels."]
+    """What jobs may be short of: labels of whose images hardly any pass the recommended gate."""
+    passed = best.passed(gate)
+    short = [
+        label
+        for label in np.unique(best.labels).tolist()
+        if passed[best.labels == label].mean() < LEAST_PASSED
+    ]
+    if not short:
+        return []
+    own = np.isin(best.labels, short)
+    why = f" ({int((best.copied & own).sum()):,} of {int(own.sum()):,} were copies of real ones)"
+    less = (
+        f"Less than {LEAST_PASSED:.0%} of the images of {listed([class_names[n] for n in short])} "
+        f"from the sampler '{best.sampling.sampler}' passed its gate{why * gate.reject_copies}"
     )
+    return [f"{less}; jobs may be short of such labels."]
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -146,14 +146,16 @@ def train(
     usual, count = options, len(parts.train)
     options, parts = _within_budget(options, parts, state, given)
 
-    def notes() -> dict[str, Any]:
+    def notes(*, has_ended: bool = False) -> list[str]:
         # The fit is planned again when it begins.
         current = options.model_copy(update=state.plan)
-        found = [OUTGROWN] * is_outgrown + budget_notes(state.pace, current, usual, count)
-        return {NOTES: found} if found else {}
+        return [OUTGROWN] * is_outgrown + budget_notes(
+            state.pace, current, usual, count, has_ended=has_ended
+        )
 
     def tell(progress: dict[str, Any]) -> None:
-        on_progress(progress | notes())
+        found = notes()
+        on_progress(progress | ({NOTES: found} if found else {}))
 
     if notes() and not state.stage:
         tell({})
@@ -165,8 +167,8 @@ def train(
         state.save(folder / STATE)
         return False
     options = options.model_copy(update=state.plan)
-    metrics = _measure(model, judge, parts, options, state, folder, watch, images.class_names)
-    metrics[NOTES] = notes().get(NOTES, []) + metrics[NOTES]
+    metrics = _measure(model, judge, parts, options, state, folder, watch)
+    metrics[NOTES] = notes(has_ended=True) + metrics[NOTES]
     shared = {
         "class_names": images.class_names,
         "image_shape": images.image_shape,
@@ -195,7 +197,6 @@ def _measure(
     state: TrainingState,
     folder: Path,
     watch: Watch,
-    class_names: Sequence[str],
 ) -> dict[str, Any]:
     """How good a trained model is; writes what its samplers and its gate need into the folder."""
     watch.check()
@@ -209,9 +210,7 @@ def _measure(
     def tell(progress: dict[str, Any]) -> None:
         watch.on_progress(progress | {"history": state.history[-MOST_TOLD:]})
 
-    measured = evaluate(
-        model, judge, parts, options, examples, index, watch.check, tell, grains, class_names
-    )
+    measured = evaluate(model, judge, parts, options, examples, index, watch.check, tell, grains)
     learnt = np.bincount(parts.train.all_labels.numpy(), minlength=model.config.class_count)
     return {
         **fitted,

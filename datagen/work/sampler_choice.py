@@ -81,11 +81,6 @@ class Classifiers:
         _, counts = np.unique(self.tests[0][1], return_counts=True)
         return float(len(counts) ** 2 / (1.0 / counts).sum())
 
-    @property
-    def chance(self) -> float:
-        """The balanced accuracy of guessing, on the images that the model is measured on."""
-        return 1.0 / max(1, len(np.unique(self.tests[-1][1])))
-
     def compare(self, sampling: Sampling) -> tuple[Measured, Accuracy]:
         """What images of a sampler are like, and what is learnt from them through their gate."""
         key = (sampling, Grain.of(self.context.model.config))

@@ -29,12 +29,14 @@ class Parts:
         validation: what decides: when to stop, which prior, how many components.
         test: what the finished model is measured on; it decides nothing.
         measured_on: name of the split that `test` comes from.
+        class_names: of all labels.
     """
 
     train: TrainingData
     validation: TrainingData
     test: TrainingData
     measured_on: str
+    class_names: tuple[str, ...]
 
 
 def split_up(
@@ -44,7 +46,7 @@ def split_up(
     data = {
         name: TrainingData.on(device, found.images, found.labels) for name, found in splits.items()
     }
-    train = data["train"]
+    train, names = data["train"], tuple(splits["train"].class_names)
     if len(train) < FEWEST_IMAGES:
         raise InvalidRequest(
             f"{len(train)} images are too few; at least {FEWEST_IMAGES} are needed."
@@ -61,8 +63,8 @@ def split_up(
     validation = _learnt(validation, train)
     test = _learnt(data["test"], train) if "test" in data else None
     if test is None or not len(test):
-        return Parts(train, validation, validation, "validation")
-    return Parts(train, validation, test, "test")
+        return Parts(train, validation, validation, "validation", names)
+    return Parts(train, validation, test, "test", names)
 
 
 def stratified_sample(data: TrainingData, count: int, seed: int) -> TrainingData:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from datagen.durations import seconds_of, spelled
+from datagen.durations import rounded_up, seconds_of, spelled
 from datagen.schemas import PipelineApply, TrainingOptionsIn
 from datagen.settings import Settings
 
@@ -73,3 +73,22 @@ def test_parts_of_a_second_are_refused_where_seconds_are_whole():
 def test_durations_are_spelled_in_the_largest_unit_that_fits(seconds, text):
     assert spelled(seconds) == text
     assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "written"),
+    [
+        (4.0, "10s"),
+        (120.0, "120s"),
+        (121.0, "3m"),
+        (3600.0, "60m"),
+        (3601.0, "1.1h"),
+        (6_900.0, "2h"),
+        (10.5 * 3600, "11h"),
+        (48.1 * 3600, "2.5d"),
+        (202 * 3600.0, "8.5d"),
+    ],
+)
+def test_estimates_are_rounded_up_and_read_back_as_durations(seconds, written):
+    assert rounded_up(seconds) == written
+    assert seconds_of(written) >= seconds

@@ -39,14 +39,14 @@ def test_what_guessing_reaches_stands_beside_what_it_would_reach_something_in():
         (
             702.0,
             {"time_budget": 600.0},
-            ["The training took 702 seconds, 17% more than its time budget of 10m."],
+            ["The training took 12m, 17% more than its time budget of 10m."],
         ),
         (650.0, {"time_budget": 600.0}, []),
         (650.0, {}, []),
         (650.0, {"time_budget": None}, []),
         # Of a file that somebody else wrote.
         (650.0, {"time_budget": "10m"}, []),
-        (650.0, {"time_budget": 0}, []),
+        (650.0, {"time_budget": True}, []),
     ],
 )
 def test_training_that_took_longer_than_its_budget_says_so(seconds, options, sentences):
@@ -57,6 +57,13 @@ def test_what_was_not_measured_is_left_out():
     assert quality_rows({}) == []
     rows = quality_rows({"judge_agreement": 0.5, "tstr": None, "judge_test_accuracy": None})
     assert [row[:3] for row in rows] == [("label agreement", "50.0%", "")]
+
+
+@pytest.mark.parametrize("value", [True, "0.5", 10**400, float("nan"), -1, [0.5], {"a": 1}])
+def test_what_is_no_share_is_left_out(value):
+    assert quality_rows({"tstr": value}) == []
+    rows = quality_rows({"tstr": 0.5, "trtr": value, "chance": value})
+    assert [row[:4] for row in rows] == [("TSTR", "50.0%", "", "")]
 
 
 @pytest.mark.parametrize(

@@ -215,7 +215,9 @@ def test_true_and_false_are_no_numbers(kind, name, value):
     assert wrong
 
 
-def test_shares_and_latents_are_numbers_too():
+def test_shares_latents_and_indices_are_numbers_too():
+    with pytest.raises(ValidationError, match="write a number, not false"):
+        ExportCreate.model_validate({"job": "j", "format": "parquet", "indices": [False, True]})
     with pytest.raises(ValidationError, match="write a number, not true"):
         Deliver.model_validate({"format": "parquet", "splits": {"train": True}})
     with pytest.raises(ValidationError, match="write a number, not false"):

@@ -26,7 +26,17 @@ from datagen.schemas import (
     Report,
     State,
 )
-from datagen.service import datasets, exports, gallery, job_requests, jobs, learnt, models, reports
+from datagen.service import (
+    datasets,
+    exports,
+    gallery,
+    job_requests,
+    jobs,
+    learnt,
+    models,
+    recommending,
+    reports,
+)
 from datagen.service.gallery import Order
 from datagen.service.keys import Principal
 
@@ -65,17 +75,24 @@ async def new_job(
     usable = [one for one in found[0] if one.state == "succeeded"]
     chosen = next((one for one in usable if model in {one.name, str(one.id)}), None)
     chosen = chosen or (usable[0] if usable else None)
-    labels, notes = await run_sync(_labels, backends, chosen) if chosen else ([], [])
+    labels, notes, defaults = (
+        await run_sync(_choice, backends, viewer, chosen) if chosen else ([], [], None)
+    )
     return render(
         request, "job-new.html", viewer, models=usable, chosen=chosen, datasets=found[1],
-        labels=labels, notes=notes,
+        labels=labels, notes=notes, defaults=defaults,
     )  # fmt: skip
 
 
-def _labels(backends: Backends, chosen: Model) -> tuple[list[str], list[str]]:
-    """The labels that a model has learnt, and a sentence about the others."""
+def _choice(
+    backends: Backends, viewer: Principal, chosen: Model
+) -> tuple[list[str], list[str], recommending.Defaults]:
+    """The labels that a model has learnt, a sentence about the others, and its defaults."""
     with reading(backends.engine) as session:
-        return learnt.labels_of(session, chosen.id)
+        return (
+            *learnt.labels_of(session, chosen.id),
+            recommending.defaults_of(session, viewer.owner_id, chosen.id),
+        )
 
 
 def _choices(backends: Backends, viewer: Principal) -> tuple[list[Model], list[Dataset]]:

@@ -11,7 +11,7 @@ from datagen.api.backends import Wired
 from datagen.api.pages.rendering import render
 from datagen.api.pages.viewers import Viewer
 from datagen.db.session import reading
-from datagen.model_quality import overrun, quality_rows, training_notes
+from datagen.model_quality import quality_rows, training_notes
 from datagen.schemas import Model
 from datagen.service import comparing, datasets, learnt, models
 
@@ -51,9 +51,8 @@ async def show_model(reference: str, request: Request, viewer: Viewer, backends:
             model = models.read(session, viewer.owner_id, reference)
             labels, notes = learnt.labels_of(session, model.id)
         # While it is trained, nothing is learnt yet.
-        has_ended = model.state == "succeeded"
-        said = (notes if has_ended else []) + training_notes(model.metrics or model.progress)
-        return model, labels, said + (overrun(model.seconds, model.options) if has_ended else [])
+        left_out = notes if model.state == "succeeded" else []
+        return model, labels, left_out + training_notes(model.metrics or model.progress)
 
     model, labels, notes = await run_sync(read)
     quality = quality_rows(model.metrics)

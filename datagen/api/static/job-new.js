@@ -62,11 +62,7 @@ function start() {
       on_shortfall: $("#keep").checked ? "keep" : "fail",
     };
   };
-  const recommended = JSON.parse(form.dataset.recommended);
-  const usualGate = (kind) => {
-    const sampler = kind === "recommended" ? recommended.samplers?.[0] : kind;
-    return recommended.gates?.[sampler] ?? recommended.gate;
-  };
+  const gates = JSON.parse(form.dataset.gates);
   const drawn = () => {
     const told = {
       seed: seed.value.trim(),
@@ -86,8 +82,8 @@ function start() {
     const labels = Object.fromEntries(some.map((row) => [row.dataset.label, each]));
     const body = { labels, ...drawn() };
     // What a job would leave out is left out here as well; what it draws in its place is not made.
-    const usual = usualGate(body.sampler);
-    if (body.gate === undefined && usual && body.temperature > 0) body.gate = usual;
+    const usual = (body.temperature > 0 ? gates.above : gates.zero)[body.sampler];
+    if (body.gate === undefined && usual) body.gate = usual;
     if (body.gate) body.gate = { ...body.gate, reject_duplicates: false, max_attempts: 1 };
     const told = await api(`/v1/models/${model}/preview`, { method: "POST", body, signal });
     for (const row of some) {

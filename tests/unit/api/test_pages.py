@@ -213,6 +213,73 @@ def test_page_of_a_model_says_how_good_it_is_beside_real_images(api, engine, sig
     assert re.search(r"TSTR</th><td class=\"n\">77.7%</td><td class=\"n\">98.3%</td>", page)
 
 
+def test_page_of_a_model_shows_what_guessing_reaches_where_that_is_known(api, engine, signed_in):
+    signed_in()
+    for metrics, shown in (({"tstr": 0.777}, False), ({"tstr": 0.777, "chance": 0.1}, True)):
+        with writing(engine) as session:
+            session.execute(update(Model).where(Model.name == "mnist").values(metrics=metrics))
+        page = api.get("/models/mnist", headers=HTML).text
+        assert ("Guessing</th>" in page, '<td class="n">10.0%</td>' in page) == (shown, shown)
+
+
+GATE = {"min_score": 0.6}
+# A file that somebody else wrote may recommend anything.
+RECOMMENDED = [
+    None, [1], "x", 7, {}, {"samplers": "x"}, {"gates": {"prior": 5}}, {"gate": "x"},
+    {"samplers": ["prior"], "strength": "x"}, {"samplers": ["prior"], "gates": None},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("recommended", RECOMMENDED)
+def test_form_of_a_job_takes_an_unusable_recommendation_for_none(
+    api, engine, signed_in, recommended
+):
+    with writing(engine) as session:
+        metrics = {} if recommended is None else {"recommended": recommended}
+        session.execute(update(Model).where(Model.name == "mnist").values(metrics=metrics))
+    signed_in()
+    answer = api.get("/jobs/new?model=mnist", headers=HTML)
+
+    assert answer.status_code == 200
+    assert "its training recommends no sampler" in html.unescape(answer.text)
+    assert form_gates(answer.text)["above"]["recommended"] is None
+
+
+def form_gates(page):
+    found = re.search(r"data-gates='([^']+)'", page)
+    assert found is not None
+    return json.loads(html.unescape(found[1]))
+
+
+@pytest.mark.parametrize("is_compared", [True, False])
+def test_form_of_a_job_has_the_gate_of_each_sampler(api, engine, signed_in, is_compared):
+    recommended = {
+        "samplers": ["neighbour", "density", "prior"],
+        "gate": GATE,
+        "gates": {"density": {"min_score": 0.0}},
+    }
+    metrics = {
+        "recommended": recommended,
+        "density_components": 2,
+        "tstr_by_sampler": {"density": 0.5} if is_compared else {},
+    }
+    with writing(engine) as session:
+        row = update(Model).where(Model.name == "mnist")
+        session.execute(row.values(metrics=metrics, index_key="models/index"))
+    signed_in()
+    page = html.unescape(api.get("/jobs/new?model=mnist", headers=HTML).text)
+
+    gates = form_gates(page)
+    # The model keeps no examples, so the next best sampler is taken, with its own gate.
+    assert gates["above"]["recommended"] == gates["above"]["density"]
+    assert gates["above"]["density"]["min_score"] == 0.0
+    assert gates["above"]["neighbour"]["min_score"] == 0.6
+    assert gates["zero"]["recommended"] is None
+    assert gates["zero"]["neighbour"]["min_score"] == 0.6
+    assert ("the one whose images taught classifiers most" in page) == is_compared
+    assert ("compared no samplers" in page) != is_compared
+
+
 def test_page_of_a_model_shows_what_its_training_noted(api, engine, signed_in):
     signed_in()
     assert re.search(r'id="notes"[^>]* hidden', api.get("/models/mnist", headers=HTML).text)

@@ -87,12 +87,14 @@ def test_card_tells_renamed_folders(draw: Any, tmp_path: Path) -> None:
 def test_card_says_how_good_the_generator_is(draw: Any, tmp_path: Path) -> None:
     drawn = draw({"cat": 2, "dog": 1})
     drawn.write("parquet", tmp_path / "none")
-    metrics = {"tstr": 0.777, "trtr": 1.0, "notes": ["Expect soft images."]}
+    notes = ["Expect soft images.", "Few of '<b>|x' passed."]
+    metrics = {"tstr": 0.777, "trtr": 1.0, "chance": 0.25, "notes": notes}
     measured = replace(JOB, metrics=metrics)
     drawn.info = replace(drawn.info, jobs=(measured,))
     drawn.write("parquet", tmp_path / "one")
     card = (tmp_path / "one" / "README.md").read_text()
-    assert "| `mine` (version 2) | TSTR | 77.7% | 100.0% |" in card
+    assert "| `mine` (version 2) | TSTR | 77.7% | 100.0% | 25.0% |" in card
     assert "- TSTR: Train on synthetic, test on real" in card
     assert "- `mine` (version 2): Expect soft images." in card
+    assert "Few of '&lt;b>\\|x' passed." in card
     assert "TSTR" not in (tmp_path / "none" / "README.md").read_text()

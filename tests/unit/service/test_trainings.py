@@ -46,6 +46,21 @@ def test_result_is_recorded_once(engine, settings, owner, training):
     assert done.ended_at is not None
 
 
+def test_training_that_took_longer_than_its_budget_gets_a_note(engine, settings, owner, training):
+    work = claim(engine, settings, training)
+    with writing(engine) as session:
+        trainings.finish_slice(session, work, "training/1", seconds=400.0)
+    work = claim(engine, settings, training)
+    late = RESULT | {"options": {"time_budget": 600.0}, "metrics": {"notes": ["One."]}}
+    with writing(engine) as session:
+        assert trainings.close_training(session, work, **late, seconds=302.0)
+
+    with reading(engine) as session:
+        notes = models.read(session, owner.id, "bugs").metrics["notes"]
+    # Of all slices together.
+    assert notes == ["One.", "The training took 12m, 17% more than its time budget of 10m."]
+
+
 def test_planned_slices_do_not_use_up_the_attempts(engine, settings, training):
     few = settings.model_copy(update={"max_attempts": 2})
     for number in range(1, 8):

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from recipe_runs import OPTIONS
 from tiny import striped_images
 
 from datagen.model.header import read_header
@@ -9,9 +12,10 @@ from datagen.model.samplers import Sampling
 from datagen.quality.judge import Scorer
 from datagen.quality.training_index import TrainingIndex
 from datagen.schemas import Gate
-from datagen.work import sampler_measures
+from datagen.work import evaluation, sampler_measures
 from datagen.work.evaluation import _seldom_passing
 from datagen.work.recipe import GENERATOR
+from datagen.work.sampler_choice import Classifiers
 from datagen.work.sampler_measures import Measured
 
 
@@ -90,65 +94,100 @@ def test_nothing_is_compared_where_there_is_no_time_for_it(train):
 
     assert (metrics["tstr"], metrics["trtr"], metrics["tstr_by_sampler"]) == (None, None, {})
     assert metrics["recommended"]["samplers"][0] == "neighbour"
-    assert metrics["chance"] is None
+    # Of the label agreement, which is measured all the same.
+    assert metrics["chance"] == pytest.approx(1 / 3, abs=1e-5)
     assert metrics["notes"][0] == (
         "Samplers were not compared, because the time budget had no room for it; the one that is "
         "recommended usually teaches best."
     )
 
 
-def test_says_that_nothing_is_compared_where_no_image_is_held_out(train):
-    metrics = read_header(train(validation_fraction=0.001)[1] / GENERATOR).metrics
+def test_says_that_nothing_is_compared_where_no_image_is_for_validation(train):
+    only = {name: value for name, value in OPTIONS.items() if name != "validation_fraction"}
+    metrics = read_header(train(only=only)[1] / GENERATOR).metrics
 
     assert metrics["tstr"] is None
     assert metrics["notes"][0] == (
-        "Samplers were not compared, because no image is held out (of classes of 50 or more a "
-        "share is); the one that is recommended usually teaches best."
+        "Samplers were not compared, because there are no images for validation (where a dataset "
+        "has no such split, some of each class of 50 or more images are held out); the one that "
+        "is recommended usually teaches best."
     )
 
 
-def test_guessing_is_right_for_one_label_in_so_many(train):
-    metrics = read_header(train()[1] / GENERATOR).metrics
-
+def test_guessing_is_right_for_one_in_so_many_of_the_learnt_labels(train):
+    images, labels = striped_images(60)
+    known = labels != 1
+    # A label that was learnt, of which no image is for validation.
+    others = {"validation": (images[known], labels[known])}
+    metrics = read_header(train("all", others=others)[1] / GENERATOR).metrics
     assert metrics["tstr"] is not None
     assert metrics["chance"] == pytest.approx(1 / 3, abs=1e-5)
+    # And one that was not.
+    fewer = {"train": (images[known], labels[known])}
+    metrics = read_header(train("fewer", others=fewer)[1] / GENERATOR).metrics
+    assert metrics["chance"] == 0.5
 
 
-def measured_of(labels, copied=(), scores=()):
-    labels = np.array(labels)
+def test_samplers_have_the_gates_that_their_figures_were_measured_with(train, monkeypatch):
+    gates = {}
+    compare = Classifiers.compare
+
+    def compared(classifiers, sampling):
+        own, accuracy = compare(classifiers, sampling)
+        # As if the judge knew nothing of what `prior` makes.
+        least = 0.0 if sampling.sampler == "prior" else 1.0
+        own = replace(own, agreement=[least] * 3)
+        gates[sampling.sampler] = own.gate
+        return own, accuracy
+
+    monkeypatch.setattr(Classifiers, "compare", compared)
+    recommended = read_header(train()[1] / GENERATOR).metrics["recommended"]
+    best = recommended["samplers"][0]
+
+    assert best != "prior"
+    others = {name: gate.model_dump(mode="json") for name, gate in gates.items() if name != best}
+    assert {name: recommended["gates"].get(name, recommended["gate"]) for name in others} == others
+    assert recommended["gates"]["prior"]["min_score"] == 0.0
+
+
+def measured_of(labels, copied, scores=(), sampler="prior"):
     return Measured(
-        Sampling(),
+        Sampling(sampler),
         [1.0, 1.0, 1.0],
         [1.0, 1.0, 1.0],
         0.0,
         np.zeros((len(labels), 1, 2, 2), dtype=np.uint8),
-        labels,
-        np.array(scores or np.ones(len(labels)), dtype=np.float32),
-        np.array(copied or np.zeros(len(labels)), dtype=bool),
+        np.array(labels),
+        np.array(scores or [1.0] * len(labels), dtype=np.float32),
+        np.array(copied),
     )
 
 
-def test_label_of_which_hardly_any_image_passes_is_named():
+def test_labels_of_which_hardly_any_image_passes_are_named():
     labels = [0] * 20 + [1] * 20 + [2] * 20
     copied = [False] * 20 + [True] * 20 + [False] * 20
     scores = [0.9] * 40 + [0.9] + [0.1] * 19
-    found = _seldom_passing(measured_of(labels, copied, scores), Gate(), ("a", "b", "c"))
+    (found,) = _seldom_passing(measured_of(labels, copied, scores), Gate(), ("a", "b", "c"))
 
-    passed = "passed the recommended gate"
-    short = "so jobs will be short of that label."
-    assert found == [
-        f"0 of 20 images of 'b' {passed} (20 were copies of training images), {short}",
-        f"1 of 20 images of 'c' {passed} (0 were copies of training images), {short}",
-    ]
+    assert found == (
+        "Less than 10% of the images of 'b' and 'c' from the sampler 'prior' passed its gate (20 "
+        "of 40 were copies of real ones); jobs may be short of such labels."
+    )
     # Where the gate takes copies and any score.
     lenient = Gate(min_score=0.0, reject_copies=False)
     assert _seldom_passing(measured_of(labels, copied, scores), lenient, ("a", "b", "c")) == []
+    # Where it takes copies, they are no reason.
+    strict = Gate(reject_copies=False)
+    (note,) = _seldom_passing(measured_of(labels, copied, scores), strict, ("a", "b", "c"))
+    assert "of 'c' from" in note
+    assert "copies" not in note
 
 
-def test_of_many_labels_that_hardly_pass_a_few_are_named():
-    labels = list(range(9))
-    names = tuple(f"label {number}" for number in labels)
-    found = _seldom_passing(measured_of(labels, [True] * 9), Gate(), names)
+def test_jobs_that_ask_for_no_label_are_short_of_none(train, monkeypatch):
+    monkeypatch.setattr(evaluation, "_seldom_passing", lambda *_: ["Short."])
+    # Of a family that knows no labels, images from `prior` have those that the judge gives.
+    vae = read_header(train("vae", family="vae", examples_per_class=0)[1] / GENERATOR).metrics
+    cvae = read_header(train("cvae")[1] / GENERATOR).metrics
 
-    assert len(found) == 6
-    assert found[-1] == "So they will be of 4 more labels."
+    assert "Short." not in vae["notes"]
+    assert "Short." in cvae["notes"]
