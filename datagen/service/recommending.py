@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import NamedTuple, cast, get_args
+from typing import Any, NamedTuple, cast, get_args
 from uuid import UUID
 
 from pydantic import ValidationError
@@ -24,14 +24,14 @@ class Defaults(NamedTuple):
 
     Attributes:
         why: why the sampler `recommended` is the one that it is, in a sentence.
-        gates: by sampler, `recommended` among them; None where every image is taken.
+        gates: by sampler, `recommended` among them, as JSON; None where every image is taken.
         gates_at_0: the same at temperature 0.
         strength: of the sampler `neighbour`; None where the model recommends none.
     """
 
     why: str
-    gates: Mapping[str, Gate | None]
-    gates_at_0: Mapping[str, Gate | None]
+    gates: Mapping[str, Any]
+    gates_at_0: Mapping[str, Any]
     strength: float | None
 
 
@@ -40,11 +40,12 @@ def defaults_of(session: Session, owner_id: UUID, model_id: UUID) -> Defaults:
     model = session.get_one(Model, model_id)
     samplers = {name: name for name in get_args(Sampler)}
     samplers["recommended"] = sampler_of(model, owner_id)
-    gates, gates_at_0 = (
-        {choice: gate_of(model, sampler, temperature) for choice, sampler in samplers.items()}
-        for temperature in (1.0, 0.0)
-    )
-    return Defaults(_why(model), gates, gates_at_0, strength_of(model, "neighbour"))
+
+    def gates(temperature: float) -> dict[str, Any]:
+        found = {name: gate_of(model, sampler, temperature) for name, sampler in samplers.items()}
+        return {name: gate and gate.model_dump(mode="json") for name, gate in found.items()}
+
+    return Defaults(_why(model), gates(1.0), gates(0.0), strength_of(model, "neighbour"))
 
 
 def _why(model: Model) -> str:

@@ -136,7 +136,7 @@ def test_samplers_have_the_gates_that_their_figures_were_measured_with(train, mo
         own, accuracy = compare(classifiers, sampling)
         # As if the judge knew nothing of what `prior` makes.
         least = 0.0 if sampling.sampler == "prior" else 1.0
-        own = replace(own, agreement=[least] * 3)
+        own = replace(own, agreement=[least] * 3, scores=np.ones_like(own.scores))
         gates[sampling.sampler] = own.gate
         return own, accuracy
 
