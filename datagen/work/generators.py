@@ -132,12 +132,20 @@ def use_threads(settings: Settings) -> None:
     NumPy's products as well as torch's: where each of two processes has as many threads as there
     are cores, the threads wait for each other, and a gate's work took five times as long.
     """
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    cores = _usable_cores()
     threads = max(1, cores // (settings.workers or cores))
     torch.set_num_threads(threads)
     threadpool_limits(threads, user_api="blas")
+
+
+def _usable_cores() -> int:
+    """Cores that this process may run on, or fewer where `OMP_NUM_THREADS` says so."""
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    # One number a level of nested parallelism; only the first concerns us.
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return min(cores, int(first)) if first.isascii() and first.isdigit() and int(first) else cores
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from datagen.errors import DeviceUnusable, InvalidFile
 from datagen.quality.training_index import index_of, save_index
 from datagen.service.model_files import ModelFiles, StoredFile
 from datagen.work import generators
-from datagen.work.generators import KEPT, GeneratorCache, fetched, use_threads
+from datagen.work.generators import KEPT, GeneratorCache, all_threads, fetched, use_threads
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +80,23 @@ def test_model_that_cannot_be_loaded_does_not_keep_a_worker_from_starting(
 def test_more_worker_processes_than_cores_have_a_thread_each(settings):
     use_threads(settings.model_copy(update={"workers": 1024}))
 
+    assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "threads"),
+    [("1", 1), ("2,4", 2), (" 3 ", 3), ("64", 4), ("0", 4), ("", 4), ("many", 4), (None, 4)],
+)
+def test_no_more_threads_are_used_than_the_environment_allows(
+    settings, monkeypatch, given, threads
+):
+    monkeypatch.setattr(generators.os, "sched_getaffinity", lambda _: set(range(4)))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+
+    with all_threads(settings.model_copy(update={"workers": 1024})):
+        assert torch.get_num_threads() == threads
     assert torch.get_num_threads() == 1
 
 
