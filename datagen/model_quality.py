@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeGuard, cast
 
-from datagen.durations import rounded_up, spelled
+from datagen.durations import spelled
 
 # Where metrics and progress of a training hold sentences about it for its user.
 NOTES = "notes"
@@ -84,7 +84,7 @@ def overrun(seconds: float, options: Mapping[str, Any]) -> list[str]:
     if not isinstance(budget, float) or _OVERRUN * budget >= seconds:
         return []
     more = f"{seconds / budget - 1:.0%} more than its time budget of {spelled(budget)}"
-    return [f"The training took {rounded_up(seconds)}, {more}."]
+    return [f"The training took {seconds:,.0f} seconds, {more}."]
 
 
 def _share(value: object) -> str:

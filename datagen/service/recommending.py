@@ -54,8 +54,8 @@ def _why(model: Model) -> str:
     if not model.metrics.get("tstr_by_sampler"):
         return "What usually teaches classifiers best: the model's training compared no samplers."
     return (
-        "Of the samplers that you may use, the one whose images taught classifiers most when the "
-        "model was trained."
+        "Of the samplers that you may use, one whose images taught classifiers as much as those of "
+        "any other when the model was trained."
     )
 
 

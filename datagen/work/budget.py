@@ -218,7 +218,7 @@ def budget_notes(
     if expected > OVERRUN * budget and not has_ended:
         notes.append(
             f"The training takes about {rounded_up(expected)} on this machine, longer than its "
-            f"time budget of {spelled(budget)}: every stage sees {learnt:,} images at least once."
+            f"time budget of {spelled(budget)}: each stage learns for one epoch at least."
         )
     return notes
 

@@ -43,6 +43,10 @@ from datagen.work.sampler_measures import (
 )
 from datagen.work.splits import FEWEST_TO_HOLD_OUT, Parts
 
+# Up to so many times what guessing reaches, nothing has been learnt.
+NEAR_GUESSING = 1.3
+_USUAL = "; the one that is recommended usually teaches best"
+
 
 def evaluate(
     model: Autoencoder,
@@ -86,7 +90,8 @@ def evaluate(
     grains = list(dict.fromkeys(grains))
     if grains:
         model.config = grains[0].kept_in(model.config)
-    is_compared = len(parts.validation) > 0 and context.steps > 0
+    why_not = _not_comparable(context)
+    is_compared = why_not is None
     classifiers = Classifiers.of(context, len(grains)) if is_compared else None
     if classifiers is not None and len(grains) > 1:
         choose_grain(context, classifiers, grains)
@@ -102,7 +107,12 @@ def evaluate(
         real = classifiers.learn(*as_arrays(parts.train, measured_per_class(context)))
     elbo = held_out_elbo(model, parts.test, options.seed)
     coverage, coverage_of_real = coverage_of(best.sampling, context)
-    notes = [] if is_compared else [_not_compared(parts, usable(found))]
+    chance = 1.0 / len(context.known)
+    agreement, judge_accuracy = _mean(best.agreement), accuracy(judge, parts.test)
+    near_guessing = _near_guessing(agreement, judge_accuracy, chance)
+    notes = [] if near_guessing is None else [near_guessing]
+    if why_not is not None:
+        notes.append(f"Samplers were not compared, because {why_not}{_USUAL * (len(names) > 1)}.")
     # Where the judge gives the labels, a job asks for none of them.
     if model.config.is_conditional or best.sampling.sampler in STARTING_FROM_IMAGES:
         notes += _seldom_passing(best, gate, parts.class_names)
@@ -124,8 +134,8 @@ def evaluate(
         "kl": _rounded(elbo.get("kl"), 3),
         "negative_elbo": _rounded(elbo.get("total"), 3),
         "reconstruction_error": _rounded(reconstruction_error(model, parts.test, options.seed), 5),
-        "judge_test_accuracy": _rounded(accuracy(judge, parts.test), 5),
-        "judge_agreement": _rounded(_mean(best.agreement), 5),
+        "judge_test_accuracy": _rounded(judge_accuracy, 5),
+        "judge_agreement": _rounded(agreement, 5),
         "judge_agreement_per_class": [_rounded(value, 4) for value in best.agreement],
         "judge_agreement_by_sampler": {
             sampler: _rounded(_mean(own.agreement), 5) for sampler, own in found.items()
@@ -139,21 +149,42 @@ def evaluate(
         "trtr": None if real is None else round(real.test, 5),
         "coverage": _rounded(coverage, 5),
         "coverage_of_real": _rounded(coverage_of_real, 5),
-        "chance": round(1.0 / len(context.known), 5),
+        "chance": round(chance, 5),
         NOTES: notes,
     }
 
 
-def _not_compared(parts: Parts, usable_samplers: Sequence[str]) -> str:
-    """Why no sampler was measured against another."""
-    why = (
-        "the time budget had no room for it"
-        if len(parts.validation)
-        else "there are no images for validation (where a dataset has no such split, some of each "
-        f"class of {FEWEST_TO_HOLD_OUT} or more images are held out)"
+def _not_comparable(context: EvaluationContext) -> str | None:
+    """Why no sampler can be measured against another; None where they can."""
+    if len(context.known) == 1:
+        return "of one label there is nothing that a classifier could tell apart"
+    if not len(context.parts.validation):
+        return (
+            "there are no images for validation (where a dataset has no such split, some of each "
+            f"class of {FEWEST_TO_HOLD_OUT} or more images are held out)"
+        )
+    return None if context.steps else "the time budget had no room for it"
+
+
+def _near_guessing(
+    agreement: float | None, judge_accuracy: float | None, chance: float
+) -> str | None:
+    """What a training has not come to: a judge, or images, that say something of their labels."""
+    most = min(1.0, NEAR_GUESSING * chance)
+    if chance == 1.0:
+        return None
+    if judge_accuracy is not None and judge_accuracy < most:
+        return (
+            f"The judge is right for {judge_accuracy:.1%} of real images, where guessing would be "
+            f"right for {chance:.1%}: what it says of generated ones means little; train longer."
+        )
+    if agreement is None or agreement >= most:
+        return None
+    return (
+        f"The judge sees the requested label in {agreement:.1%} of generated images, where "
+        f"guessing would be right for {chance:.1%}: they show next to nothing of it; train "
+        "longer."
     )
-    usual = "; the one that is recommended usually teaches best" if usable_samplers[1:] else ""
-    return f"Samplers were not compared, because {why}{usual}."
 
 
 def _seldom_passing(best: Measured, gate: Gate, class_names: Sequence[str]) -> list[str]:

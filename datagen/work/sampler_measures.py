@@ -17,7 +17,7 @@ from datagen.model.examples import Examples
 from datagen.model.grain import Grain, with_grain
 from datagen.model.samplers import Sampling, draw_latents
 from datagen.quality.judge import Judge, Scorer
-from datagen.quality.prdc import NEIGHBOURS, prdc
+from datagen.quality.prdc import prdc
 from datagen.quality.training_index import TrainingIndex
 from datagen.quality.tstr import BATCH, reduced
 from datagen.schemas import STARTING_FROM_IMAGES, Gate
@@ -39,6 +39,8 @@ LEAST_PASSED = 0.1
 LEAST_AGREEMENT = 0.25
 # Images on either side of the coverage, and the values that their features may have together.
 COVERED, COVERED_VALUES = 2000, 1 << 24
+# Below, one of five nearest images lies nearby whatever it shows.
+FEWEST_COVERED = 20
 
 
 @dataclass(frozen=True)
@@ -238,7 +240,7 @@ def coverage_of(
     most = min(COVERED, COVERED_VALUES // context.judge.config.feature_count)
     per_class = max(1, min(most // len(context.known), measured_per_class(context)))
     count = min(per_class * len(context.known), len(test), len(train))
-    if count <= NEIGHBOURS:
+    if count < FEWEST_COVERED:
         return None, None
     generated = np.concatenate(
         [

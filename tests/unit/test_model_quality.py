@@ -39,7 +39,7 @@ def test_what_guessing_reaches_stands_beside_what_it_would_reach_something_in():
         (
             702.0,
             {"time_budget": 600.0},
-            ["The training took 12m, 17% more than its time budget of 10m."],
+            ["The training took 702 seconds, 17% more than its time budget of 10m."],
         ),
         (650.0, {"time_budget": 600.0}, []),
         (650.0, {}, []),

@@ -58,7 +58,7 @@ def test_training_that_took_longer_than_its_budget_gets_a_note(engine, settings,
     with reading(engine) as session:
         notes = models.read(session, owner.id, "bugs").metrics["notes"]
     # Of all slices together.
-    assert notes == ["One.", "The training took 12m, 17% more than its time budget of 10m."]
+    assert notes == ["One.", "The training took 702 seconds, 17% more than its time budget of 10m."]
 
 
 def test_planned_slices_do_not_use_up_the_attempts(engine, settings, training):

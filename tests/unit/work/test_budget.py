@@ -122,8 +122,8 @@ def test_budget_that_is_enough_or_absent_says_nothing():
 def test_training_that_takes_longer_than_its_budget_says_so():
     notes = noted(1.0, epochs=1)
     assert notes[1] == (
-        "The training takes about 10s on this machine, longer than its time budget of 1s: every "
-        "stage sees 1,000 images at least once."
+        "The training takes about 10s on this machine, longer than its time budget of 1s: each "
+        "stage learns for one epoch at least."
     )
     assert len(noted(3.0, epochs=1)) == 1
 

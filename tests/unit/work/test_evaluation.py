@@ -13,7 +13,7 @@ from datagen.quality.judge import Scorer
 from datagen.quality.training_index import TrainingIndex
 from datagen.schemas import Gate
 from datagen.work import evaluation, sampler_measures
-from datagen.work.evaluation import _seldom_passing
+from datagen.work.evaluation import _near_guessing, _seldom_passing
 from datagen.work.recipe import GENERATOR
 from datagen.work.sampler_choice import Classifiers
 from datagen.work.sampler_measures import Measured
@@ -96,10 +96,10 @@ def test_nothing_is_compared_where_there_is_no_time_for_it(train):
     assert metrics["recommended"]["samplers"][0] == "neighbour"
     # Of the label agreement, which is measured all the same.
     assert metrics["chance"] == pytest.approx(1 / 3, abs=1e-5)
-    assert metrics["notes"][0] == (
+    assert (
         "Samplers were not compared, because the time budget had no room for it; the one that is "
         "recommended usually teaches best."
-    )
+    ) in metrics["notes"]
 
 
 def test_says_that_nothing_is_compared_where_no_image_is_for_validation(train):
@@ -107,11 +107,42 @@ def test_says_that_nothing_is_compared_where_no_image_is_for_validation(train):
     metrics = read_header(train(only=only)[1] / GENERATOR).metrics
 
     assert metrics["tstr"] is None
-    assert metrics["notes"][0] == (
+    assert (
         "Samplers were not compared, because there are no images for validation (where a dataset "
         "has no such split, some of each class of 50 or more images are held out); the one that "
         "is recommended usually teaches best."
+    ) in metrics["notes"]
+
+
+def test_one_label_leaves_nothing_to_compare_samplers_by(train):
+    metrics = read_header(train(one_class=True)[1] / GENERATOR).metrics
+
+    assert (metrics["tstr"], metrics["chance"]) == (None, 1.0)
+    (note,) = metrics["notes"]
+    assert note == (
+        "Samplers were not compared, because of one label there is nothing that a classifier could "
+        "tell apart; the one that is recommended usually teaches best."
     )
+
+
+@pytest.mark.parametrize(
+    ("agreement", "judge_accuracy", "said"),
+    [
+        (0.26, 0.9, "The judge sees the requested label in 26.0% of generated images"),
+        (0.9, 0.26, "The judge is right for 26.0% of real images"),
+        (0.26, 0.26, "The judge is right for 26.0% of real images"),
+        (0.33, 0.33, None),
+        (None, 0.9, None),
+        (0.9, None, None),
+    ],
+)
+def test_training_that_comes_to_no_more_than_guessing_says_so(agreement, judge_accuracy, said):
+    note = _near_guessing(agreement, judge_accuracy, 0.25)
+
+    assert note is None if said is None else note.startswith(said)
+    assert said is None or "guessing would be" in note
+    # Of one label there is nothing to guess.
+    assert _near_guessing(1.0, 1.0, 1.0) is None
 
 
 def test_guessing_is_right_for_one_in_so_many_of_the_learnt_labels(train):
