@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import func, select, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from datagen.db import session as session_module
 from datagen.db.session import now, open_engine, reading, writing
@@ -113,6 +115,32 @@ def test_sqlite_is_set_up_for_several_processes_and_power_loss(tmp_path):
     engine.dispose()
 
     assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+
+
+@pytest.fixture
+def written_elsewhere(tmp_path):
+    """A new database that another program writes to, which has not switched to the log yet."""
+    path = tmp_path / "new.db"
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("CREATE TABLE things (name TEXT)")
+        other.execute("BEGIN IMMEDIATE")
+        yield path, other
+
+
+def test_first_connection_waits_for_a_writer(written_elsewhere):
+    path, other = written_elsewhere
+    waiting = threading.Timer(0.2, other.execute, ["COMMIT"])
+    waiting.start()
+    with open_engine(f"sqlite:///{path}").connect() as connection:
+        assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
+    waiting.join()
+
+
+def test_first_connection_does_not_wait_for_ever(written_elsewhere, monkeypatch):
+    path, _ = written_elsewhere
+    monkeypatch.setattr(session_module, "BUSY_SECONDS", 0.1)
+    with pytest.raises(OperationalError, match="locked"):
+        open_engine(f"sqlite:///{path}").connect()
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://x", "", "\0"])

@@ -145,6 +145,14 @@ def test_training_that_comes_to_no_more_than_guessing_says_so(agreement, judge_a
     assert _near_guessing(1.0, 1.0, 1.0) is None
 
 
+def test_coverage_is_measured_where_there_are_images_enough(train):
+    metrics = read_header(train(count=240)[1] / GENERATOR).metrics
+
+    assert metrics["held_out_images"] == 24
+    assert 0.0 <= metrics["coverage"] <= 1.0
+    assert 0.0 <= metrics["coverage_of_real"] <= 1.0
+
+
 def test_guessing_is_right_for_one_in_so_many_of_the_learnt_labels(train):
     images, labels = striped_images(60)
     known = labels != 1

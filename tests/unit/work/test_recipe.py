@@ -140,8 +140,8 @@ def test_headers_say_what_was_made_of_what_and_how_good_it_is(train):
     first = metrics["recommended"]["samplers"][0]
     assert metrics["tstr"] == metrics["tstr_by_sampler"][first]
     assert 0.0 <= metrics["trtr"] <= 1.0
-    assert 0.0 <= metrics["coverage"] <= 1.0
-    assert 0.0 <= metrics["coverage_of_real"] <= 1.0
+    # Six images are too few to say anything of it.
+    assert (metrics["coverage"], metrics["coverage_of_real"]) == (None, None)
     assert len(metrics["judge_agreement_per_class"]) == len(NAMES)
     assert len(metrics["variance_ratio_per_class"]) == len(NAMES)
     stages = [(entry["stage"], entry["epoch"]) for entry in metrics["history"]]
