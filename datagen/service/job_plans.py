@@ -30,6 +30,8 @@ from datagen.settings import Settings
 LISTED_LABELS = 20
 # Those that tell the pace of a model.
 PACED_BATCHES = 50
+# No job takes no time, as an estimate that is rounded to a tenth would have it.
+LEAST_SECONDS = 0.1
 
 
 class Asked(NamedTuple):
@@ -66,7 +68,7 @@ def plan(session: Session, settings: Settings, owner_id: UUID, request: JobCreat
         labels={model.class_names[label]: count for label, count in counts if labelled},
         images=total,
         batches=batches.count_of(total, settings.batch_size),
-        seconds=None if seconds is None else round(seconds * total, 1),
+        seconds=None if seconds is None else max(LEAST_SECONDS, round(seconds * total, 1)),
         bytes=None if stored_bytes is None else round(stored_bytes * total),
         images_left=int(quota.left) - total,
         notes=notes,
