@@ -92,6 +92,11 @@ class TestPlans:
         plan = self.plan(engine, tiny, owner, all=100)
         assert plan.seconds == pytest.approx(300 * 4 / 10)
         assert plan.bytes == 3000
+        with writing(engine) as session:
+            for batch in session.scalars(select(Batch)):
+                batch.ended_at = moment + timedelta(milliseconds=1)
+        # No estimate says that a job takes no time.
+        assert self.plan(engine, tiny, owner, labels={"ant": 1}).seconds == 0.1
 
     @pytest.mark.parametrize(
         ("wanted", "error"),
