@@ -103,9 +103,7 @@ def bundled(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, int]
     generator = Generator(model, Decoder(model, CPU), Scorer(judge, CPU), None, index)
     found = Recommended.model_validate(header.metrics["recommended"])
     sampler = next(name for name in found.samplers if name not in STARTING_FROM_IMAGES)
-    return made(
-        generator, Drawing(Sampling(sampler), seed, found.gates.get(sampler, found.gate)), labels
-    )
+    return made(generator, Drawing(Sampling(sampler), seed, found.gate_of(sampler)), labels)
 
 
 def made(

@@ -99,6 +99,10 @@ class Recommended(Resource):
         default=None, description="Of `neighbour`; absent where the model has no flow as prior."
     )
 
+    def gate_of(self, sampler: str) -> Gate | None:
+        """The gate for images of a sampler."""
+        return next((own for name, own in self.gates.items() if name == sampler), self.gate)
+
 
 class Balance(Request):
     """As many images of each class as a dataset's training images lack."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, NamedTuple, cast, get_args
+from typing import Any, NamedTuple, get_args
 from uuid import UUID
 
 from pydantic import ValidationError
@@ -93,8 +93,7 @@ def gate_of(model: Model, sampler: str, temperature: float) -> Gate | None:
     None at temperature 0 where every image is the likeliest one and the same again and again.
     Samplers that start from real images still make different images then, which may be copies.
     """
-    recommended = _recommended(model)
-    gate = recommended.gates.get(cast("Sampler", sampler), recommended.gate)
+    gate = _recommended(model).gate_of(sampler)
     if gate is None or (temperature == 0 and sampler not in STARTING_FROM_IMAGES):
         return None
     return gate.model_copy(

@@ -41,11 +41,10 @@ from datagen.work.sampler_measures import (
     coverage_of,
     measured_per_class,
 )
-from datagen.work.splits import FEWEST_TO_HOLD_OUT, Parts
+from datagen.work.splits import Parts
 
 # Up to so many times what guessing reaches, nothing has been learnt.
 NEAR_GUESSING = 1.3
-_USUAL = "; the one that is recommended usually teaches best"
 
 
 def evaluate(
@@ -90,7 +89,9 @@ def evaluate(
     grains = list(dict.fromkeys(grains))
     if grains:
         model.config = grains[0].kept_in(model.config)
-    why_not = _not_comparable(context)
+    why_not = parts.why_not_comparable
+    if why_not is None and not context.steps:
+        why_not = "the time budget had no room for it"
     is_compared = why_not is None
     classifiers = Classifiers.of(context, len(grains)) if is_compared else None
     if classifiers is not None and len(grains) > 1:
@@ -112,7 +113,8 @@ def evaluate(
     near_guessing = _near_guessing(agreement, judge_accuracy, chance)
     notes = [] if near_guessing is None else [near_guessing]
     if why_not is not None:
-        notes.append(f"Samplers were not compared, because {why_not}{_USUAL * (len(names) > 1)}.")
+        usual = "; the one that is recommended usually teaches best" if len(names) > 1 else ""
+        notes.append(f"Samplers were not compared, because {why_not}{usual}.")
     # Where the judge gives the labels, a job asks for none of them.
     if model.config.is_conditional or best.sampling.sampler in STARTING_FROM_IMAGES:
         notes += _seldom_passing(best, gate, parts.class_names)
@@ -154,23 +156,11 @@ def evaluate(
     }
 
 
-def _not_comparable(context: EvaluationContext) -> str | None:
-    """Why no sampler can be measured against another; None where they can."""
-    if len(context.known) == 1:
-        return "of one label there is nothing that a classifier could tell apart"
-    if not len(context.parts.validation):
-        return (
-            "there are no images for validation (where a dataset has no such split, some of each "
-            f"class of {FEWEST_TO_HOLD_OUT} or more images are held out)"
-        )
-    return None if context.steps else "the time budget had no room for it"
-
-
 def _near_guessing(
     agreement: float | None, judge_accuracy: float | None, chance: float
 ) -> str | None:
     """What a training has not come to: a judge, or images, that say something of their labels."""
-    most = min(1.0, NEAR_GUESSING * chance)
+    most = NEAR_GUESSING * chance
     if chance == 1.0:
         return None
     if judge_accuracy is not None and judge_accuracy < most:
@@ -198,10 +188,11 @@ def _seldom_passing(best: Measured, gate: Gate, class_names: Sequence[str]) -> l
     if not short:
         return []
     own = np.isin(best.labels, short)
-    why = f" ({int((best.copied & own).sum()):,} of {int(own.sum()):,} were copies of real ones)"
+    copies = f"{int((best.copied & own).sum()):,} of {int(own.sum()):,} were copies of real ones"
+    why = f" ({copies})" if gate.reject_copies else ""
     less = (
         f"Less than {LEAST_PASSED:.0%} of the images of {listed([class_names[n] for n in short])} "
-        f"from the sampler '{best.sampling.sampler}' passed its gate{why * gate.reject_copies}"
+        f"from the sampler '{best.sampling.sampler}' passed its gate{why}"
     )
     return [f"{less}; jobs may be short of such labels."]
 

@@ -141,7 +141,12 @@ def train(
         start_from(model, parent.model, images.class_names, parent.class_names)
     # Kept: a training that goes on keeps to the plan of the stage that it is in.
     state.pace = state.pace or measured_pace(
-        model, judge, parts.train, options, is_compared=_is_compared(parts), check=check
+        model,
+        judge,
+        parts.train,
+        options,
+        is_compared=parts.why_not_comparable is None,
+        check=check,
     )
     usual, count = options, len(parts.train)
     options, parts = _within_budget(options, parts, state, given)
@@ -242,17 +247,16 @@ def _sized_for_budget(
         own = _sampled(parts, filled)
         model, judge = _modules(images.image_shape, len(counts), filled, device)
         pace = measured_pace(
-            model, judge, own.train, filled, is_compared=_is_compared(own), check=check
+            model,
+            judge,
+            own.train,
+            filled,
+            is_compared=own.why_not_comparable is None,
+            check=check,
         )
         if has_enough_steps(pace, filled, len(own.train)):
             break
     return filled, pace
-
-
-def _is_compared(parts: Parts) -> bool:
-    """Whether classifiers will compare samplers, as far as the images allow."""
-    labels = parts.train.all_labels
-    return len(parts.validation) > 0 and int(labels.min()) < int(labels.max())
 
 
 def _within_budget(

@@ -38,6 +38,19 @@ class Parts:
     measured_on: str
     class_names: tuple[str, ...]
 
+    @property
+    def why_not_comparable(self) -> str | None:
+        """Why no classifier can say which sampler teaches most; None where one can."""
+        labels = self.train.all_labels
+        if int(labels.min()) == int(labels.max()):
+            return "of one label there is nothing that a classifier could tell apart"
+        if not len(self.validation):
+            return (
+                "there are no images for validation (where a dataset has no such split, some of "
+                f"each class of {FEWEST_TO_HOLD_OUT} or more images are held out)"
+            )
+        return None
+
 
 def split_up(
     splits: Mapping[str, LabelledImages], options: TrainingOptions, device: torch.device
