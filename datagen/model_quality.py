@@ -49,7 +49,7 @@ _ROWS = (
     ("coverage", "coverage", "coverage_of_real", _COVERAGE),
     ("reconstruction error", "reconstruction_error", None, _RECONSTRUCTION),
 )
-# Those that guessing a label reaches something in.
+# Shares of labels that are right, of which guessing gets some right too.
 _GUESSED = frozenset({"judge_agreement", "tstr"})
 MEASURES = frozenset(name for row in _ROWS for name in row[1:3] if name is not None) | {"chance"}
 # A training that took so many times its time budget says so.

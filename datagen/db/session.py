@@ -109,9 +109,9 @@ def _sqlite(url: str, database: str | None) -> Engine:
 
 
 def _use_write_ahead_log(cursor: DBAPICursor) -> None:
-    """Switch the database to it, which the first connection of all does.
+    """Switch a new database to the write-ahead log; one that has switched stays so.
 
-    Where others write meanwhile, SQLite refuses at once, whatever `busy_timeout` says.
+    While another program writes, SQLite refuses to switch at once, whatever `busy_timeout` says.
     """
     deadline = time.monotonic() + BUSY_SECONDS
     while True:
